@@ -1,0 +1,3 @@
+//! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the wire types of etcd's API.
+
+pub mod proto;
