@@ -1,3 +1,5 @@
 //! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the wire types of etcd's API.
 
+pub mod grpc;
 pub mod proto;
+pub mod server;

@@ -1,0 +1,81 @@
+//! What a handler may know about the call it serves: metadata, deadline, peer.
+//!
+//! A `Call` is cheap to clone (two reference counts), so a handler that answers later may keep it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Remote address.
+    pub address: SocketAddr,
+    /// Common name of the verified client certificate, if TLS with client authentication is in use.
+    pub common_name: Option<String>,
+}
+
+/// Metadata of a request: field names in lower case, values as they came.
+pub trait Metadata {
+    /// Value of the first field called `name` (lower case).
+    fn get(&self, name: &str) -> Option<&[u8]>;
+}
+
+impl Metadata for Vec<(String, String)> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_bytes())
+    }
+}
+
+/// One call, as its handler sees it.
+#[derive(Clone)]
+pub struct Call {
+    metadata: Rc<dyn Metadata>,
+    peer: Rc<Peer>,
+    deadline: Option<Instant>,
+}
+
+impl Call {
+    /// A call that did not arrive as gRPC (the JSON gateway, tests). The gRPC server makes its own.
+    pub fn new(metadata: Rc<dyn Metadata>, peer: Rc<Peer>, deadline: Option<Instant>) -> Call {
+        Call { metadata, peer, deadline }
+    }
+
+    /// Value of a metadata field, `name` in lower case.
+    pub fn metadata(&self, name: &str) -> Option<&[u8]> {
+        self.metadata.get(name)
+    }
+
+    /// The authentication token: `token`, else `authorization` without an optional leading `Bearer `.
+    pub fn token(&self) -> Option<&[u8]> {
+        self.metadata.get("token").or_else(|| {
+            let value = self.metadata.get("authorization")?;
+            Some(value.strip_prefix(b"Bearer ".as_slice()).unwrap_or(value))
+        })
+    }
+
+    /// Whether the client asked to be failed when the member sees no leader (`hasleader: true`).
+    pub fn requires_leader(&self) -> bool {
+        self.metadata.get("hasleader") == Some(b"true")
+    }
+
+    /// The client's API version as sent, not checked.
+    pub fn client_api_version(&self) -> Option<&[u8]> {
+        self.metadata.get("client-api-version")
+    }
+
+    /// Whether the call came through the JSON gateway (the certificate's name does not count then).
+    pub fn is_from_gateway(&self) -> bool {
+        self.metadata.get("grpcgateway-accept").is_some()
+    }
+
+    /// When the client stops waiting. The transport answers DeadlineExceeded by itself at this time.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}

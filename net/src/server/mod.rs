@@ -1,0 +1,5 @@
+//! The server on glommio: listener, one task per connection, graceful shutdown.
+
+mod options;
+
+pub use options::ServerOptions;

@@ -1,0 +1,47 @@
+//! Every setting and bound of the server, with its default and where the number comes from.
+
+use std::time::Duration;
+
+use crate::grpc::{Code, Status};
+
+/// What a server allows its clients, and how it watches over them.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Largest request message; beyond it ResourceExhausted. etcd: max-request-bytes (1.5 MiB) + 512 KiB.
+    pub max_recv_message_bytes: usize,
+    /// Streams a client may have open on one connection (etcd: max-concurrent-streams).
+    pub max_concurrent_streams: u32,
+    /// Shortest gap between a client's pings that is tolerated (etcd: grpc-keepalive-min-time).
+    pub keepalive_min_time: Duration,
+    /// A connection silent for this long is pinged (etcd: grpc-keepalive-interval). Zero: never.
+    pub keepalive_interval: Duration,
+    /// How long the answer to such a ping may take (etcd: grpc-keepalive-timeout). Zero: as long as it likes.
+    pub keepalive_timeout: Duration,
+    /// Unary calls in flight on one connection at which the server stops reading from it.
+    pub max_in_flight_per_connection: usize,
+    /// Unary calls in flight on the reactor beyond which new ones are answered with `overload`.
+    pub max_in_flight_per_reactor: usize,
+    /// The answer beyond `max_in_flight_per_reactor`. etcd's text; its code on the wire is Unknown.
+    pub overload: Status,
+    /// How long open calls may take to end after a graceful shutdown began, before they are cut off.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            max_recv_message_bytes: (3 << 19) + (1 << 19),
+            max_concurrent_streams: u32::MAX,
+            keepalive_min_time: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_timeout: Duration::from_secs(20),
+            max_in_flight_per_connection: 4096,
+            max_in_flight_per_reactor: 65_536,
+            overload: Status {
+                code: Code::Unknown,
+                message: std::borrow::Cow::Borrowed("etcdserver: too many requests"),
+            },
+            drain_timeout: Duration::from_secs(7),
+        }
+    }
+}
