@@ -1,0 +1,1 @@
+//! The page file: a copy-on-write B+tree of checksummed pages.
