@@ -1,0 +1,558 @@
+//! Leases: which exist, which keys hang on them, and (on the leader) when they end.
+//!
+//! Pure: the caller passes `now`, and takes away the work to do (leases to revoke, checkpoints to propose).
+//!
+//! Invariants: a key has at most one lease; while the lessor is promoted every lease is exactly once in either `deadlines`
+//! or `revoking`, and otherwise in neither; what a member knows of ids, TTLs and attached keys depends on the applied log
+//! alone, only the deadlines are the leader's own.
+//! Not here: persistence (the store writes tree `Lease`, keys carry their lease), replication of grants and revokes,
+//! and choosing ids.
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+/// A point in monotonic time, in milliseconds since an arbitrary start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// Later than anything.
+    pub const FOREVER: Millis = Millis(u64::MAX);
+
+    /// This point plus a span; sticks at the far end.
+    pub fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+/// The largest TTL a client may ask for, in seconds.
+pub const TTL_MAX_SECONDS: i64 = 9_000_000_000;
+/// What is left of a lease without deadline: the largest span that fits 63 bits of nanoseconds.
+const FOREVER_SECONDS: i64 = i64::MAX / 1_000_000_000;
+/// Leases are looked through for expiry in windows of this length.
+pub const EXPIRY_PASS_MILLIS: u64 = 500;
+/// At most so many leases are found expired per window.
+pub const EXPIRIES_PER_PASS: usize = 500;
+/// At most so many revokes are under way at a time.
+pub const REVOKES_PENDING_MAX: usize = 16;
+/// A revoke that has not been applied for this long is proposed again.
+pub const REVOKE_RETRY_MILLIS: u64 = 3_000;
+/// From this many leases on, promotion spreads the deadlines.
+pub const SPREAD_LEASES_MIN: usize = 1_000;
+/// When spread, at most so many deadlines fall into one second: three quarters of what expiry can do.
+pub const SPREAD_PER_SECOND: usize = 750;
+/// At most so many checkpoints are proposed in one Raft entry.
+pub const CHECKPOINTS_PER_ENTRY: usize = 1_000;
+
+const _: () = assert!(SPREAD_PER_SECOND < EXPIRIES_PER_PASS * 1_000 / EXPIRY_PASS_MILLIS as usize);
+
+/// Settings of a lessor.
+#[derive(Clone, Copy, Debug)]
+pub struct LessorConfig {
+    /// Smaller requested TTLs are raised to this.
+    pub ttl_min_seconds: i64,
+    /// How often the remaining TTL of long leases is checkpointed; `None` turns checkpoints off.
+    pub checkpoint_interval_seconds: Option<i64>,
+}
+
+impl LessorConfig {
+    /// The minimum TTL that goes with an election timeout: one and a half timeouts, rounded up to whole seconds.
+    pub fn for_election_timeout(election_timeout_millis: u64) -> Self {
+        let ttl_min_seconds = (3 * election_timeout_millis).div_ceil(2_000).max(1) as i64;
+        Self { ttl_min_seconds, checkpoint_interval_seconds: None }
+    }
+}
+
+/// Why a lease operation was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// No lease has this id.
+    #[error("requested lease not found")]
+    NotFound,
+    /// The id is taken.
+    #[error("lease already exists")]
+    Exists,
+    /// The TTL is beyond [`TTL_MAX_SECONDS`].
+    #[error("too large lease TTL")]
+    TtlTooLarge,
+    /// Only the leader knows deadlines.
+    #[error("not the primary lessor")]
+    NotPrimary,
+}
+
+/// Result of a keep-alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Renewal {
+    /// The lease has its full TTL again.
+    Renewed {
+        /// The granted TTL in seconds.
+        ttl: i64,
+        /// A checkpoint of a shorter remaining TTL is recorded: a checkpoint with remaining TTL 0 has to be proposed.
+        clear_checkpoint: bool,
+    },
+    /// The lease ran out and its revoke is on the way: wait for it, then answer as if the lease were unknown.
+    Expired,
+}
+
+/// What `LeaseTimeToLive` tells, keys aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeToLive {
+    /// Whole seconds left, truncated toward zero; negative if the lease ran out more than a second ago.
+    pub remaining_seconds: i64,
+    /// The granted TTL in seconds.
+    pub granted_seconds: i64,
+}
+
+/// The remaining TTL of a lease at some moment, to be replicated so that a new leader does not start over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// The lease.
+    pub id: i64,
+    /// Seconds left, rounded up; 0 clears an earlier checkpoint.
+    pub remaining_ttl: i64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    ttl: i64,
+    /// Seconds left at the last checkpoint, 0 if there is none.
+    remaining_ttl: i64,
+    /// When the lease runs out; [`Millis::FOREVER`] unless promoted.
+    deadline: Millis,
+    /// Where the lease stands in `deadlines`. May lie before `deadline`: renewing does not touch the set.
+    queued_at: Millis,
+    /// When the next checkpoint is due; [`Millis::FOREVER`] if none is planned.
+    checkpoint_at: Millis,
+    /// The revoke was proposed: the lease is in `revoking`, no longer in `deadlines`.
+    is_revoking: bool,
+    /// Attached keys, as indices into `Attachments::items`.
+    items: Vec<u32>,
+}
+
+impl Lease {
+    fn seconds_after_promotion(&self) -> i64 {
+        if self.remaining_ttl > 0 { self.remaining_ttl } else { self.ttl }
+    }
+}
+
+/// All leases of a store.
+#[derive(Debug)]
+pub struct Lessor {
+    config: LessorConfig,
+    promoted: bool,
+    leases: FxHashMap<i64, Lease>,
+    attachments: Attachments,
+    deadlines: BTreeSet<(Millis, i64)>,
+    checkpoints: BTreeSet<(Millis, i64)>,
+    /// Leases whose revoke is under way, with the time at which it counts as lost. At most [`REVOKES_PENDING_MAX`].
+    revoking: Vec<(Millis, i64)>,
+    pass_ends: Millis,
+    pass_budget: usize,
+}
+
+impl Lessor {
+    /// A lessor without leases, not promoted.
+    pub fn new(config: LessorConfig) -> Self {
+        assert!(config.ttl_min_seconds > 0, "a lease lives at least a second");
+        assert!(config.checkpoint_interval_seconds.is_none_or(|s| s > 0), "checkpoints have a positive interval");
+        Self {
+            config,
+            promoted: false,
+            leases: FxHashMap::default(),
+            attachments: Attachments::default(),
+            deadlines: BTreeSet::new(),
+            checkpoints: BTreeSet::new(),
+            revoking: Vec::with_capacity(REVOKES_PENDING_MAX),
+            pass_ends: Millis(0),
+            pass_budget: EXPIRIES_PER_PASS,
+        }
+    }
+
+    /// Number of leases.
+    pub fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Whether there are no leases.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// Whether the lease exists.
+    pub fn contains(&self, id: i64) -> bool {
+        self.leases.contains_key(&id)
+    }
+
+    /// Whether this member decides about expiry.
+    pub fn is_promoted(&self) -> bool {
+        self.promoted
+    }
+
+    /// Adds a lease and returns its TTL, which is at least the configured minimum.
+    pub fn grant(&mut self, id: i64, ttl: i64, now: Millis) -> Result<i64, LeaseError> {
+        if id == 0 {
+            return Err(LeaseError::NotFound);
+        }
+        if ttl > TTL_MAX_SECONDS {
+            return Err(LeaseError::TtlTooLarge);
+        }
+        if self.leases.contains_key(&id) {
+            return Err(LeaseError::Exists);
+        }
+        let ttl = ttl.max(self.config.ttl_min_seconds);
+        self.insert(id, ttl, 0);
+        if self.promoted {
+            self.start_clock(id, now.plus(span_millis(ttl)), now);
+        }
+        Ok(ttl)
+    }
+
+    /// Adds a lease as it was stored, while opening. Keys are attached afterwards.
+    pub fn restore(&mut self, id: i64, ttl: i64, remaining_ttl: i64) {
+        assert!(!self.promoted, "leases are restored before serving");
+        self.insert(id, ttl.max(self.config.ttl_min_seconds), remaining_ttl);
+    }
+
+    /// Removes a lease and returns its keys in order: the caller deletes them in one revision.
+    pub fn revoke(&mut self, id: i64) -> Result<Vec<Box<[u8]>>, LeaseError> {
+        let lease = self.leases.remove(&id).ok_or(LeaseError::NotFound)?;
+        if self.promoted {
+            if lease.is_revoking {
+                self.revoking.retain(|&(_, other)| other != id);
+            } else {
+                assert!(self.deadlines.remove(&(lease.queued_at, id)), "a promoted lease is queued");
+            }
+            self.checkpoints.remove(&(lease.checkpoint_at, id));
+        }
+        let mut keys: Vec<_> = lease.items.iter().map(|&item| self.attachments.remove(item).0).collect();
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Hangs a key on a lease; a key that hung on another one moves. `id` 0 only detaches.
+    #[inline]
+    pub fn attach(&mut self, id: i64, key: &[u8]) -> Result<(), LeaseError> {
+        if id == 0 {
+            self.detach(key);
+            return Ok(());
+        }
+        self.attach_to_lease(id, key)
+    }
+
+    fn attach_to_lease(&mut self, id: i64, key: &[u8]) -> Result<(), LeaseError> {
+        if !self.leases.contains_key(&id) {
+            return Err(LeaseError::NotFound);
+        }
+        match self.attachments.find(key) {
+            Some(item) if self.attachments.lease(item) == id => return Ok(()),
+            Some(item) => self.unhook(item),
+            None => {}
+        }
+        let lease = self.leases.get_mut(&id).expect("looked up above");
+        let item = self.attachments.insert(key, id, lease.items.len());
+        lease.items.push(item);
+        Ok(())
+    }
+
+    /// Takes a key off its lease, if it has one. Costs one branch if no key has a lease.
+    #[inline]
+    pub fn detach(&mut self, key: &[u8]) {
+        if self.attachments.is_empty() {
+            return;
+        }
+        if let Some(item) = self.attachments.find(key) {
+            self.unhook(item);
+        }
+    }
+
+    /// Forgets an attachment: the last key of the lease takes the place of the one that leaves.
+    fn unhook(&mut self, item: u32) {
+        let (_, id, position) = self.attachments.remove(item);
+        let items = &mut self.leases.get_mut(&id).expect("an attached key's lease exists").items;
+        assert!(items.swap_remove(position) == item, "an attachment knows its place");
+        if let Some(&moved) = items.get(position) {
+            self.attachments.set_position(moved, position);
+        }
+    }
+
+    /// The lease of a key.
+    pub fn lease_of(&self, key: &[u8]) -> Option<i64> {
+        if self.attachments.is_empty() {
+            return None;
+        }
+        self.attachments.find(key).map(|item| self.attachments.lease(item))
+    }
+
+    /// The keys of a lease, unordered; none if the lease is unknown.
+    pub fn keys(&self, id: i64) -> impl Iterator<Item = &[u8]> {
+        self.leases.get(&id).into_iter().flat_map(|lease| lease.items.iter().map(|&item| self.attachments.key(item)))
+    }
+
+    /// Number of keys attached to any lease.
+    pub fn attached_keys(&self) -> usize {
+        self.attachments.len()
+    }
+
+    /// Keep-alive.
+    pub fn renew(&mut self, id: i64, now: Millis) -> Result<Renewal, LeaseError> {
+        if !self.promoted {
+            return Err(LeaseError::NotPrimary);
+        }
+        let lease = self.leases.get_mut(&id).ok_or(LeaseError::NotFound)?;
+        if lease.deadline <= now {
+            return Ok(Renewal::Expired);
+        }
+        let clear_checkpoint = self.config.checkpoint_interval_seconds.is_some() && lease.remaining_ttl > 0;
+        lease.deadline = now.plus(span_millis(lease.ttl));
+        let ttl = lease.ttl;
+        if lease.deadline < lease.queued_at {
+            // Only after a promotion extended it. Later deadlines are noticed when the queued one comes up.
+            self.deadlines.remove(&(lease.queued_at, id));
+            lease.queued_at = lease.deadline;
+            self.deadlines.insert((lease.queued_at, id));
+        }
+        Ok(Renewal::Renewed { ttl, clear_checkpoint })
+    }
+
+    /// Remaining and granted TTL.
+    pub fn time_to_live(&self, id: i64, now: Millis) -> Result<TimeToLive, LeaseError> {
+        let lease = self.leases.get(&id).ok_or(LeaseError::NotFound)?;
+        let left = i128::from(lease.deadline.0) - i128::from(now.0);
+        let remaining_seconds = i64::try_from(left / 1_000).map_or(FOREVER_SECONDS, |s| s.min(FOREVER_SECONDS));
+        Ok(TimeToLive { remaining_seconds, granted_seconds: lease.ttl })
+    }
+
+    /// Granted and checkpointed TTL, as persisted.
+    pub fn stored_ttl(&self, id: i64) -> Option<(i64, i64)> {
+        self.leases.get(&id).map(|lease| (lease.ttl, lease.remaining_ttl))
+    }
+
+    /// All leases, by deadline on the leader, by id elsewhere.
+    pub fn leases(&self) -> Vec<i64> {
+        let mut ids: Vec<(Millis, i64)> = self.leases.iter().map(|(&id, lease)| (lease.deadline, id)).collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Becomes the one who decides about expiry: every lease gets its full (or checkpointed) TTL plus `extend_millis`,
+    /// because nobody knows how long ago the last keep-alive was.
+    pub fn promote(&mut self, now: Millis, extend_millis: u64) {
+        self.demote();
+        self.promoted = true;
+        self.pass_ends = now;
+        let mut deadlines: Vec<(Millis, i64)> = self
+            .leases
+            .iter()
+            .map(|(&id, lease)| (now.plus(extend_millis).plus(span_millis(lease.seconds_after_promotion())), id))
+            .collect();
+        deadlines.sort_unstable();
+        if deadlines.len() >= SPREAD_LEASES_MIN {
+            for i in SPREAD_PER_SECOND..deadlines.len() {
+                deadlines[i].0 = deadlines[i].0.max(deadlines[i - SPREAD_PER_SECOND].0.plus(1_000));
+            }
+        }
+        for (deadline, id) in deadlines {
+            self.start_clock(id, deadline, now);
+        }
+    }
+
+    /// Stops deciding about expiry: leases live until somebody else ends them.
+    pub fn demote(&mut self) {
+        self.promoted = false;
+        self.revoking.clear();
+        self.deadlines.clear();
+        self.checkpoints.clear();
+        for lease in self.leases.values_mut() {
+            lease.deadline = Millis::FOREVER;
+            lease.queued_at = Millis::FOREVER;
+            lease.checkpoint_at = Millis::FOREVER;
+            lease.is_revoking = false;
+        }
+    }
+
+    /// Appends the leases whose revoke has to be proposed now. May be called at any time; keeps to the limits per pass
+    /// and of revokes under way by itself, and names a lease again if its revoke was not applied in time.
+    pub fn expired(&mut self, now: Millis, out: &mut Vec<i64>) {
+        if now >= self.pass_ends {
+            self.pass_ends = now.plus(EXPIRY_PASS_MILLIS);
+            self.pass_budget = EXPIRIES_PER_PASS;
+        }
+        for (retry_at, id) in self.revoking.iter_mut().filter(|(retry_at, _)| *retry_at <= now) {
+            *retry_at = now.plus(REVOKE_RETRY_MILLIS);
+            out.push(*id);
+        }
+        while self.pass_budget > 0 && self.revoking.len() < REVOKES_PENDING_MAX {
+            let Some(&(queued_at, id)) = self.deadlines.first() else { return };
+            if queued_at > now {
+                return;
+            }
+            self.deadlines.pop_first();
+            let lease = self.leases.get_mut(&id).expect("queued leases exist");
+            lease.queued_at = lease.deadline;
+            if lease.deadline > now {
+                self.deadlines.insert((lease.queued_at, id));
+                continue;
+            }
+            lease.is_revoking = true;
+            self.revoking.push((now.plus(REVOKE_RETRY_MILLIS), id));
+            self.pass_budget -= 1;
+            out.push(id);
+        }
+    }
+
+    /// When [`Self::expired`] may next have something to say, as far as deadlines go.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.first().map(|&(at, _)| at)
+    }
+
+    /// Checkpoints that are due, at most [`CHECKPOINTS_PER_ENTRY`]; the caller proposes them.
+    pub fn due_checkpoints(&mut self, now: Millis) -> Vec<Checkpoint> {
+        let mut due = Vec::new();
+        while due.len() < CHECKPOINTS_PER_ENTRY {
+            let Some(&(at, id)) = self.checkpoints.first() else { break };
+            if at > now {
+                break;
+            }
+            self.checkpoints.pop_first();
+            let lease = self.leases.get_mut(&id).expect("leases with checkpoints exist");
+            let remaining_ttl =
+                i64::try_from(lease.deadline.0.saturating_sub(now.0).div_ceil(1_000)).unwrap_or(i64::MAX);
+            lease.checkpoint_at = Millis::FOREVER;
+            if remaining_ttl > 0 && remaining_ttl < lease.ttl {
+                due.push(Checkpoint { id, remaining_ttl });
+            }
+            self.plan_checkpoint(id, now);
+        }
+        due
+    }
+
+    /// Applies a replicated checkpoint. False if the lease is gone.
+    pub fn checkpoint(&mut self, id: i64, remaining_ttl: i64) -> bool {
+        let Some(lease) = self.leases.get_mut(&id) else { return false };
+        lease.remaining_ttl = remaining_ttl;
+        true
+    }
+
+    fn insert(&mut self, id: i64, ttl: i64, remaining_ttl: i64) {
+        let lease = Lease {
+            ttl,
+            remaining_ttl,
+            deadline: Millis::FOREVER,
+            queued_at: Millis::FOREVER,
+            checkpoint_at: Millis::FOREVER,
+            is_revoking: false,
+            items: Vec::new(),
+        };
+        let old = self.leases.insert(id, lease);
+        assert!(old.is_none(), "lease ids are unique");
+    }
+
+    fn start_clock(&mut self, id: i64, deadline: Millis, now: Millis) {
+        let lease = self.leases.get_mut(&id).expect("the caller knows the lease");
+        lease.deadline = deadline;
+        lease.queued_at = deadline;
+        self.deadlines.insert((deadline, id));
+        self.plan_checkpoint(id, now);
+    }
+
+    fn plan_checkpoint(&mut self, id: i64, now: Millis) {
+        let Some(interval) = self.config.checkpoint_interval_seconds else { return };
+        let lease = self.leases.get_mut(&id).expect("the caller knows the lease");
+        if lease.ttl <= interval {
+            return;
+        }
+        lease.checkpoint_at = now.plus(span_millis(interval));
+        self.checkpoints.insert((lease.checkpoint_at, id));
+    }
+}
+
+fn span_millis(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)
+}
+
+/// One attached key: held once, found by hash from the key and by index from its lease.
+#[derive(Debug)]
+struct Item {
+    key: Box<[u8]>,
+    lease: i64,
+    /// Index in the lease's list.
+    position: u32,
+}
+
+/// Slots kept when the last key leaves; beyond, the memory is given back.
+const ITEMS_KEPT: usize = 1024;
+
+/// All attached keys. A slab, so that both directions need four bytes each.
+#[derive(Debug, Default)]
+struct Attachments {
+    items: Vec<Item>,
+    free: Vec<u32>,
+    by_key: HashTable<u32>,
+}
+
+impl Attachments {
+    fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    fn find(&self, key: &[u8]) -> Option<u32> {
+        self.by_key.find(hash(key), |&item| *self.items[item as usize].key == *key).copied()
+    }
+
+    fn key(&self, item: u32) -> &[u8] {
+        &self.items[item as usize].key
+    }
+
+    fn lease(&self, item: u32) -> i64 {
+        self.items[item as usize].lease
+    }
+
+    fn set_position(&mut self, item: u32, position: usize) {
+        self.items[item as usize].position = index32(position);
+    }
+
+    fn insert(&mut self, key: &[u8], lease: i64, position: usize) -> u32 {
+        let item = Item { key: key.into(), lease, position: index32(position) };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.items[index as usize] = item;
+                index
+            }
+            None => {
+                self.items.push(item);
+                index32(self.items.len() - 1)
+            }
+        };
+        let items = &self.items;
+        self.by_key.insert_unique(hash(key), index, |&other| hash(&items[other as usize].key));
+        index
+    }
+
+    /// Returns key, lease and position.
+    fn remove(&mut self, item: u32) -> (Box<[u8]>, i64, usize) {
+        let slot = &mut self.items[item as usize];
+        let (key, lease, position) = (std::mem::take(&mut slot.key), slot.lease, slot.position as usize);
+        let entry = self.by_key.find_entry(hash(&key), |&other| other == item).expect("attached keys are indexed");
+        entry.remove();
+        self.free.push(item);
+        if self.by_key.is_empty() && self.items.len() > ITEMS_KEPT {
+            *self = Self::default();
+        }
+        (key, lease, position)
+    }
+}
+
+fn hash(key: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(key)
+}
+
+fn index32(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 keys have leases")
+}
