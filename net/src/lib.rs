@@ -1,5 +1,6 @@
 //! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the wire types of etcd's API.
 
 pub mod grpc;
+pub mod http1;
 pub mod proto;
 pub mod server;

@@ -1,0 +1,324 @@
+//! The server side of HTTP/1.x, without any I/O: bytes in, requests out; responses in, bytes out.
+//!
+//! The shell owns the socket and one receive buffer. It hands whatever it has to [`Decoder::advance`], drops the
+//! bytes that were consumed, and writes what [`write_response`] appended to its send buffer:
+//!
+//! ```text
+//!              head incomplete          body incomplete
+//!   bytes ──▶ NeedMore (431 at limit) ──▶ [SendContinue] ──▶ NeedMore (413 at limit) ──▶ Request ──▶ next request
+//! ```
+//!
+//! Invariants: a request is complete, its body included, when it is handed out; what is buffered is bounded by
+//! [`Limits`]; after an [`Http1Error`] the connection must be answered with the error's response and closed, because
+//! where the next request starts is not known any more. Ambiguous framing (several lengths, several transfer codings,
+//! bare line feeds between chunks) is refused rather than guessed at, against request smuggling.
+//!
+//! Answers follow Go's `net/http`, which etcd's clients and probes are used to, to the text of the error bodies.
+//!
+//! Not here: sockets, time (the date is an argument), routing, TLS, HTTP/2 (told apart by the first bytes before
+//! anything reaches this module), websockets, and obsolete line folding in headers (answered with 400).
+
+mod chunked;
+mod date;
+mod head;
+mod response;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+
+pub use date::HttpDate;
+pub use head::{Headers, Method, Version};
+pub use response::{BodyCoding, CONTINUE, Framing, Response, write_chunk, write_response, write_stream_head};
+
+use chunked::ChunkedBody;
+use head::{BodyLength, Head};
+
+/// What a connection may make us hold. The defaults are those of Go's server where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line and headers together; beyond it 431.
+    pub head_bytes_max: usize,
+    /// Decoded body; beyond it 413.
+    pub body_bytes_max: usize,
+}
+
+impl Limits {
+    /// Go's `DefaultMaxHeaderBytes` (1 MiB) and the slop of 4 KiB it grants.
+    pub const HEAD_BYTES_MAX_DEFAULT: usize = (1 << 20) + 4096;
+    /// Room for a JSON request whose message is of etcd's default `max-request-bytes` (1.5 MiB, a third more as
+    /// base64).
+    pub const BODY_BYTES_MAX_DEFAULT: usize = 4 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head_bytes_max: Self::HEAD_BYTES_MAX_DEFAULT, body_bytes_max: Self::BODY_BYTES_MAX_DEFAULT }
+    }
+}
+
+/// Header fields of one request at most; beyond it 431. Sized so that the parser's table fits the stack.
+pub const HEADERS_MAX: usize = 256;
+
+/// One complete request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http1Request {
+    /// The method, case-sensitive.
+    pub method: Method,
+    /// The request target as sent: origin form (`/path?query`), absolute form, `*`, or an authority for CONNECT.
+    pub target: Box<str>,
+    /// The protocol version of the request line.
+    pub version: Version,
+    /// All header fields but the body's framing, in the order sent.
+    pub headers: Headers,
+    /// The body with its framing removed.
+    pub body: Bytes,
+    /// Whether the client wants the connection to stay open behind the response.
+    pub keep_alive: bool,
+}
+
+impl Http1Request {
+    /// The path of the target, still percent-encoded; `*` and CONNECT targets are returned as they are.
+    pub fn path(&self) -> &str {
+        let target = self.origin_form();
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    /// The raw query behind the first `?`, empty if there is none.
+    pub fn query(&self) -> &str {
+        self.origin_form().split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The host asked for: that of an absolute target, otherwise the `Host` header, otherwise empty.
+    pub fn host(&self) -> &str {
+        match head::split_absolute(&self.target) {
+            Some((authority, _)) => authority,
+            None => self.headers.get_str("host").unwrap_or(""),
+        }
+    }
+
+    /// How the response to this request has to be framed.
+    pub fn framing(&self) -> Framing {
+        Framing { version: self.version, keep_alive: self.keep_alive, head: self.method == Method::Head }
+    }
+
+    fn origin_form(&self) -> &str {
+        match head::split_absolute(&self.target) {
+            Some((_, "")) => "/",
+            Some((_, path)) => path,
+            None => &self.target,
+        }
+    }
+}
+
+/// Why the bytes are not a request we serve. Fatal for the connection; [`Http1Error::write_response`] says goodbye.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Http1Error {
+    /// Not HTTP, or framing we refuse to guess at.
+    #[error("malformed request: {0}")]
+    Malformed(&'static str),
+    /// HTTP, but it breaks a rule whose name Go's server puts into the answer.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// Request line and headers exceed [`Limits::head_bytes_max`] or [`HEADERS_MAX`].
+    #[error("request header fields too large")]
+    HeadTooLarge,
+    /// The body exceeds [`Limits::body_bytes_max`].
+    #[error("request body too large")]
+    BodyTooLarge,
+    /// A transfer coding other than one `chunked`.
+    #[error("unsupported transfer encoding")]
+    UnsupportedTransferEncoding,
+    /// An `Expect` other than `100-continue`.
+    #[error("expectation failed")]
+    ExpectationFailed,
+    /// A well-formed version that is not 1.0 or 1.1.
+    #[error("unsupported protocol version")]
+    UnsupportedVersion,
+}
+
+/// What [`Decoder::advance`] made of the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing more can be said before more bytes arrive.
+    NeedMore,
+    /// The client waits for [`CONTINUE`] before it sends the body: write it, then go on. At most once a request.
+    SendContinue,
+    /// A complete request; call again at once, the next one may be in the buffer already (pipelining).
+    Request(Http1Request),
+}
+
+/// One step: drop `consumed` bytes from the front of the buffer, then act on `event`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Step {
+    /// Bytes at the front of the input that are not needed any more.
+    pub consumed: usize,
+    /// What they meant.
+    pub event: Event,
+}
+
+/// Incremental decoder of one connection's requests. Every byte is looked at a bounded number of times, however
+/// small the pieces it arrives in.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    state: State,
+}
+
+/// ```text
+/// Head ──complete──▶ Body ──complete──▶ Head
+///   └──error──▶ Failed ◀──error──┘
+/// ```
+#[derive(Debug)]
+enum State {
+    /// Waiting for the blank line; none ends before offset `scanned` of the input. `newlines` were skipped in front.
+    Head { newlines: usize, scanned: usize },
+    /// The head is parsed and consumed, the body is being collected.
+    Body { head: Head, body: Body, continue_owed: bool },
+    /// An error was returned; nothing may follow.
+    Failed,
+}
+
+#[derive(Debug)]
+enum Body {
+    Fixed { bytes: Vec<u8>, length: usize },
+    Chunked(ChunkedBody),
+}
+
+/// Line ends tolerated in front of a request line: old clients send a stray CRLF behind a body.
+const LEADING_NEWLINE_BYTES_MAX: usize = 4;
+
+const BETWEEN_REQUESTS: State = State::Head { newlines: 0, scanned: 0 };
+
+/// Memory set aside at once for a declared length; the rest grows as bytes really arrive, so that a length alone
+/// costs us nothing.
+const BODY_RESERVE_BYTES_MAX: usize = 64 * 1024;
+
+impl Decoder {
+    /// A decoder at the start of a connection.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: BETWEEN_REQUESTS }
+    }
+
+    /// Whether the input so far ends between two requests, so that an end of stream here is a clean one.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Head { scanned: 0, .. })
+    }
+
+    /// Makes one step on `input`, which must start with the bytes not consumed by earlier steps.
+    pub fn advance(&mut self, input: &[u8]) -> Result<Step, Http1Error> {
+        let result = self.step(input);
+        match &result {
+            Ok(step) => assert!(step.consumed <= input.len(), "consumed more bytes than there are"),
+            Err(_) => self.state = State::Failed,
+        }
+        result
+    }
+
+    fn step(&mut self, input: &[u8]) -> Result<Step, Http1Error> {
+        match &mut self.state {
+            State::Head { newlines, scanned } => {
+                let stray = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                if stray > 0 {
+                    *newlines += stray;
+                    if *newlines > LEADING_NEWLINE_BYTES_MAX {
+                        return Err(Http1Error::Malformed("empty request line"));
+                    }
+                    return self.step_behind(stray, input);
+                }
+                let Some(head_bytes) = head::find_end(input, *scanned) else {
+                    if input.len() > self.limits.head_bytes_max {
+                        return Err(Http1Error::HeadTooLarge);
+                    }
+                    *scanned = input.len();
+                    return Ok(Step { consumed: 0, event: Event::NeedMore });
+                };
+                if head_bytes > self.limits.head_bytes_max {
+                    return Err(Http1Error::HeadTooLarge);
+                }
+                self.begin_body(Head::parse(&input[..head_bytes])?)?;
+                self.step_behind(head_bytes, input)
+            }
+            State::Body { body, continue_owed, .. } => {
+                let (consumed, complete) = body.fill(input, self.limits.body_bytes_max)?;
+                if complete {
+                    return Ok(Step { consumed, event: Event::Request(self.finish()) });
+                }
+                let event = if std::mem::take(continue_owed) { Event::SendContinue } else { Event::NeedMore };
+                Ok(Step { consumed, event })
+            }
+            State::Failed => Err(Http1Error::Malformed("bytes behind a request that was refused")),
+        }
+    }
+
+    /// Steps on behind the first `skipped` bytes, which this step has consumed already.
+    fn step_behind(&mut self, skipped: usize, input: &[u8]) -> Result<Step, Http1Error> {
+        let mut step = self.step(&input[skipped..])?;
+        step.consumed += skipped;
+        Ok(step)
+    }
+
+    fn begin_body(&mut self, head: Head) -> Result<(), Http1Error> {
+        let body = match head.body_length {
+            BodyLength::Fixed(length) => {
+                let length = usize::try_from(length).map_err(|_| Http1Error::BodyTooLarge)?;
+                if length > self.limits.body_bytes_max {
+                    return Err(Http1Error::BodyTooLarge);
+                }
+                Body::Fixed { bytes: Vec::with_capacity(length.min(BODY_RESERVE_BYTES_MAX)), length }
+            }
+            BodyLength::Chunked => Body::Chunked(ChunkedBody::new()),
+        };
+        let continue_owed = head.expects_continue;
+        self.state = State::Body { head, body, continue_owed };
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Http1Request {
+        let State::Body { head, body, .. } = std::mem::replace(&mut self.state, BETWEEN_REQUESTS) else {
+            unreachable!("only a body can be finished");
+        };
+        let body = match body {
+            Body::Fixed { bytes, length } => {
+                assert_eq!(bytes.len(), length, "a body of declared length is complete at that length");
+                bytes
+            }
+            Body::Chunked(chunked) => chunked.into_bytes(),
+        };
+        head.into_request(Bytes::from(body))
+    }
+}
+
+impl Body {
+    /// Takes from `input` what belongs to the body. Returns the bytes taken and whether the body is complete.
+    fn fill(&mut self, input: &[u8], body_bytes_max: usize) -> Result<(usize, bool), Http1Error> {
+        match self {
+            Body::Fixed { bytes, length } => {
+                let take = input.len().min(*length - bytes.len());
+                bytes.extend_from_slice(&input[..take]);
+                Ok((take, bytes.len() == *length))
+            }
+            Body::Chunked(chunked) => chunked.fill(input, body_bytes_max),
+        }
+    }
+}
+
+/// Parses one request from the front of `input`. `None`: incomplete. Otherwise the request and its length in bytes.
+///
+/// For callers that hold a whole request anyway (and for tests); a connection uses [`Decoder`], which does not start
+/// from the front each time and knows about `Expect: 100-continue`.
+pub fn parse(input: &[u8], limits: Limits) -> Result<Option<(Http1Request, usize)>, Http1Error> {
+    let mut decoder = Decoder::new(limits);
+    let mut consumed = 0;
+    loop {
+        let step = decoder.advance(&input[consumed..])?;
+        consumed += step.consumed;
+        match step.event {
+            Event::NeedMore => return Ok(None),
+            Event::SendContinue => {}
+            Event::Request(request) => return Ok(Some((request, consumed))),
+        }
+    }
+}
