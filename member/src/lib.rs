@@ -1,0 +1,22 @@
+//! One member of one group: the path of a write from the open batch through consensus and the write-ahead log
+//! to the store, and of a linearizable read through a read-index round.
+//!
+//! Sans-I/O like the crates it joins: time is an argument, the disk is behind [`plinth_wal::Disk`] and
+//! [`plinth_engine::Trees`], and what the outside has to do comes back as [`Effects`]. The server drives one
+//! `Member` per group on its home reactor; the simulator drives many in one thread.
+//!
+//! Invariants:
+//! - a waiter is answered with an outcome only after the entry that holds its command is durable and applied;
+//! - entries are applied in index order, each exactly once, also across restarts;
+//! - batches close when the log has a free flush slot (natural group commit): there is no batching timer;
+//! - everything queued is bounded ([`limits`]); at the bound a submission is refused, never queued.
+//!
+//! Deliberately absent: sockets, clocks, protobuf, watch delivery (see `plinth_engine::watch`).
+
+pub mod batching;
+pub mod limits;
+mod member;
+pub mod reads;
+pub mod recover;
+
+pub use member::{Applied, Effects, Fatal, Member, MemberConfig, Pumped, SubmitError};

@@ -1,0 +1,104 @@
+//! Every error a client can see, as a gRPC status. Texts and codes are etcd's, byte for byte: clients match on them.
+
+use plinth_net::grpc::{Code, Status};
+use std::borrow::Cow;
+
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $code:ident, $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: Status = Status { code: Code::$code, message: Cow::Borrowed($text) };)*
+        /// All of them, with their names.
+        #[cfg(test)]
+        const ALL: &[(&str, Status)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+statuses! {
+    /// An empty key in a request, an operation or a comparison.
+    EMPTY_KEY = InvalidArgument, "etcdserver: key is not provided";
+    /// `ignore_value` or `ignore_lease` on a missing key; a transaction operation without a request.
+    KEY_NOT_FOUND = InvalidArgument, "etcdserver: key not found";
+    /// `ignore_value` together with a value.
+    VALUE_PROVIDED = InvalidArgument, "etcdserver: value is provided";
+    /// `ignore_lease` together with a lease.
+    LEASE_PROVIDED = InvalidArgument, "etcdserver: lease is provided";
+    /// More operations in a transaction than `max-txn-ops`.
+    TOO_MANY_OPS = InvalidArgument, "etcdserver: too many operations in txn request";
+    /// Two puts of a key, or a put inside a deleted range, in one branch.
+    DUPLICATE_KEY = InvalidArgument, "etcdserver: duplicate key given in txn request";
+    /// Metadata `client-api-version` is not UTF-8.
+    INVALID_CLIENT_API_VERSION = InvalidArgument, "etcdserver: invalid client api version";
+    /// Unknown sort order or target.
+    INVALID_SORT_OPTION = InvalidArgument, "etcdserver: invalid sort option";
+    /// A revision below the compact revision.
+    COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
+    /// A revision above the current one.
+    FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
+    /// Over quota, or the NOSPACE alarm is active.
+    NO_SPACE = ResourceExhausted, "etcdserver: mvcc: database space exceeded";
+    /// A request larger than `max-request-bytes`.
+    REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
+    /// Too many requests wait to be applied. The code is what etcd sends.
+    TOO_MANY_REQUESTS = Unknown, "etcdserver: too many requests";
+    /// The CORRUPT alarm is active.
+    CORRUPT = DataLoss, "etcdserver: corrupt cluster";
+    /// No such lease.
+    LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";
+    /// A lease with this id exists.
+    LEASE_EXISTS = FailedPrecondition, "etcdserver: lease already exists";
+    /// A time to live above 9,000,000,000 s.
+    LEASE_TTL_TOO_LARGE = OutOfRange, "etcdserver: too large lease TTL";
+    /// A watch stream was ended by its client.
+    WATCH_CANCELED = Cancelled, "etcdserver: watch canceled";
+    /// No member with this id.
+    MEMBER_NOT_FOUND = NotFound, "etcdserver: member not found";
+    /// The target of a leadership transfer is unknown or a learner.
+    BAD_LEADER_TRANSFEREE = FailedPrecondition, "etcdserver: bad leader transferee";
+    /// The member is not the leader.
+    NOT_LEADER = FailedPrecondition, "etcdserver: not leader";
+    /// The member sees no leader.
+    NO_LEADER = Unavailable, "etcdserver: no leader";
+    /// Leadership moved while a read waited.
+    LEADER_CHANGED = Unavailable, "etcdserver: leader changed";
+    /// The member stops.
+    STOPPED = Unavailable, "etcdserver: server stopped";
+    /// Not done within the request timeout.
+    TIMEOUT = Unavailable, "etcdserver: request timed out";
+    /// An unknown action in a downgrade request.
+    UNKNOWN_METHOD = Unknown, "etcdserver: unknown method";
+    /// `RangeStream` with a sort order.
+    STREAM_SORT = Unimplemented, "RangeStream does not support custom sort orders";
+    /// `RangeStream` with a revision filter.
+    STREAM_FILTER = Unimplemented, "RangeStream does not support revision filters";
+    /// An election call whose key is not the caller's.
+    ELECTION_NOT_LEADER = Unknown, "election: not leader";
+    /// An election nobody leads.
+    ELECTION_NO_LEADER = Unknown, "election: no leader";
+    /// An election call without a leader key.
+    LEADER_FIELD_MISSING = Unknown, "\"leader\" field must be provided";
+    /// The key of a waiting lock vanished.
+    SESSION_EXPIRED = Unknown, "mutex: session is expired";
+}
+
+/// A request whose bytes are not a message of its type, worded as grpc-go does.
+pub fn undecodable(error: &prost::DecodeError) -> Status {
+    Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+}
+
+/// The same error passed through an in-process client, as the lock and election services do: the code is lost.
+pub fn through_client(status: Status) -> Status {
+    Status { code: Code::Unknown, message: status.message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_unique() {
+        for (at, (name, status)) in ALL.iter().enumerate() {
+            for (other, twin) in &ALL[..at] {
+                assert_ne!(status.message, twin.message, "{name} and {other}");
+            }
+        }
+    }
+}
