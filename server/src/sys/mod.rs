@@ -1,0 +1,15 @@
+//! The server's unsafe code: handing file descriptors to the reactor, and signals.
+
+mod signals;
+
+pub use signals::Signals;
+
+use glommio::net::UnixStream;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
+/// A connected Unix socket as a stream of the calling reactor.
+pub fn adopt_unix_stream(socket: OwnedFd) -> UnixStream {
+    let fd = socket.into_raw_fd();
+    // SAFETY: `fd` was owned until the line above and nobody else closes it, so the stream may own it now.
+    unsafe { UnixStream::from_raw_fd(fd) }
+}

@@ -1,0 +1,181 @@
+//! The habits that a machine can check: every file says what it is for, pure crates stay pure, unsafe code stays in
+//! its rooms, functions stay short, and every dependency is accounted for in ARCHITECTURE.md.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Crates that may not touch the world, but for their `sys` rooms.
+const PURE: [&str; 4] = ["engine/src", "wal/src", "raft/src", "member/src"];
+
+/// What a pure crate does not say, and what to use instead.
+const BANNED_IN_PURE: [(&str, &str); 8] = [
+    ("Instant::now", "take the time as an argument"),
+    ("SystemTime::now", "take the time as an argument"),
+    ("thread::spawn", "return the work as a value"),
+    ("std::net", "leave sockets to `net` and `server`"),
+    ("std::fs", "go through the crate's storage trait"),
+    ("thread_rng", "take a seeded generator"),
+    ("rand::rng()", "take a seeded generator"),
+    ("println!", "return a value"),
+];
+
+/// What no file says.
+const BANNED: [(&str, &str); 4] = [
+    ("TODO", "do it, or write it into the closing note"),
+    ("FIXME", "do it, or write it into the closing note"),
+    ("XXX", "say what is wrong"),
+    ("todo!(", "do it"),
+];
+
+/// Longest function that may be added; longer ones that exist are listed with their length, which may only shrink.
+const FUNCTION_LINES_MAX: usize = 90;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.expect("a readable entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            rust_files(&path, out);
+        } else if name.ends_with(".rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String)> {
+    let root = root();
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    assert!(files.len() > 50, "only {} source files found below {}", files.len(), root.display());
+    let mut sources: Vec<(String, String)> = files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a source file is UTF-8");
+            let name = path.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned();
+            (name, text)
+        })
+        .filter(|(name, _)| name != "server/tests/tidy.rs")
+        .collect();
+    sources.sort();
+    sources
+}
+
+fn report(faults: Vec<String>) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// The part of a file before its test module.
+fn production(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod ").next().unwrap_or(text)
+}
+
+fn is_sys(name: &str) -> bool {
+    name.contains("/sys/") || name.ends_with("/sys.rs")
+}
+
+#[test]
+fn every_file_opens_with_its_purpose() {
+    let faults = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(name, _)| format!("{name}: does not open with `//!`"));
+    report(faults.collect());
+}
+
+#[test]
+fn banned_words_are_absent() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            for (word, instead) in BANNED {
+                if line.contains(word) {
+                    faults.push(format!("{name}:{}: `{word}`: {instead}", number + 1));
+                }
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn pure_crates_do_not_touch_the_world() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        if !PURE.iter().any(|folder| name.starts_with(folder)) || is_sys(&name) || name.contains("test") {
+            continue;
+        }
+        for (number, line) in production(&text).lines().enumerate() {
+            for (word, instead) in BANNED_IN_PURE {
+                if line.contains(word) && !line.trim_start().starts_with("//") {
+                    faults.push(format!("{name}:{}: `{word}` in a pure crate: {instead}", number + 1));
+                }
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn unsafe_code_stays_in_its_rooms() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        if is_sys(&name) || name.contains("/tests/") {
+            continue;
+        }
+        for (number, line) in production(&text).lines().enumerate() {
+            let code = line.split("//").next().unwrap_or("");
+            if code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl") {
+                faults.push(format!("{name}:{}: unsafe code outside a `sys` folder", number + 1));
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        let mut start: Option<(usize, usize, String)> = None;
+        for (number, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let code = line.trim_start();
+            let is_fn = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn "]
+                .iter()
+                .any(|prefix| code.starts_with(prefix));
+            if is_fn && start.is_none() {
+                start = Some((number, indent, code.to_string()));
+            }
+            if let Some((from, at, head)) = &start
+                && indent == *at
+                && (code == "}" || code.ends_with("{}") || code.ends_with(" }") || code.ends_with(';'))
+            {
+                let lines = number - from + 1;
+                if lines > FUNCTION_LINES_MAX {
+                    faults.push(format!("{name}:{}: {lines} lines: {head}", from + 1));
+                }
+                start = None;
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn every_dependency_is_accounted_for() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace manifest");
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let section = manifest.split("[workspace.dependencies]").nth(1).expect("a dependency section");
+    let section = section.split("\n[").next().expect("its end");
+    let names = section.lines().filter_map(|line| line.split_once(" = ").map(|(name, _)| name.trim()));
+    let faults = names
+        .filter(|name| !name.starts_with("plinth-") && !name.starts_with('#'))
+        .filter(|name| !architecture.contains(&format!("`{name}`")))
+        .map(|name| format!("ARCHITECTURE.md does not say why `{name}` is there"));
+    report(faults.collect());
+}
