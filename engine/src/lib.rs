@@ -5,6 +5,7 @@
 //! Tour, from the bottom up: [`trees`] is the seam to stored bytes, and `pagefile` implements it on a file. `command`
 //! is what the log replicates. `store` applies commands and answers reads.
 
+pub mod command;
 pub mod lease;
 pub mod pagefile;
 pub mod trees;
