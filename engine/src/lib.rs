@@ -6,7 +6,9 @@
 //! is what the log replicates. `store` applies commands and answers reads.
 
 pub mod command;
+pub mod kv_codec;
 pub mod lease;
 pub mod pagefile;
+pub mod revision;
 pub mod trees;
 pub mod watch;
