@@ -6,6 +6,7 @@
 //! is what the log replicates. `store` applies commands and answers reads.
 
 pub mod command;
+pub mod index;
 pub mod kv_codec;
 pub mod lease;
 pub mod pagefile;

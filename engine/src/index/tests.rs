@@ -1,0 +1,201 @@
+//! The index against sorted vectors of revisions.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Per key: revisions in order, with tombstone marks.
+type Model = BTreeMap<Vec<u8>, Vec<(Revision, bool)>>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<u8>),
+    Delete(Vec<u8>, Vec<u8>),
+    Compact(u8),
+}
+
+fn keys() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(0..4u8, 1..5),
+        (0..400u32).prop_map(|n| format!("/registry/pods/{n:06}").into_bytes()),
+        (0..8u8, 1..6000usize).prop_map(|(byte, len)| vec![byte; len]),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => keys().prop_map(Step::Put),
+        1 => (keys(), prop_oneof![Just(Vec::new()), Just(vec![0]), keys()]).prop_map(|(a, b)| Step::Delete(a, b)),
+        1 => (0..=100u8).prop_map(Step::Compact),
+    ];
+    proptest::collection::vec(step, 1..400)
+}
+
+fn live_at(revisions: &[(Revision, bool)], at: i64) -> Option<Revision> {
+    let (revision, is_tombstone) = revisions.iter().rev().find(|(revision, _)| revision.main <= at)?;
+    (!is_tombstone).then_some(*revision)
+}
+
+fn compact_model(model: &mut Model, at: i64) -> Vec<(Revision, bool)> {
+    let mut removed = Vec::new();
+    model.retain(|_, revisions| {
+        let newest = revisions.iter().rposition(|(revision, _)| revision.main <= at);
+        let mut position = 0;
+        revisions.retain(|&(revision, is_tombstone)| {
+            let stays = Some(position) == newest && (!is_tombstone || revision.main == at);
+            let stays = stays || newest.is_none_or(|newest| position > newest);
+            position += 1;
+            if !stays {
+                removed.push((revision, is_tombstone));
+            }
+            stays
+        });
+        !revisions.is_empty()
+    });
+    removed.sort_unstable();
+    removed
+}
+
+fn check(index: &KeyIndex, model: &Model, main: i64) {
+    let mut found = Model::new();
+    let flow = index.visit(KeyRange::ALL, |key, entry| {
+        assert!(found.last_key_value().is_none_or(|(last, _)| last.as_slice() < key), "keys come in order");
+        found.insert(key.to_vec(), entry.revisions().collect());
+        ControlFlow::Continue(())
+    });
+    assert!(flow.is_continue());
+    assert_eq!(&found, model);
+    assert_eq!(index.keys(), model.len() as u64);
+    let live = model.values().filter(|revisions| live_at(revisions, main).is_some()).count() as u64;
+    assert_eq!(index.live_keys(), live);
+    check_nodes(index);
+}
+
+fn check_nodes(index: &KeyIndex) {
+    assert_eq!(index.separators.len(), index.groups.len());
+    for (g, group) in index.groups.iter().enumerate() {
+        assert!(!group.leaves.is_empty());
+        assert_eq!(group.separators.len(), group.leaves.len());
+        assert_eq!(group.live, group.leaves.iter().map(|leaf| u64::from(leaf.live)).sum::<u64>());
+        for (l, leaf) in group.leaves.iter().enumerate() {
+            assert!(!leaf.entries.is_empty() && leaf.entries.len() <= LEAF_KEYS_MAX);
+            assert_eq!(leaf.keys.len(), leaf.entries.len());
+            assert_eq!(leaf.live as usize, leaf.entries.iter().filter(|entry| entry.is_live()).count());
+            let newest = leaf.entries.iter().map(Entry::newest_main).max();
+            assert!(newest <= Some(leaf.newest) && leaf.newest <= group.newest);
+            let first = leaf.keys.get(0);
+            assert!(l == 0 || group.separators.get(l) <= first);
+            assert!(g == 0 || index.separators.get(g) <= first);
+        }
+    }
+}
+
+fn check_counts(index: &KeyIndex, model: &Model, main: i64, key: &[u8], end: &[u8]) {
+    let range = KeyRange::new(key, end);
+    for at in [main, main - 1, main / 2, 2] {
+        let expected =
+            model.iter().filter(|(key, revisions)| range.contains(key) && live_at(revisions, at).is_some()).count();
+        assert_eq!(index.count(range, at), expected as u64, "{range:?} at {at}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #[test]
+    fn agrees_with_sorted_vectors(steps in steps(), probes in proptest::collection::vec((keys(), keys()), 8)) {
+        let (mut index, mut model) = (KeyIndex::new(), Model::new());
+        let (mut main, mut compacted) = (1, 0);
+        for step in &steps {
+            match step {
+                Step::Put(key) => {
+                    main += 1;
+                    let revision = Revision::new(main, 0);
+                    let revisions = model.entry(key.clone()).or_default();
+                    let before = live_at(revisions, main);
+                    revisions.push((revision, false));
+                    let (replaced, now) = index.put(key, revision);
+                    prop_assert_eq!(replaced.map(|head| head.revision), before);
+                    prop_assert_eq!(now.version, replaced.map_or(0, |head| head.version) + 1);
+                    prop_assert_eq!(now.create, replaced.map_or(main, |head| head.create));
+                }
+                Step::Delete(key, end) => {
+                    let range = KeyRange::new(key, end);
+                    let mut sub = 0;
+                    let mut next = |_: &[u8], _: Head| -> Result<Revision, ()> {
+                        sub += 1;
+                        Ok(Revision::new(main + 1, sub - 1))
+                    };
+                    index.delete(range, &mut next).expect("the closure does not fail");
+                    let live = model.iter_mut().filter(|(key, rs)| range.contains(key) && live_at(rs, main).is_some());
+                    let mut deleted = 0;
+                    for (_, revisions) in live {
+                        revisions.push((Revision::new(main + 1, deleted), true));
+                        deleted += 1;
+                    }
+                    prop_assert_eq!(deleted, sub);
+                    main += i64::from(deleted > 0);
+                }
+                Step::Compact(percent) => {
+                    let at = compacted + (main - compacted) * i64::from(*percent) / 100;
+                    compacted = at;
+                    let mut removed = Vec::new();
+                    for key in model.keys() {
+                        index.compact(key, at, &mut removed);
+                    }
+                    removed.sort_unstable();
+                    prop_assert_eq!(removed, compact_model(&mut model, at));
+                }
+            }
+        }
+        check(&index, &model, main);
+        for (key, end) in &probes {
+            check_counts(&index, &model, main, key, end);
+            check_counts(&index, &model, main, key, b"\0");
+            let expected = model.get(key).and_then(|revisions| live_at(revisions, main));
+            prop_assert_eq!(index.get(key).and_then(Entry::head).map(|head| head.revision), expected);
+        }
+    }
+}
+
+/// Many keys, so that groups split, in and out of order; then all of them deleted and compacted.
+#[test]
+fn grows_over_several_groups_and_shrinks_to_nothing() {
+    for scramble in [1u64, 7919] {
+        let (mut index, keys) = (KeyIndex::new(), 60_000u64);
+        let name = |i: u64| format!("/registry/leases/{:08}", i * scramble % keys).into_bytes();
+        for i in 0..keys {
+            index.put(&name(i), Revision::new(i as i64 + 2, 0));
+        }
+        check_nodes(&index);
+        assert!(index.groups.len() > 1);
+        assert_eq!((index.keys(), index.live_keys()), (keys, keys));
+        let (from, to) = (name(0).max(name(5)), b"/registry/leases/00059990".to_vec());
+        let range = KeyRange::Span(&from, &to);
+        let mut visited = 0;
+        let flow = index.visit(range, |_, _| {
+            visited += 1;
+            ControlFlow::Continue(())
+        });
+        assert!(flow.is_continue());
+        assert_eq!(index.count(range, i64::MAX), visited);
+        let overhead = index.heap_bytes() as u64 / keys - 25;
+        assert!(overhead < 100, "{overhead} bytes per key beyond its own 25");
+        let mut sub = 0;
+        let deleted: Result<(), ()> = index.delete(KeyRange::ALL, |_, _| {
+            sub += 1;
+            Ok(Revision::new(keys as i64 + 10, sub))
+        });
+        assert!(deleted.is_ok());
+        assert_eq!((index.keys(), index.live_keys()), (keys, 0));
+        let mut removed = Vec::new();
+        for i in 0..keys {
+            index.compact(&name(i * 31 % keys), keys as i64 + 11, &mut removed);
+            if i % 10_000 == 0 {
+                check_nodes(&index);
+            }
+        }
+        assert_eq!((index.keys(), index.groups.len(), removed.len() as u64), (0, 0, 2 * keys));
+    }
+}
