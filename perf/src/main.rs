@@ -1,2 +1,46 @@
-//! Skeleton.
-fn main() {}
+//! `plinth-perf`: load generator and laboratory for servers of the etcd v3 API.
+//!
+//! The tour: [`workload`] says what is sent, [`pace`] when it is due, [`drive`] sends it over [`grpc`] and records
+//! with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers; [`scenario`] puts
+//! these together into experiments, [`report`] and [`plot`] show the results.
+//!
+//! The generator shares the machine with the server it measures, so it is built to be cheap and always reports
+//! its own processor time beside the server's.
+
+mod api;
+mod cli;
+mod drive;
+mod grpc;
+mod measure;
+mod pace;
+mod plot;
+mod prepare;
+mod process;
+mod report;
+mod scenario;
+mod server;
+mod sys;
+mod wire;
+mod workload;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(arguments) => scenario::run(&arguments),
+        Command::Compare(arguments) => scenario::compare(&arguments),
+        Command::Restart(arguments) => scenario::restart(&arguments),
+        Command::Single(arguments) => scenario::single(&arguments),
+        Command::Idle(arguments) => scenario::idle(&arguments),
+        Command::Floor(arguments) => scenario::floor(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plinth-perf: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

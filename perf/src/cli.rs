@@ -1,0 +1,264 @@
+//! The command line. Parsing only records; `main` acts.
+
+use crate::server::Program;
+use crate::workload::{Kind, Spec};
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Load generator and side-by-side measurements for servers of the etcd v3 API.
+#[derive(Parser)]
+#[command(name = "plinth-perf", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run one workload against a server that is already there.
+    Run(RunArgs),
+    /// Run workloads against servers started for the purpose, in turns, and compare.
+    Compare(CompareArgs),
+    /// Fill, kill, start again: time to the first answered read, and memory.
+    Restart(RestartArgs),
+    /// One client, one put at a time.
+    Single(SingleArgs),
+    /// Many connections with a watcher each and no traffic.
+    Idle(IdleArgs),
+    /// What the disk takes for a write and a flush, without any server.
+    Floor(FloorArgs),
+}
+
+/// Which servers to start, and where they keep their data.
+#[derive(Args, Clone)]
+pub struct Servers {
+    /// Plinth's binary.
+    #[arg(long, value_name = "PATH")]
+    pub plinth: Option<PathBuf>,
+    /// etcd's binary.
+    #[arg(long, value_name = "PATH")]
+    pub etcd: Option<PathBuf>,
+    /// Another server, or another build of one.
+    #[arg(long, value_name = "LABEL=PATH", value_parser = labelled)]
+    pub server: Vec<(String, PathBuf)>,
+    /// A further argument for Plinth; may be repeated.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub plinth_arg: Vec<String>,
+    /// A further argument for etcd; may be repeated.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub etcd_arg: Vec<String>,
+    /// Folder for data, on the disk to be measured.
+    #[arg(long, value_name = "FOLDER", default_value = "target/perf/data")]
+    pub data: PathBuf,
+    /// Folder for results.
+    #[arg(long, value_name = "FOLDER", default_value = "target/perf")]
+    pub out: PathBuf,
+}
+
+fn labelled(text: &str) -> Result<(String, PathBuf), String> {
+    let (label, path) = text.split_once('=').ok_or("expected LABEL=PATH")?;
+    Ok((label.to_owned(), path.into()))
+}
+
+impl Servers {
+    /// The programs named, in the order of the tables.
+    pub fn programs(&self) -> Result<Vec<Program>, String> {
+        let program = |label: &str, path: &PathBuf, arguments: &[String]| Program {
+            label: label.to_owned(),
+            path: path.clone(),
+            arguments: arguments.to_vec(),
+        };
+        let mut programs = Vec::new();
+        programs.extend(self.plinth.iter().map(|path| program("plinth", path, &self.plinth_arg)));
+        programs.extend(self.etcd.iter().map(|path| program("etcd", path, &self.etcd_arg)));
+        programs.extend(self.server.iter().map(|(label, path)| program(label, path, &[])));
+        if programs.is_empty() {
+            return Err("name at least one server: --plinth, --etcd or --server".to_owned());
+        }
+        Ok(programs)
+    }
+}
+
+/// Changes to the usual form of a workload.
+#[derive(Args, Clone)]
+pub struct Shape {
+    /// Connections.
+    #[arg(long)]
+    pub connections: Option<usize>,
+    /// Requests in flight per connection.
+    #[arg(long)]
+    pub streams: Option<usize>,
+    /// Size of the set of keys.
+    #[arg(long)]
+    pub keys: Option<u64>,
+    /// Bytes per value.
+    #[arg(long)]
+    pub value_bytes: Option<usize>,
+    /// Keys per prefix read.
+    #[arg(long)]
+    pub prefix_keys: Option<u64>,
+    /// Watchers.
+    #[arg(long)]
+    pub watchers: Option<usize>,
+    /// Connections for watchers.
+    #[arg(long)]
+    pub watch_connections: Option<usize>,
+    /// Requests per second (open loop); 0 for a closed loop.
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Measured seconds.
+    #[arg(long)]
+    pub seconds: Option<f64>,
+    /// Seconds before that.
+    #[arg(long)]
+    pub warmup_seconds: Option<f64>,
+    /// Most requests of a run.
+    #[arg(long)]
+    pub max_requests: Option<u64>,
+    /// Threads of the generator.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Seed of the requests.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+impl Shape {
+    /// The usual form of `kind` with these changes.
+    pub fn spec(&self, kind: Kind) -> Result<Spec, String> {
+        let mut spec = Spec::usual(kind);
+        fn set<T: Copy>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        set(&mut spec.connections, self.connections);
+        set(&mut spec.streams, self.streams);
+        set(&mut spec.keys, self.keys);
+        set(&mut spec.value_bytes, self.value_bytes);
+        set(&mut spec.prefix_keys, self.prefix_keys);
+        set(&mut spec.watchers, self.watchers);
+        set(&mut spec.watch_connections, self.watch_connections);
+        set(&mut spec.seconds, self.seconds);
+        set(&mut spec.warmup_seconds, self.warmup_seconds);
+        set(&mut spec.threads, self.threads);
+        set(&mut spec.seed, self.seed);
+        if let Some(rate) = self.rate {
+            spec.rate = (rate > 0.0).then_some(rate);
+        }
+        if matches!(kind, Kind::Fill | Kind::Delete) {
+            spec.max_requests = Some(spec.keys);
+        }
+        spec.max_requests = self.max_requests.or(spec.max_requests);
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+/// Arguments of `run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// What to send.
+    pub workload: Kind,
+    /// Where the server listens.
+    #[arg(long, default_value = "127.0.0.1:2379")]
+    pub endpoint: SocketAddr,
+    /// The server's process, for CPU, memory and disk figures.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Write the figures as JSON to this file.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Changes to the workload.
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+/// Arguments of `compare`.
+#[derive(Args)]
+pub struct CompareArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What to send, separated by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "put,range,range-prefix,txn-cas,watch-fanout,watch-keys,lease-keepalive,mixed"
+    )]
+    pub workloads: Vec<Kind>,
+    /// Turns of each server.
+    #[arg(long, default_value_t = 3)]
+    pub repetitions: usize,
+    /// Changes to the workloads.
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+/// Arguments of `restart`.
+#[derive(Args)]
+pub struct RestartArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Keys to fill in.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub keys: u64,
+    /// Bytes per value.
+    #[arg(long, default_value_t = 256)]
+    pub value_bytes: usize,
+    /// Kills and starts per server.
+    #[arg(long, default_value_t = 3)]
+    pub repetitions: usize,
+}
+
+/// Arguments of `single`.
+#[derive(Args)]
+pub struct SingleArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Bytes per value.
+    #[arg(long, default_value_t = 256)]
+    pub value_bytes: usize,
+    /// Measured seconds per turn.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Turns of each server.
+    #[arg(long, default_value_t = 3)]
+    pub repetitions: usize,
+}
+
+/// Arguments of `idle`.
+#[derive(Args)]
+pub struct IdleArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Connections, with one watcher each.
+    #[arg(long, default_value_t = 1_000)]
+    pub connections: usize,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 20.0)]
+    pub seconds: f64,
+}
+
+/// Arguments of `floor`.
+#[derive(Args)]
+pub struct FloorArgs {
+    /// Folder on the disk to be measured.
+    #[arg(long, value_name = "FOLDER", default_value = "target/perf/data")]
+    pub data: PathBuf,
+    /// Folder for results.
+    #[arg(long, value_name = "FOLDER", default_value = "target/perf")]
+    pub out: PathBuf,
+    /// Bytes per write.
+    #[arg(long, default_value_t = 4_096)]
+    pub bytes: usize,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+}

@@ -1,0 +1,93 @@
+//! What a process has used so far, read from `/proc`: processor time, memory, bytes written.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// A reading of a process's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// User plus system time of all threads, those that ended included.
+    pub cpu: Duration,
+    /// Bytes sent to the block layer (`write_bytes` of `/proc/PID/io`).
+    pub write_bytes: u64,
+    /// Read and write system calls (`syscr` + `syscw`); io_uring operations are not among them.
+    pub syscalls: u64,
+    /// Memory held now.
+    pub memory: Memory,
+    /// Page faults that had to wait for the disk.
+    pub major_faults: u64,
+}
+
+/// Resident memory in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All of it (`VmRSS`).
+    pub resident: u64,
+    /// The highest it has been (`VmHWM`).
+    pub peak: u64,
+    /// The part that is the process's own (`RssAnon`); the rest is mapped files, which the kernel can drop.
+    pub anonymous: u64,
+}
+
+/// Reads the counters of process `pid`.
+pub fn usage(pid: u32) -> io::Result<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    // Another user's process shows no `io`; the other figures are still worth having.
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let times = parse_stat(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))?;
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    let kib = |name| labelled(&status, name).unwrap_or(0) * 1024;
+    Ok(Usage {
+        cpu: Duration::from_secs_f64(times.ticks as f64 / ticks_per_second as f64),
+        write_bytes: labelled(&io, "write_bytes:").unwrap_or(0),
+        syscalls: labelled(&io, "syscr:").unwrap_or(0) + labelled(&io, "syscw:").unwrap_or(0),
+        memory: Memory { resident: kib("VmRSS:"), peak: kib("VmHWM:"), anonymous: kib("RssAnon:") },
+        major_faults: times.major_faults,
+    })
+}
+
+struct Times {
+    ticks: u64,
+    major_faults: u64,
+}
+
+/// Fields are counted behind the last `)`, because the command's name may hold blanks and parentheses.
+fn parse_stat(stat: &str) -> Option<Times> {
+    let behind = &stat[stat.rfind(')')? + 1..];
+    let field = |index: usize| behind.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
+    // proc(5): majflt is field 12, utime 14, stime 15; `behind` begins with field 3.
+    Some(Times { ticks: field(11)? + field(12)?, major_faults: field(9)? })
+}
+
+fn labelled(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line[name.len()..].split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_a_name_with_parentheses() {
+        let line = "42 (a) b) S 1 2 3 4 5 6 7 8 9 10 111 222 13 14 15 16 17 18 19 20 21";
+        let times = parse_stat(line).expect("parses");
+        assert_eq!((times.ticks, times.major_faults), (333, 9));
+    }
+
+    #[test]
+    fn own_usage_grows() {
+        let before = usage(std::process::id()).expect("own process is readable");
+        let start = std::time::Instant::now();
+        let mut sum = 0u64;
+        while start.elapsed() < Duration::from_millis(100) {
+            sum = sum.wrapping_mul(31).wrapping_add(1);
+        }
+        let after = usage(std::process::id()).expect("own process is readable");
+        assert!(sum != 1 && after.cpu > before.cpu, "{before:?} {after:?}");
+        assert!(after.memory.resident > 0 && after.memory.peak >= after.memory.anonymous);
+    }
+}
