@@ -1,1 +1,40 @@
-//! Skeleton.
+//! Consensus groups: Raft as a state machine without I/O.
+//!
+//! A [`Group`] takes proposals, peer messages, ticks and reads, and hands out [`Ready`] values that say what to make
+//! durable, what to send and what to apply. It holds no clock, socket, file or thread; the same seed and the same calls
+//! give the same outputs. The decisions are those of raft-rs, whose types do not leave this crate.
+//!
+//! A tour, in reading order:
+//! - [`types`]: ids, entries, hard state, roles
+//! - [`batch`]: many commands in one entry, built once and read in place everywhere
+//! - [`ConfState`], [`ConfChange`]: voters and learners, and changes of them
+//! - [`log`]: what the log looks like on disk, recovery, the first entries of a new cluster
+//! - [`PeerMessage`]: what members say to each other, and the frames
+//! - [`group`]: the state machine and the shell's duties; [`ready`]: its output
+//! - [`limits`], [`error`]: every bound, every error
+//!
+//! Private: `window` (the log in memory), `read_index` (rounds of linearizable reads), `convert` (the border with raft-rs).
+
+#![forbid(unsafe_code)]
+
+pub mod batch;
+mod conf;
+mod convert;
+pub mod error;
+pub mod group;
+pub mod limits;
+pub mod log;
+mod message;
+mod read_index;
+pub mod ready;
+pub mod types;
+mod window;
+
+pub use conf::{CONF_SCHEMA, Change, ConfChange, ConfChangeKind, ConfState, Transition};
+pub use group::{Group, GroupConfig, PeerState, PeerStatus, Status};
+pub use log::{LogRecovery, RecoveredLog};
+pub use message::{Lane, PEER_VERSION, PeerBody, PeerMessage, SnapshotMeta};
+pub use plinth_wal::GroupId;
+pub use ready::Ready;
+pub use types::{Entry, EntryId, EntryKind, HardState, MemberId, ReadState, Role, RoleChange};
+pub use window::WindowBounds;

@@ -1,0 +1,321 @@
+//! The log on disk: the payloads of its records, and how a log is recovered from them.
+//!
+//! Three kinds of WAL record belong to a group: entries, hard states and snapshot marks. The WAL frames, checksums and
+//! versions them; this file says what is inside. Entry bytes are written as they are, behind a fixed header.
+//!
+//! Layouts (schema 1, little endian):
+//! ```text
+//! entry          0 u64 index   8 u64 term   16 u8 kind   17 zeros   24 the entry's bytes
+//! hard state     0 u64 term    8 u64 vote (0 = none)     16 u64 commit
+//! snapshot mark  0 u64 index   8 u64 term
+//! ```
+//!
+//! Recovery reads the records in the order they were written. A later entry with an index already seen replaces it and
+//! everything behind it: that is how a follower's tail is overwritten by a new leader. A snapshot mark says that a
+//! snapshot from the leader was installed: the log starts over behind it. What the store has applied tells where the
+//! useful part of the log begins; entries before that are kept for lagging followers, within the bounds of the window.
+//!
+//! Duties of the shell: the records of one `Ready` are written in the order snapshot mark, hard state, entries (a torn
+//! flush may then lose entries, but never the term they belong to); an installed snapshot is durable in the store before
+//! its mark is written; before old segments are given back, the current hard state is written again.
+//!
+//! Not here: framing, checksums, torn tails (`plinth_wal`), and the window itself (`window.rs`).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::conf::{Change, ConfChange};
+use crate::error::RecoverError;
+use crate::limits::{WINDOW_BYTES, WINDOW_ENTRIES};
+use crate::types::{Entry, EntryId, EntryKind, HardState, MemberId, member_from_raw, member_to_raw};
+
+/// Schema version of the three record payloads.
+pub const LOG_SCHEMA: u16 = 1;
+/// Bytes before an entry's own.
+pub const ENTRY_HEADER_BYTES: usize = 24;
+/// Bytes of a hard state.
+pub const HARD_STATE_BYTES: usize = 24;
+/// Bytes of a snapshot mark.
+pub const SNAPSHOT_MARK_BYTES: usize = 16;
+
+/// The header of an entry's record; the payload is this followed by `entry.data`.
+pub fn entry_header(entry: &Entry) -> [u8; ENTRY_HEADER_BYTES] {
+    let mut out = [0; ENTRY_HEADER_BYTES];
+    out[0..8].copy_from_slice(&entry.index.to_le_bytes());
+    out[8..16].copy_from_slice(&entry.term.to_le_bytes());
+    out[16] = entry.kind as u8;
+    out
+}
+
+/// The payload of a hard state's record.
+pub fn encode_hard_state(state: &HardState) -> [u8; HARD_STATE_BYTES] {
+    let mut out = [0; HARD_STATE_BYTES];
+    out[0..8].copy_from_slice(&state.term.to_le_bytes());
+    out[8..16].copy_from_slice(&member_to_raw(state.vote).to_le_bytes());
+    out[16..24].copy_from_slice(&state.commit.to_le_bytes());
+    out
+}
+
+/// The payload of the record that says "a snapshot of the state up to `id` is installed".
+pub fn encode_snapshot_mark(id: EntryId) -> [u8; SNAPSHOT_MARK_BYTES] {
+    let mut out = [0; SNAPSHOT_MARK_BYTES];
+    out[0..8].copy_from_slice(&id.index.to_le_bytes());
+    out[8..16].copy_from_slice(&id.term.to_le_bytes());
+    out
+}
+
+/// Reads an entry's record, copying its bytes.
+pub fn decode_entry(schema: u16, payload: &[u8]) -> Result<Entry, RecoverError> {
+    const KIND: &str = "entry";
+    check(KIND, schema, payload, ENTRY_HEADER_BYTES)?;
+    let (index, term) = (read_u64(payload, 0), read_u64(payload, 8));
+    let invalid = |detail: String| Err(RecoverError::Invalid { kind: KIND, detail });
+    if index == 0 || index == u64::MAX || term == 0 {
+        return invalid(format!("index {index}, term {term}"));
+    }
+    let Some(kind) = EntryKind::from_u8(payload[16]) else {
+        return invalid(format!("entry {index} is of unknown kind {}", payload[16]));
+    };
+    let entry = Entry { index, term, kind, data: Bytes::copy_from_slice(&payload[ENTRY_HEADER_BYTES..]) };
+    if kind == EntryKind::ConfChange
+        && let Err(error) = ConfChange::decode(&entry.data)
+    {
+        return invalid(format!("entry {index}: {error}"));
+    }
+    Ok(entry)
+}
+
+/// Reads a hard state's record.
+pub fn decode_hard_state(schema: u16, payload: &[u8]) -> Result<HardState, RecoverError> {
+    check("hard state", schema, payload, HARD_STATE_BYTES)?;
+    Ok(HardState {
+        term: read_u64(payload, 0),
+        vote: member_from_raw(read_u64(payload, 8)),
+        commit: read_u64(payload, 16),
+    })
+}
+
+/// Reads a snapshot mark's record.
+pub fn decode_snapshot_mark(schema: u16, payload: &[u8]) -> Result<EntryId, RecoverError> {
+    check("snapshot mark", schema, payload, SNAPSHOT_MARK_BYTES)?;
+    Ok(EntryId { index: read_u64(payload, 0), term: read_u64(payload, 8) })
+}
+
+fn check(kind: &'static str, schema: u16, payload: &[u8], expected: usize) -> Result<(), RecoverError> {
+    if schema != LOG_SCHEMA {
+        return Err(RecoverError::Schema { kind, found: schema });
+    }
+    if payload.len() < expected {
+        return Err(RecoverError::Truncated { kind, expected, found: payload.len() });
+    }
+    Ok(())
+}
+
+fn read_u64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// What a new cluster writes to its log before it starts: one configuration change for each member, already committed,
+/// as etcd does. Every member writes the same.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// To be appended first.
+    pub entries: Vec<Entry>,
+    /// To be appended last: a log without it is no bootstrapped log, and the bootstrap is done again.
+    pub hard_state: HardState,
+}
+
+/// The first entries of a cluster of these voters, each with the context for its member record.
+///
+/// # Panics
+/// Without a member, or with two of one id.
+pub fn bootstrap(mut members: Vec<(MemberId, Bytes)>) -> Bootstrap {
+    assert!(!members.is_empty(), "a cluster has a member");
+    members.sort_by_key(|member| member.0);
+    assert!(members.windows(2).all(|pair| pair[0].0 != pair[1].0), "member ids differ");
+    let entries: Vec<Entry> = (1..)
+        .zip(members)
+        .map(|(index, (member, context))| Entry {
+            index,
+            term: 1,
+            kind: EntryKind::ConfChange,
+            data: ConfChange::one(Change::AddVoter(member.0), context).encode(),
+        })
+        .collect();
+    let hard_state = HardState { term: 1, vote: None, commit: entries.len() as u64 };
+    Bootstrap { entries, hard_state }
+}
+
+/// A recovered log: contiguous entries behind `base`.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredLog {
+    /// The entry before the first one. Its term is known, its bytes are not needed.
+    pub base: EntryId,
+    /// Entries `base.index + 1 ..`, without a gap.
+    pub entries: VecDeque<Entry>,
+    /// The last hard state, its commit index raised to what the store has applied.
+    pub hard_state: HardState,
+    /// What the store has applied; entries behind it will be handed out again.
+    pub applied: EntryId,
+}
+
+impl RecoveredLog {
+    /// The log of a member that has none: one that joins a running cluster, or a test.
+    pub fn empty() -> RecoveredLog {
+        RecoveredLog::default()
+    }
+
+    /// The log right after `bootstrap` was made durable.
+    pub fn bootstrapped(bootstrap: Bootstrap) -> RecoveredLog {
+        RecoveredLog {
+            base: EntryId::ZERO,
+            entries: bootstrap.entries.into(),
+            hard_state: bootstrap.hard_state,
+            applied: EntryId::ZERO,
+        }
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> EntryId {
+        self.entries.back().map_or(self.base, Entry::id)
+    }
+}
+
+/// Rebuilds a log from its records, fed in the order they were written.
+#[derive(Debug)]
+pub struct LogRecovery {
+    applied: EntryId,
+    base: Option<EntryId>,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    hard_state: HardState,
+    seen_hard_state: bool,
+}
+
+impl LogRecovery {
+    /// Begins with what the store has applied ([`EntryId::ZERO`] for an empty store).
+    pub fn new(applied: EntryId) -> LogRecovery {
+        let hard_state = HardState::default();
+        LogRecovery { applied, base: None, entries: VecDeque::new(), bytes: 0, hard_state, seen_hard_state: false }
+    }
+
+    /// Feeds an entry record.
+    pub fn entry(&mut self, schema: u16, payload: &[u8]) -> Result<(), RecoverError> {
+        self.push(decode_entry(schema, payload)?)
+    }
+
+    /// Feeds an entry that was decoded already.
+    pub fn push(&mut self, entry: Entry) -> Result<(), RecoverError> {
+        while self.entries.back().is_some_and(|last| last.index >= entry.index) {
+            let replaced = self.entries.pop_back().expect("there is a last entry");
+            self.bytes -= replaced.data.len();
+        }
+        let last = self.entries.back().map(|last| last.index).or(self.base.map(|base| base.index));
+        match last {
+            Some(last) if entry.index > last + 1 => return Err(RecoverError::Gap { last, found: entry.index }),
+            // Behind a snapshot mark only later entries make sense; a replaced base came from trimming below.
+            Some(last) if entry.index <= last => {
+                return Err(RecoverError::Invalid {
+                    kind: "entry",
+                    detail: format!("entry {} replaces one that was applied ({last})", entry.index),
+                });
+            }
+            _ => {}
+        }
+        self.bytes += entry.data.len();
+        self.entries.push_back(entry);
+        self.trim();
+        Ok(())
+    }
+
+    /// Feeds a hard state record.
+    pub fn hard_state(&mut self, schema: u16, payload: &[u8]) -> Result<(), RecoverError> {
+        let state = decode_hard_state(schema, payload)?;
+        // Commit may be lower than before: it is not written with every entry. Terms never go back.
+        if state.term < self.hard_state.term {
+            let detail = format!("term goes back from {} to {}", self.hard_state.term, state.term);
+            return Err(RecoverError::Invalid { kind: "hard state", detail });
+        }
+        self.hard_state = state;
+        self.seen_hard_state = true;
+        Ok(())
+    }
+
+    /// Feeds a snapshot mark record: the log begins anew behind it.
+    pub fn snapshot_mark(&mut self, schema: u16, payload: &[u8]) -> Result<(), RecoverError> {
+        self.base = Some(decode_snapshot_mark(schema, payload)?);
+        self.entries.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// The log, or why it does not fit the store.
+    pub fn finish(mut self) -> Result<RecoveredLog, RecoverError> {
+        let applied = self.applied;
+        let mut base = self.find_base()?;
+        if base.index > applied.index {
+            return Err(RecoverError::MissingEntries { applied: applied.index, first: base.index + 1 });
+        }
+        let last = self.entries.back().map_or(base, Entry::id);
+        let fresh = applied == EntryId::ZERO && last == EntryId::ZERO;
+        if !self.seen_hard_state && !fresh {
+            return Err(RecoverError::NoHardState { applied, last });
+        }
+        if applied.index > last.index {
+            // A snapshot was installed and the crash came before its mark; then the term of it is known already.
+            if self.hard_state.term < applied.term {
+                return Err(RecoverError::LogLost { applied, last, term: self.hard_state.term });
+            }
+            self.entries.clear();
+            base = applied;
+        }
+        self.check_applied(base)?;
+        let last = self.entries.back().map_or(base, Entry::id);
+        let mut hard_state = self.hard_state;
+        if hard_state.term < last.term {
+            let detail = format!("term {} is behind the last entry {last:?}", hard_state.term);
+            return Err(RecoverError::Invalid { kind: "hard state", detail });
+        }
+        // What was applied was committed; what a torn flush lost is not known to be.
+        hard_state.commit = hard_state.commit.clamp(applied.index, last.index);
+        Ok(RecoveredLog { base, entries: self.entries, hard_state, applied })
+    }
+
+    /// The entry before the first one that is kept.
+    fn find_base(&mut self) -> Result<EntryId, RecoverError> {
+        let Some(first) = self.entries.front() else { return Ok(self.base.unwrap_or(self.applied)) };
+        match self.base {
+            Some(base) if base.index + 1 == first.index => Ok(base),
+            _ if first.index == 1 => Ok(EntryId::ZERO),
+            _ if first.index == self.applied.index + 1 => Ok(self.applied),
+            _ if first.index <= self.applied.index => {
+                // The term before it went with its segment: the entry becomes the base itself.
+                Ok(self.entries.pop_front().expect("there is a first entry").id())
+            }
+            _ => Err(RecoverError::MissingEntries { applied: self.applied.index, first: first.index }),
+        }
+    }
+
+    /// The store and the log must agree on the entry applied last.
+    fn check_applied(&self, base: EntryId) -> Result<(), RecoverError> {
+        let EntryId { index, term: expected } = self.applied;
+        let found = if index == base.index { base.term } else { self.entries[(index - base.index - 1) as usize].term };
+        if found != expected {
+            return Err(RecoverError::TermMismatch { index, expected, found });
+        }
+        Ok(())
+    }
+
+    /// Forgets applied entries beyond the window, so that a long log does not need its size in memory.
+    fn trim(&mut self) {
+        while self.entries.len() > WINDOW_ENTRIES || self.bytes > WINDOW_BYTES {
+            let first = self.entries.front().expect("a full window has entries");
+            if first.index >= self.applied.index {
+                break;
+            }
+            self.bytes -= first.data.len();
+            self.base = self.entries.pop_front().map(|first| first.id());
+        }
+    }
+}
