@@ -1,0 +1,263 @@
+//! What settings have to hold together, in etcd's order and words: the first violation ends the start.
+
+use super::gates::Gate;
+use super::notice::Notice;
+use super::recorded::Recorded;
+use super::settings::{self, Config, DEFAULT_NAME, ELECTION_TIMEOUT_MILLIS_MAX};
+use super::url::{Url, join};
+use super::value::format_duration;
+
+/// Checks the settings. Warnings go to `notices`.
+pub(super) fn check(config: &Config, given: &Recorded, notices: &mut Vec<Notice>) -> Result<(), String> {
+    if config.cluster.discovery.fallback == "proxy" {
+        return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"".to_owned());
+    }
+    check_addresses(config, notices)?;
+    check_bootstrap(config, given)?;
+    check_timing(config, given)?;
+    if config.addresses.advertise_client.is_empty() && !config.addresses.listen_client.is_empty() {
+        return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".to_owned());
+    }
+    match config.storage.auto_compaction_mode.as_str() {
+        "periodic" | "revision" => {}
+        "" => return Err("undefined auto-compaction-mode".to_owned()),
+        other => return Err(format!("unknown auto-compaction-mode {other:?}")),
+    }
+    let per_million = config.monitoring.tracing_per_million;
+    if config.monitoring.tracing && !(0..=1_000_000).contains(&per_million) {
+        return Err(format!(
+            "distributed tracing configurition is not valid: (distributed tracing sampling rate must be positive and \
+             not exceed 1000000, got {per_million})"
+        ));
+    }
+    check_gates(config, notices)?;
+    let hash_check = given.nanoseconds("compact-hash-check-time");
+    if hash_check <= 0 {
+        let shown = format_duration(std::time::Duration::from_nanos(hash_check.unsigned_abs()));
+        let sign = if hash_check < 0 { "-" } else { "" };
+        return Err(format!("--compact-hash-check-time must be >0 (set to {sign}{shown})"));
+    }
+    if config.name == DEFAULT_NAME {
+        let notice = Notice::warn(
+            "it isn't recommended to use default name, please set a value for --name. Note that etcd might run into \
+             issue when multiple members have the same default name",
+        );
+        notices.push(notice.with("name", DEFAULT_NAME));
+    }
+    check_tls_versions(config)?;
+    config.storage.auto_compaction()?;
+    warn_about_values(config, given, notices);
+    Ok(())
+}
+
+fn check_addresses(config: &Config, notices: &mut Vec<Notice>) -> Result<(), String> {
+    let all = |urls: &[Url], check: fn(&Url) -> Result<(), String>| urls.iter().try_for_each(check);
+    let addresses = &config.addresses;
+    all(&addresses.listen_peer, Url::check_bindable)?;
+    all(&addresses.listen_client, Url::check_bindable)?;
+    all(&addresses.listen_client_http, Url::check_bindable)?;
+    if addresses.listen_client_http.is_empty() {
+        notices
+            .push(Notice::warn("Running http and grpc server on single port. This is not recommended for production."));
+    }
+    all(&addresses.listen_metrics, Url::check_bindable)?;
+    all(&addresses.advertise_peer, Url::check_has_host).map_err(|reason| {
+        format!("--initial-advertise-peer-urls {:?} must be \"host:port\" ({reason})", join(&addresses.advertise_peer))
+    })?;
+    all(&addresses.advertise_client, Url::check_has_host).map_err(|reason| {
+        format!(
+            "--advertise-client-urls {:?} must be in the format \"host:port\", \"unix:/path/to/socket\" or \
+             \"unixs:/path/to/socket\" ({reason})",
+            join(&addresses.advertise_client)
+        )
+    })
+}
+
+fn check_bootstrap(config: &Config, given: &Recorded) -> Result<(), String> {
+    // The configuration file takes any text here; flags do not get this far with another.
+    let state = given.text("initial-cluster-state");
+    if state != config.cluster.state.as_str() {
+        return Err(format!("unexpected clusterState {state:?}"));
+    }
+    let discovery = &config.cluster.discovery;
+    let ways = [!config.cluster.initial.is_empty(), !discovery.srv_domain.is_empty(), !discovery.endpoints.is_empty()];
+    if ways.into_iter().filter(|&way| way).count() > 1 {
+        return Err("multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+             \"discovery-endpoints\" or \"discovery-srv\""
+            .to_owned());
+    }
+    if discovery.token.is_empty() != discovery.endpoints.is_empty() {
+        return Err("both --discovery-token and --discovery-endpoints must be set".to_owned());
+    }
+    if discovery.endpoints.iter().any(|endpoint| endpoint.trim().is_empty()) {
+        return Err("--discovery-endpoints must not contain empty endpoints".to_owned());
+    }
+    Ok(())
+}
+
+fn check_timing(config: &Config, given: &Recorded) -> Result<(), String> {
+    let heartbeat = given.uint("heartbeat-interval");
+    let election = given.uint("election-timeout");
+    if heartbeat == 0 {
+        return Err(format!("--heartbeat-interval must be >0 (set to {heartbeat}ms)"));
+    }
+    if election == 0 {
+        return Err(format!("--election-timeout must be >0 (set to {election}ms)"));
+    }
+    if heartbeat.saturating_mul(5) > election {
+        return Err(format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+        ));
+    }
+    if election > ELECTION_TIMEOUT_MILLIS_MAX {
+        return Err(format!(
+            "--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_TIMEOUT_MILLIS_MAX}ms"
+        ));
+    }
+    assert!(config.cluster.election_ticks() >= 5, "five heartbeats fit the election timeout");
+    Ok(())
+}
+
+fn check_gates(config: &Config, notices: &mut Vec<Notice>) -> Result<(), String> {
+    let checkpoint = config.gates.enabled(Gate::LeaseCheckpoint);
+    let persist = config.gates.enabled(Gate::LeaseCheckpointPersist);
+    if checkpoint && !persist {
+        notices.push(Notice::warn(
+            "Detected that checkpointing is enabled without persistence. Consider enabling feature gate \
+             LeaseCheckpointPersist",
+        ));
+    }
+    if persist && !checkpoint {
+        return Err(
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned()
+        );
+    }
+    Ok(())
+}
+
+fn check_tls_versions(config: &Config) -> Result<(), String> {
+    let version = |text: &str| match text {
+        "" => Ok(None),
+        "TLS1.2" => Ok(Some(12)),
+        "TLS1.3" => Ok(Some(13)),
+        other => Err(format!("unexpected TLS version {other:?}, must be one of: TLS1.2, TLS1.3")),
+    };
+    let (min, max) = (&config.tls.min_version, &config.tls.max_version);
+    let (min_version, max_version) = (version(min)?, version(max)?);
+    if max_version.is_some() && min_version > max_version {
+        return Err(format!("min version ({min}) is greater than max version ({max})"));
+    }
+    if min_version == Some(13) && !config.tls.cipher_suites.is_empty() {
+        return Err("cipher suites cannot be configured when only TLS1.3 is enabled".to_owned());
+    }
+    Ok(())
+}
+
+/// Accepted, but worth a word.
+fn warn_about_values(config: &Config, given: &Recorded, notices: &mut Vec<Notice>) {
+    let mut warn = |message: String| notices.push(Notice::warn(message));
+    if given.is_given("max-snapshots") {
+        warn("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.".to_owned());
+    }
+    if given.is_given("v2-deprecation") {
+        warn(
+            "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, \
+              ignoring user input."
+                .to_owned(),
+        );
+        let _ = given.list("v2-deprecation");
+    }
+    if config.storage.quota_flag > settings::SUGGESTED_QUOTA_BYTES_MAX {
+        warn(format!("quota-backend-bytes {} is more than the suggested maximum of 8 GiB", config.storage.quota_flag));
+    }
+    if config.limits.request_bytes_max > settings::SUGGESTED_REQUEST_BYTES_MAX {
+        warn(format!(
+            "max-request-bytes {} is more than the suggested maximum of 10 MiB",
+            config.limits.request_bytes_max
+        ));
+    }
+    if settings::bcrypt_cost(given).is_none() {
+        warn(format!("bcrypt-cost {} is out of range 4 to 31; using 10", given.uint("bcrypt-cost")));
+    }
+    for name in ["raft-read-timeout", "raft-write-timeout"] {
+        if given.duration(name) < config.cluster.read_timeout.min(config.cluster.write_timeout) {
+            warn(format!("{name} increased to minimum value: 5s"));
+        }
+    }
+}
+
+impl Config {
+    /// Checks that have a meaning only before there is data: the member is part of the cluster it bootstraps or
+    /// joins, under the addresses it advertises. Resolves names if texts alone do not match.
+    pub fn check_before_bootstrap(&self) -> Result<(), String> {
+        let members =
+            self.cluster.initial_members().map_err(|error| format!("error setting up initial cluster: {error}"))?;
+        let Some(own) = members.get(&self.name) else {
+            return Err(format!("couldn't find local name {:?} in the initial cluster configuration", self.name));
+        };
+        if self.cluster.state == settings::ClusterState::New {
+            self.check_advertised(own)?;
+        }
+        let mut all: Vec<&Url> = members.values().flatten().collect();
+        all.sort();
+        if all.windows(2).any(|pair| pair[0] == pair[1]) {
+            let mut pairs: Vec<String> =
+                members.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}"))).collect();
+            pairs.sort();
+            return Err(format!("initial cluster {} has duplicate url", pairs.join(",")));
+        }
+        Ok(())
+    }
+
+    fn check_advertised(&self, own: &[Url]) -> Result<(), String> {
+        let advertised = &self.addresses.advertise_peer;
+        if same_addresses(advertised, own) {
+            return Ok(());
+        }
+        let pairs = |urls: &mut dyn Iterator<Item = &Url>| {
+            urls.map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>().join(",")
+        };
+        let missing = pairs(&mut own.iter().filter(|url| !advertised.contains(url)));
+        if !missing.is_empty() {
+            return Err(format!(
+                "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={}",
+                join(advertised)
+            ));
+        }
+        let extra: Vec<Url> = advertised.iter().filter(|url| !own.contains(url)).cloned().collect();
+        Err(format!(
+            "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",
+            join(&extra),
+            pairs(&mut own.iter())
+        ))
+    }
+}
+
+/// Whether two lists name the same addresses, by their text or after resolving names.
+fn same_addresses(left: &[Url], right: &[Url]) -> bool {
+    let sorted = |urls: &[Url]| {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        urls
+    };
+    if left.len() != right.len() {
+        return false;
+    }
+    if sorted(left) == sorted(right) {
+        return true;
+    }
+    match (resolved(left), resolved(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => false,
+    }
+}
+
+fn resolved(urls: &[Url]) -> Option<Vec<(super::url::Scheme, std::net::SocketAddr)>> {
+    use std::net::ToSocketAddrs;
+    let mut addresses = urls
+        .iter()
+        .map(|url| Some((url.scheme(), url.address().to_socket_addrs().ok()?.min()?)))
+        .collect::<Option<Vec<_>>>()?;
+    addresses.sort();
+    Some(addresses)
+}

@@ -1,0 +1,729 @@
+//! What the configuration means: typed settings, as the rest of the server uses them.
+//!
+//! Built from [`Recorded`] once and never changed afterwards, except that addresses are filled in from the machine
+//! (see [`super::defaults`]). Zeros that stand for defaults are resolved here, so that nobody else has to know them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::gates::FeatureGates;
+use super::recorded::Recorded;
+use super::url::{Url, parse_urls};
+use super::value::parse_duration;
+
+/// The name of a member that was not given one.
+pub const DEFAULT_NAME: &str = "default";
+/// The quota when `--quota-backend-bytes` is 0.
+pub const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+/// A quota above this is warned about.
+pub const SUGGESTED_QUOTA_BYTES_MAX: i64 = 8 * 1024 * 1024 * 1024;
+/// A request size above this is warned about.
+pub const SUGGESTED_REQUEST_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// The longest election timeout that is accepted.
+pub const ELECTION_TIMEOUT_MILLIS_MAX: u64 = 50_000;
+/// The shortest timeout of peer connections.
+const RAFT_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+/// The shortest interval of watch progress notifications.
+const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `--name`
+    pub name: String,
+    /// `--data-dir`
+    pub data_dir: PathBuf,
+    /// `--wal-dir`, if not inside the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// Where to listen and what to advertise.
+    pub addresses: Addresses,
+    /// Limits of requests and connections.
+    pub limits: Limits,
+    /// Consensus: timing, log, membership.
+    pub cluster: Cluster,
+    /// Storage: quota, flushing, compaction.
+    pub storage: Storage,
+    /// TLS towards clients.
+    pub client_tls: Tls,
+    /// TLS towards peers.
+    pub peer_tls: Tls,
+    /// What TLS listeners have in common.
+    pub tls: TlsCommon,
+    /// Access over plain HTTP.
+    pub http: Http,
+    /// Authentication.
+    pub auth: Auth,
+    /// The log.
+    pub log: Log,
+    /// Metrics and traces.
+    pub monitoring: Monitoring,
+    /// `--feature-gates`
+    pub gates: FeatureGates,
+    /// `--watch-progress-notify-interval`; at least 100 ms.
+    pub watch_progress_interval: Duration,
+    /// Threads.
+    pub reactors: Reactors,
+    /// `--memory-mlock`
+    pub memory_mlock: bool,
+}
+
+/// Where to listen and what to advertise.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// `--listen-peer-urls`
+    pub listen_peer: Vec<Url>,
+    /// `--listen-client-urls`
+    pub listen_client: Vec<Url>,
+    /// `--listen-client-http-urls`; if any, `listen_client` serves gRPC only.
+    pub listen_client_http: Vec<Url>,
+    /// `--listen-metrics-urls`
+    pub listen_metrics: Vec<Url>,
+    /// `--initial-advertise-peer-urls`
+    pub advertise_peer: Vec<Url>,
+    /// `--advertise-client-urls`. Empty if clients' listeners were given without them, which is refused.
+    pub advertise_client: Vec<Url>,
+    /// `--socket-reuse-port`
+    pub reuse_port: bool,
+    /// `--socket-reuse-address`
+    pub reuse_address: bool,
+}
+
+/// Limits of requests and connections.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `--max-txn-ops`
+    pub txn_ops_max: u64,
+    /// `--max-request-bytes`
+    pub request_bytes_max: u64,
+    /// `--max-concurrent-streams`
+    pub concurrent_streams_max: u32,
+    /// `--grpc-keepalive-min-time`
+    pub keepalive_min_time: Duration,
+    /// `--grpc-keepalive-interval`; `None` switches the server's pings off.
+    pub keepalive_interval: Option<Duration>,
+    /// `--grpc-keepalive-timeout`; `None` waits for ever.
+    pub keepalive_timeout: Option<Duration>,
+    /// `--warning-apply-duration`
+    pub slow_apply: Duration,
+    /// `--warning-unary-request-duration`
+    pub slow_unary_request: Duration,
+}
+
+/// Whether there is a cluster to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Bootstrap.
+    New,
+    /// Join.
+    Existing,
+}
+
+impl ClusterState {
+    /// The flag's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClusterState::New => "new",
+            ClusterState::Existing => "existing",
+        }
+    }
+}
+
+/// Consensus: timing, log, membership.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// `--initial-cluster` as text; see [`Cluster::initial_members`].
+    pub initial: String,
+    /// Whether `--initial-cluster` was given.
+    pub initial_is_given: bool,
+    /// `--initial-cluster-state`
+    pub state: ClusterState,
+    /// `--initial-cluster-token`
+    pub token: String,
+    /// `--heartbeat-interval`: the length of a tick.
+    pub heartbeat_interval: Duration,
+    /// `--election-timeout`
+    pub election_timeout: Duration,
+    /// `--initial-election-tick-advance`
+    pub initial_tick_advance: bool,
+    /// `--pre-vote`
+    pub pre_vote: bool,
+    /// `--strict-reconfig-check`
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`
+    pub learners_max: i64,
+    /// `--snapshot-count`
+    pub snapshot_entries: u64,
+    /// `--snapshot-catchup-entries`
+    pub catch_up_entries: u64,
+    /// `--raft-read-timeout`, at least 5 s.
+    pub read_timeout: Duration,
+    /// `--raft-write-timeout`, at least 5 s.
+    pub write_timeout: Duration,
+    /// Bootstrap by discovery.
+    pub discovery: Discovery,
+    /// `--corrupt-check-time`; `None`: never.
+    pub corrupt_check_interval: Option<Duration>,
+    /// `--compact-hash-check-time`
+    pub compact_hash_check_interval: Duration,
+    /// `--downgrade-check-time`
+    pub downgrade_check_interval: Duration,
+    /// `--force-new-cluster`
+    pub force_new: bool,
+}
+
+impl Cluster {
+    /// Members at bootstrap, by name. A name without URL gets an error in etcd's words.
+    pub fn initial_members(&self) -> Result<BTreeMap<String, Vec<Url>>, String> {
+        let mut texts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for member in self.initial.split(',').filter(|member| !member.is_empty()) {
+            let (name, url) = member.split_once('=').unwrap_or((member, ""));
+            texts.entry(name).or_default().push(url);
+        }
+        texts.into_iter().map(|(name, urls)| Ok((name.to_owned(), parse_urls(urls.into_iter())?))).collect()
+    }
+
+    /// Ticks without heartbeat before an election.
+    pub fn election_ticks(&self) -> u32 {
+        let ticks = self.election_timeout.as_millis() / self.heartbeat_interval.as_millis().max(1);
+        u32::try_from(ticks).expect("the election timeout is checked to be at most 50 s")
+    }
+
+    /// How long a request may take: 5 s, and two elections.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.heartbeat_interval * self.election_ticks()
+    }
+}
+
+/// Bootstrap by discovery.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// `--discovery-token`
+    pub token: String,
+    /// `--discovery-endpoints`
+    pub endpoints: Vec<String>,
+    /// `--discovery-srv`
+    pub srv_domain: String,
+    /// `--discovery-srv-name`
+    pub srv_name: String,
+    /// `--discovery-dial-timeout`
+    pub dial_timeout: Duration,
+    /// `--discovery-request-timeout`
+    pub request_timeout: Duration,
+    /// `--discovery-keepalive-time`
+    pub keepalive_time: Duration,
+    /// `--discovery-keepalive-timeout`
+    pub keepalive_timeout: Duration,
+    /// `--discovery-insecure-transport`
+    pub insecure_transport: bool,
+    /// `--discovery-insecure-skip-tls-verify`
+    pub insecure_skip_verify: bool,
+    /// `--discovery-cert`, `--discovery-key`, `--discovery-cacert`
+    pub certificate_files: [String; 3],
+    /// `--discovery-user`
+    pub user: String,
+    /// `--discovery-password`
+    pub password: String,
+    /// `--discovery-fallback`
+    pub fallback: String,
+}
+
+/// How much history compaction keeps by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// All of it.
+    Off,
+    /// What is younger than this.
+    Periodic(Duration),
+    /// The last so many revisions.
+    Revision(i64),
+}
+
+/// Storage: quota, flushing, compaction.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// `--quota-backend-bytes` as given; see [`Storage::quota_bytes`].
+    pub quota_flag: i64,
+    /// `--backend-batch-interval`
+    pub flush_interval: Duration,
+    /// `--backend-batch-limit`
+    pub flush_operations: u64,
+    /// `--backend-bbolt-freelist-type`, which has no meaning here.
+    pub freelist_type: String,
+    /// `--auto-compaction-mode`
+    pub auto_compaction_mode: String,
+    /// `--auto-compaction-retention` as text; see [`Storage::auto_compaction`].
+    pub auto_compaction_retention: String,
+    /// `--compaction-batch-limit`
+    pub compaction_batch: u64,
+    /// `--compaction-sleep-interval`
+    pub compaction_pause: Duration,
+    /// `--bootstrap-defrag-threshold-megabytes`; `None`: never.
+    pub shrink_threshold_megabytes: Option<u64>,
+    /// `--max-snapshots`
+    pub snapshot_files_max: u64,
+    /// `--max-wals`
+    pub wal_files_max: u64,
+    /// `--unsafe-no-fsync`
+    pub no_fsync: bool,
+}
+
+impl Storage {
+    /// The size that raises the NOSPACE alarm, or `None` if nothing does.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        match self.quota_flag {
+            0 => Some(DEFAULT_QUOTA_BYTES as u64),
+            bytes => u64::try_from(bytes).ok(),
+        }
+    }
+
+    /// What metric `etcd_server_quota_backend_bytes` shows: a negative flag as it is.
+    pub fn quota_metric(&self) -> i64 {
+        if self.quota_flag == 0 { DEFAULT_QUOTA_BYTES } else { self.quota_flag }
+    }
+
+    /// What mode and retention together ask for. A bare number counts hours or revisions; otherwise a duration.
+    pub fn auto_compaction(&self) -> Result<AutoCompaction, String> {
+        let retention = if self.auto_compaction_retention.is_empty() { "0" } else { &self.auto_compaction_retention };
+        let revisions = self.auto_compaction_mode == "revision";
+        let bare = retention.strip_prefix('+').unwrap_or(retention);
+        let bare = Some(bare).filter(|bare| bare.bytes().all(|byte| byte.is_ascii_digit()));
+        let amount = match bare.and_then(|bare| bare.parse::<i64>().ok()) {
+            Some(number) if revisions => number,
+            Some(hours) => hours.checked_mul(3_600_000_000_000).ok_or("error parsing CompactionRetention: too long")?,
+            // etcd takes a duration in revision mode as its number of nanoseconds; so be it.
+            None => {
+                parse_duration(retention).map_err(|reason| format!("error parsing CompactionRetention: {reason}"))?
+            }
+        };
+        Ok(match (amount, revisions) {
+            (..=0, _) => AutoCompaction::Off,
+            (revisions, true) => AutoCompaction::Revision(revisions),
+            (nanoseconds, false) => AutoCompaction::Periodic(Duration::from_nanos(nanoseconds as u64)),
+        })
+    }
+}
+
+/// TLS towards clients or peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate and key of the listener.
+    pub cert_file: Option<PathBuf>,
+    /// Key of `cert_file`.
+    pub key_file: Option<PathBuf>,
+    /// Certificate for dialing, if another.
+    pub client_cert_file: Option<PathBuf>,
+    /// Key of `client_cert_file`.
+    pub client_key_file: Option<PathBuf>,
+    /// Demand certificates.
+    pub client_cert_auth: bool,
+    /// CA bundle for these.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Revoked certificates.
+    pub crl_file: Option<PathBuf>,
+    /// Common names allowed (peers only).
+    pub allowed_cns: Vec<String>,
+    /// Names allowed.
+    pub allowed_hostnames: Vec<String>,
+    /// Make a certificate of our own.
+    pub auto: bool,
+    /// Do not match a peer's certificate with its address (peers only).
+    pub skip_san_verification: bool,
+}
+
+/// What TLS listeners have in common.
+#[derive(Clone, Debug)]
+pub struct TlsCommon {
+    /// `--self-signed-cert-validity`
+    pub self_signed_years: u64,
+    /// `--cipher-suites`
+    pub cipher_suites: Vec<String>,
+    /// `--tls-min-version`
+    pub min_version: String,
+    /// `--tls-max-version`
+    pub max_version: String,
+}
+
+/// Access over plain HTTP.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// `--cors`
+    pub cors: Vec<String>,
+    /// `--host-whitelist`
+    pub host_whitelist: Vec<String>,
+    /// `--enable-grpc-gateway`
+    pub gateway: bool,
+    /// `--enable-pprof`, or log level debug
+    pub pprof: bool,
+}
+
+/// Authentication.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// `--auth-token`
+    pub token: String,
+    /// `--bcrypt-cost`, within 4 to 31.
+    pub bcrypt_cost: u32,
+    /// `--auth-token-ttl`
+    pub token_ttl: Duration,
+}
+
+/// The least severe level logged. etcd knows two more above `Error`, which only tell how its process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// The course of things.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Error,
+    /// Only what ends the process (`panic`, `fatal`).
+    Fatal,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Columns for people.
+    Console,
+}
+
+/// Where the log goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogOutput {
+    /// `default` and `stderr`
+    Stderr,
+    /// `stdout`
+    Stdout,
+    /// `systemd/journal`
+    Journal,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// When a log file is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Size at which a file is set aside.
+    pub max_bytes: u64,
+    /// Days a file that was set aside is kept; 0: for ever.
+    pub max_age_days: u64,
+    /// Files kept; 0: all.
+    pub max_backups: u64,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `--log-level`
+    pub level: LogLevel,
+    /// `--log-format`
+    pub format: LogFormat,
+    /// `--log-outputs`
+    pub outputs: Vec<LogOutput>,
+    /// `--enable-log-rotation` and its configuration.
+    pub rotation: Option<LogRotation>,
+}
+
+/// Metrics and traces.
+#[derive(Clone, Debug)]
+pub struct Monitoring {
+    /// `--metrics=extensive`
+    pub extensive: bool,
+    /// `--enable-distributed-tracing`
+    pub tracing: bool,
+    /// `--distributed-tracing-address`
+    pub tracing_address: String,
+    /// `--distributed-tracing-service-name`
+    pub tracing_service: String,
+    /// `--distributed-tracing-instance-id`
+    pub tracing_instance: String,
+    /// `--distributed-tracing-sampling-rate`
+    pub tracing_per_million: i64,
+}
+
+/// Threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reactors {
+    /// `--reactors`: how many. 0: one for every core; see [`Reactors::count_on`].
+    pub count: u32,
+    /// `--pin-reactors`
+    pub pin: bool,
+}
+
+impl Reactors {
+    /// How many on a machine with so many cores.
+    pub fn count_on(self, cores: u32) -> u32 {
+        if self.count == 0 { cores.max(1) } else { self.count }
+    }
+}
+
+impl Config {
+    /// `<data-dir>/member`
+    pub fn member_dir(&self) -> PathBuf {
+        self.data_dir.join("member")
+    }
+
+    pub(super) fn build(given: &Recorded) -> Result<Config, String> {
+        let name = given.text("name");
+        let data_dir = given.text_if_any("data-dir").unwrap_or_else(|| format!("{name}.etcd"));
+        let log = log(given)?;
+        Ok(Config {
+            data_dir: PathBuf::from(data_dir),
+            wal_dir: given.text_if_any("wal-dir").map(PathBuf::from),
+            addresses: addresses(given),
+            limits: limits(given),
+            cluster: cluster(given),
+            storage: storage(given),
+            client_tls: client_tls(given),
+            peer_tls: peer_tls(given),
+            tls: TlsCommon {
+                self_signed_years: given.uint("self-signed-cert-validity").max(1),
+                cipher_suites: given.list("cipher-suites"),
+                min_version: given.text("tls-min-version"),
+                max_version: given.text("tls-max-version"),
+            },
+            http: Http {
+                cors: given.list("cors"),
+                host_whitelist: given.list("host-whitelist"),
+                gateway: given.bool("enable-grpc-gateway"),
+                pprof: given.bool("enable-pprof") || log.level == LogLevel::Debug,
+            },
+            auth: Auth {
+                token: given.text("auth-token"),
+                bcrypt_cost: bcrypt_cost(given).unwrap_or(BCRYPT_COST_DEFAULT),
+                token_ttl: Duration::from_secs(given.uint("auth-token-ttl")),
+            },
+            log,
+            monitoring: Monitoring {
+                extensive: given.text("metrics") == "extensive",
+                tracing: given.bool("enable-distributed-tracing"),
+                tracing_address: given.text("distributed-tracing-address"),
+                tracing_service: given.text("distributed-tracing-service-name"),
+                tracing_instance: given.text("distributed-tracing-instance-id"),
+                tracing_per_million: given.int("distributed-tracing-sampling-rate"),
+            },
+            gates: FeatureGates::new(given.gates("feature-gates")),
+            watch_progress_interval: given
+                .duration_or("watch-progress-notify-interval", Duration::from_secs(600))
+                .max(WATCH_PROGRESS_INTERVAL_MIN),
+            reactors: Reactors {
+                count: u32::try_from(given.uint("reactors")).expect("the registry says 32 bits"),
+                pin: given.bool("pin-reactors"),
+            },
+            memory_mlock: given.bool("memory-mlock"),
+            name,
+        })
+    }
+}
+
+const BCRYPT_COST_DEFAULT: u32 = 10;
+
+/// The cost if it is one bcrypt knows.
+pub(super) fn bcrypt_cost(given: &Recorded) -> Option<u32> {
+    u32::try_from(given.uint("bcrypt-cost")).ok().filter(|cost| (4..=31).contains(cost))
+}
+
+fn addresses(given: &Recorded) -> Addresses {
+    Addresses {
+        listen_peer: given.urls("listen-peer-urls"),
+        listen_client: given.urls("listen-client-urls"),
+        listen_client_http: given.urls("listen-client-http-urls"),
+        listen_metrics: given.urls("listen-metrics-urls"),
+        advertise_peer: given.urls("initial-advertise-peer-urls"),
+        advertise_client: given.urls("advertise-client-urls"),
+        reuse_port: given.bool("socket-reuse-port"),
+        reuse_address: given.bool("socket-reuse-address"),
+    }
+}
+
+fn limits(given: &Recorded) -> Limits {
+    let unless_zero = |name| Some(given.duration(name)).filter(|duration| !duration.is_zero());
+    Limits {
+        txn_ops_max: given.uint("max-txn-ops"),
+        request_bytes_max: given.uint("max-request-bytes"),
+        concurrent_streams_max: u32::try_from(given.uint("max-concurrent-streams")).expect("the registry says 32 bits"),
+        keepalive_min_time: given.duration("grpc-keepalive-min-time"),
+        keepalive_interval: unless_zero("grpc-keepalive-interval"),
+        keepalive_timeout: unless_zero("grpc-keepalive-timeout"),
+        slow_apply: given.duration("warning-apply-duration"),
+        slow_unary_request: given.duration_or("warning-unary-request-duration", Duration::from_millis(300)),
+    }
+}
+
+fn cluster(given: &Recorded) -> Cluster {
+    let state = given.text("initial-cluster-state");
+    Cluster {
+        initial: given.text("initial-cluster"),
+        initial_is_given: given.is_given("initial-cluster"),
+        state: if state == ClusterState::New.as_str() { ClusterState::New } else { ClusterState::Existing },
+        token: given.text("initial-cluster-token"),
+        heartbeat_interval: Duration::from_millis(given.uint("heartbeat-interval")),
+        election_timeout: Duration::from_millis(given.uint("election-timeout")),
+        initial_tick_advance: given.bool("initial-election-tick-advance"),
+        pre_vote: given.bool("pre-vote"),
+        strict_reconfig_check: given.bool("strict-reconfig-check"),
+        learners_max: given.int("max-learners"),
+        snapshot_entries: given.uint("snapshot-count"),
+        catch_up_entries: given.uint("snapshot-catchup-entries"),
+        read_timeout: given.duration("raft-read-timeout").max(RAFT_TIMEOUT_MIN),
+        write_timeout: given.duration("raft-write-timeout").max(RAFT_TIMEOUT_MIN),
+        discovery: discovery(given),
+        corrupt_check_interval: Some(given.duration("corrupt-check-time")).filter(|interval| !interval.is_zero()),
+        compact_hash_check_interval: given.duration("compact-hash-check-time"),
+        downgrade_check_interval: given.duration("downgrade-check-time"),
+        force_new: given.bool("force-new-cluster"),
+    }
+}
+
+fn discovery(given: &Recorded) -> Discovery {
+    Discovery {
+        token: given.text("discovery-token"),
+        endpoints: given.list("discovery-endpoints"),
+        srv_domain: given.text("discovery-srv"),
+        srv_name: given.text("discovery-srv-name"),
+        dial_timeout: given.duration("discovery-dial-timeout"),
+        request_timeout: given.duration("discovery-request-timeout"),
+        keepalive_time: given.duration("discovery-keepalive-time"),
+        keepalive_timeout: given.duration("discovery-keepalive-timeout"),
+        insecure_transport: given.bool("discovery-insecure-transport"),
+        insecure_skip_verify: given.bool("discovery-insecure-skip-tls-verify"),
+        certificate_files: ["discovery-cert", "discovery-key", "discovery-cacert"].map(|name| given.text(name)),
+        user: given.text("discovery-user"),
+        password: given.text("discovery-password"),
+        fallback: given.text("discovery-fallback"),
+    }
+}
+
+fn storage(given: &Recorded) -> Storage {
+    let or = |value: i64, default: u64| u64::try_from(value).ok().filter(|&value| value > 0).unwrap_or(default);
+    Storage {
+        quota_flag: given.int("quota-backend-bytes"),
+        flush_interval: given.duration_or("backend-batch-interval", Duration::from_millis(100)),
+        flush_operations: or(given.int("backend-batch-limit"), 10_000),
+        freelist_type: given.text("backend-bbolt-freelist-type"),
+        auto_compaction_mode: given.text("auto-compaction-mode"),
+        auto_compaction_retention: given.text("auto-compaction-retention"),
+        compaction_batch: or(given.int("compaction-batch-limit"), 1000),
+        compaction_pause: given.duration_or("compaction-sleep-interval", Duration::from_millis(10)),
+        shrink_threshold_megabytes: Some(given.uint("bootstrap-defrag-threshold-megabytes")).filter(|&mb| mb > 0),
+        snapshot_files_max: given.uint("max-snapshots"),
+        wal_files_max: given.uint("max-wals"),
+        no_fsync: given.bool("unsafe-no-fsync"),
+    }
+}
+
+fn client_tls(given: &Recorded) -> Tls {
+    let file = |name| given.text_if_any(name).map(PathBuf::from);
+    Tls {
+        cert_file: file("cert-file"),
+        key_file: file("key-file"),
+        client_cert_file: file("client-cert-file"),
+        client_key_file: file("client-key-file"),
+        client_cert_auth: given.bool("client-cert-auth"),
+        trusted_ca_file: file("trusted-ca-file"),
+        crl_file: file("client-crl-file"),
+        allowed_cns: Vec::new(),
+        allowed_hostnames: given.list("client-cert-allowed-hostname"),
+        auto: given.bool("auto-tls"),
+        skip_san_verification: false,
+    }
+}
+
+fn peer_tls(given: &Recorded) -> Tls {
+    let file = |name| given.text_if_any(name).map(PathBuf::from);
+    Tls {
+        cert_file: file("peer-cert-file"),
+        key_file: file("peer-key-file"),
+        client_cert_file: file("peer-client-cert-file"),
+        client_key_file: file("peer-client-key-file"),
+        client_cert_auth: given.bool("peer-client-cert-auth"),
+        trusted_ca_file: file("peer-trusted-ca-file"),
+        crl_file: file("peer-crl-file"),
+        allowed_cns: given.list("peer-cert-allowed-cn"),
+        allowed_hostnames: given.list("peer-cert-allowed-hostname"),
+        auto: given.bool("peer-auto-tls"),
+        skip_san_verification: given.bool("peer-skip-client-san-verification"),
+    }
+}
+
+fn log(given: &Recorded) -> Result<Log, String> {
+    match given.text("logger").as_str() {
+        "zap" => {}
+        "capnslog" => return Err("--logger=capnslog is removed in v3.5".to_owned()),
+        other => return Err(format!("unknown logger option {other:?}")),
+    }
+    let level = match given.text("log-level").to_ascii_lowercase().as_str() {
+        "debug" => LogLevel::Debug,
+        "" | "info" => LogLevel::Info,
+        "warn" | "warning" => LogLevel::Warn,
+        "error" => LogLevel::Error,
+        "dpanic" | "panic" | "fatal" => LogLevel::Fatal,
+        other => return Err(format!("unrecognized level: {other:?}")),
+    };
+    let format = match given.text("log-format").as_str() {
+        "" | "json" => LogFormat::Json,
+        "console" => LogFormat::Console,
+        other => return Err(format!("unknown log format: {other}, supported values json, console")),
+    };
+    let names = given.list("log-outputs");
+    if names.len() > 1 {
+        if names.iter().any(|name| name == "default") {
+            return Err("multi logoutput for \"default\" is not supported yet".to_owned());
+        }
+        if names.iter().any(|name| name == "systemd/journal") {
+            return Err(format!(
+                "running with systemd/journal but other '--log-outputs' values ({names:?}) are configured with 'default'; \
+                 override 'default' value with something else"
+            ));
+        }
+    }
+    let mut outputs: Vec<LogOutput> = names.iter().map(|name| log_output(name)).collect();
+    if outputs.is_empty() {
+        outputs.push(LogOutput::Stderr);
+    }
+    // As with etcd's logger, the null device among the outputs silences all of them.
+    if let Some(null) = outputs.iter().find(|output| **output == LogOutput::File("/dev/null".into())) {
+        outputs = vec![null.clone()];
+    }
+    let rotation = given.bool("enable-log-rotation").then(|| log_rotation(given, &outputs)).transpose()?;
+    Ok(Log { level, format, outputs, rotation })
+}
+
+fn log_output(name: &str) -> LogOutput {
+    match name {
+        "" | "default" | "stderr" => LogOutput::Stderr,
+        "stdout" => LogOutput::Stdout,
+        "systemd/journal" => LogOutput::Journal,
+        path => LogOutput::File(Path::new(path).to_owned()),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct RotationJson {
+    #[serde(default)]
+    maxsize: u64,
+    #[serde(default)]
+    maxage: u64,
+    #[serde(default)]
+    maxbackups: u64,
+}
+
+fn log_rotation(given: &Recorded, outputs: &[LogOutput]) -> Result<LogRotation, String> {
+    let files = outputs.iter().filter(|output| matches!(output, LogOutput::File(_))).count();
+    if files > 1 || (outputs.len() == 1 && files == 0) {
+        return Err("--log-outputs requires a single file path when --log-rotate-config-json is defined".to_owned());
+    }
+    let json: RotationJson = serde_json::from_str(&given.text("log-rotation-config-json")).map_err(|error| {
+        let what =
+            if error.is_data() { "invalid log rotation config" } else { "improperly formatted log rotation config" };
+        format!("{what}: {error}")
+    })?;
+    // 0 stands for the default of 100 MB.
+    let megabytes = if json.maxsize == 0 { 100 } else { json.maxsize };
+    Ok(LogRotation { max_bytes: megabytes << 20, max_age_days: json.maxage, max_backups: json.maxbackups })
+}
