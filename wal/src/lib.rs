@@ -1,1 +1,51 @@
-//! Skeleton.
+//! The write-ahead log of one reactor: records of all groups at home there, in segments, flushed by io_uring.
+//!
+//! Sans-I/O at the core: [`Wal`] takes records and completions and hands out writes, through the seam [`Disk`];
+//! [`UringDisk`] is the real one, `sim_disk` the simulated one. Nothing here knows what a record means.
+//!
+//! Tour, from the bottom up: [`limits`], [`types`], [`format`] (every byte on disk), [`disk`] (the seam), `chunk` (a
+//! buffer being filled), [`wal`] (the core), `scan`, [`recovery`] and [`recovery_table`] (reading back, and what the end
+//! means), `directory`, `preparer`, [`uring_disk`] and `sys` (the real disk; all `unsafe` is in `sys`).
+//!
+//! Driving it, on a reactor:
+//!
+//! ```text
+//! loop:
+//!   while wal.room() > 0 and there is work:  wal.append(..)      number of the record
+//!   if wal.can_flush():                      wal.flush()?        everything appended goes on its way
+//!   await wake_fd readable, drain it:        wal.poll()?         the durable end; acknowledge up to there
+//!   when state up to a record is stored:     wal.release_before(oldest record still needed)
+//!   when wal.space() is Short:               refuse writes; wal.retry_space() about once a second
+//!   when idle and at the end:                wal.witness(); flush
+//! any error: stop the process
+//! ```
+//!
+//! What is durable is never rewritten, never acknowledged early, and never dropped silently: `recovery_table` has the
+//! cases, and the tests cut the power at every step.
+
+#![deny(unsafe_code)]
+
+mod chunk;
+mod directory;
+pub mod disk;
+pub mod error;
+pub mod format;
+pub mod limits;
+mod preparer;
+pub mod recovery;
+pub mod recovery_table;
+mod scan;
+#[allow(unsafe_code)]
+mod sys;
+pub mod types;
+pub mod uring_disk;
+pub mod wal;
+
+pub use directory::Directory;
+pub use disk::{Completion, Disk, Segments, Write};
+pub use error::{DiskFault, OpenError, WalError};
+pub use recovery::{Recovered, RecoveryReport};
+pub use sys::AlignedBuf;
+pub use types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
+pub use uring_disk::{SyncChoice, SyncFigures, SyncMode, UringDisk, UringError, UringOptions};
+pub use wal::{SpaceState, Wal, WalOptions, WalStats};

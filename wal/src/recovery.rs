@@ -1,0 +1,356 @@
+//! Reads a whole log, segment by segment, and decides what its end means.
+//!
+//! ```text
+//!   files complete and ours? -> settle -> records in order -> stop -> facts -> recovery_table -> go on, end, or refuse
+//! ```
+//!
+//! Invariants: a scan changes nothing; a record is handed out only if it validates and its number follows the last
+//! one; whatever could validate behind the end is listed for erasing before the log is appended to. Deliberately
+//! absent: erasing (the caller does it) and repairing (`repair`).
+
+use crate::disk::Segments;
+use crate::error::OpenError;
+use crate::format::{RecordHeader, SCHEMA_SEAL, SegmentHeader};
+use crate::limits::{BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, block_up};
+use crate::recovery_table::{Decision, Facts, decide};
+use crate::scan::{Aftermath, Found, SegmentReader};
+use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
+
+/// What a scan saw in one segment.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentScan {
+    /// Its header.
+    pub header: SegmentHeader,
+    /// Numbers of its first and last record.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// Records, the log's own included.
+    pub records: u64,
+    /// Bytes of payload.
+    pub payload_bytes: u64,
+    /// End of the last record.
+    pub end: u64,
+    /// Whether it ends with a seal.
+    pub sealed: bool,
+}
+
+/// Bytes of a segment to be zeroed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EraseRange {
+    /// The segment.
+    pub segment: SegmentSeq,
+    /// First byte, at a block boundary.
+    pub from: u64,
+    /// Behind the last byte, at a block boundary.
+    pub to: u64,
+}
+
+/// Where the log ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    pub segment: SegmentSeq,
+    pub offset: u64,
+    pub next: Lsn,
+    pub row: &'static str,
+}
+
+/// A whole log, read.
+pub(crate) struct Scan {
+    pub wal_id: WalId,
+    pub segments: Vec<SegmentScan>,
+    pub tail: Tail,
+    pub erase: Vec<EraseRange>,
+}
+
+/// How the log was found, for the server's log and the offline tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segment the log ends in.
+    pub segment: SegmentSeq,
+    /// Where in it.
+    pub offset: u64,
+    /// First record, if there is any.
+    pub first: Option<Lsn>,
+    /// Last record.
+    pub last: Lsn,
+    /// Name of the decision about the end: "clean end", "torn record" ...
+    pub end: &'static str,
+    /// What unfinished flushes had left behind the end; erased when the log was opened.
+    pub erased: Vec<EraseRange>,
+}
+
+impl Scan {
+    pub fn report(&self) -> RecoveryReport {
+        RecoveryReport {
+            segment: self.tail.segment,
+            offset: self.tail.offset,
+            first: self.segments.iter().find_map(|segment| segment.lsns).map(|(first, _)| first),
+            last: self.tail.next.previous(),
+            end: self.tail.row,
+            erased: self.erase.clone(),
+        }
+    }
+}
+
+/// Records of a log, kept.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    metas: Vec<Meta>,
+    pieces: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Meta {
+    lsn: Lsn,
+    group: GroupId,
+    kind: RecordKind,
+    schema: u16,
+    piece: usize,
+    at: usize,
+    length: usize,
+}
+
+/// Records are gathered in pieces of this size, so that growing never copies what is there.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl Collector {
+    pub fn push(&mut self, record: Record<'_>) {
+        let length = record.payload.len();
+        if self.pieces.last().is_none_or(|piece| piece.capacity() - piece.len() < length) {
+            self.pieces.push(Vec::with_capacity(length.max(PIECE_BYTES)));
+        }
+        let piece = self.pieces.last_mut().expect("just made sure");
+        let at = piece.len();
+        piece.extend_from_slice(record.payload);
+        let Record { lsn, group, kind, schema, .. } = record;
+        self.metas.push(Meta { lsn, group, kind, schema, piece: self.pieces.len() - 1, at, length });
+    }
+}
+
+/// What [`Wal::open`](crate::Wal::open) found.
+#[derive(Debug)]
+pub struct Recovered {
+    records: Collector,
+    /// How the log was found.
+    pub report: RecoveryReport,
+}
+
+impl Recovered {
+    pub(crate) fn new(records: Collector, report: RecoveryReport) -> Self {
+        Self { records, report }
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        self.records.metas.iter().map(|meta| Record {
+            lsn: meta.lsn,
+            group: meta.group,
+            kind: meta.kind,
+            schema: meta.schema,
+            payload: &self.records.pieces[meta.piece][meta.at..meta.at + meta.length],
+        })
+    }
+}
+
+/// Reads and checks the headers of all segments: complete, ours, and without a gap.
+pub(crate) fn read_headers(store: &mut (impl Segments + ?Sized)) -> Result<Vec<SegmentHeader>, OpenError> {
+    let mut headers: Vec<SegmentHeader> = Vec::new();
+    for segment in store.list()? {
+        if let Some(last) = headers.last()
+            && segment != last.seq.next()
+        {
+            return Err(OpenError::Missing { segment: last.seq.next() });
+        }
+        store.settle(segment)?;
+        let header = read_header(store, segment)?;
+        if let Some(first) = headers.first()
+            && first.wal != header.wal
+        {
+            return Err(OpenError::Foreign { segment, expected: first.wal, found: header.wal });
+        }
+        headers.push(header);
+    }
+    Ok(headers)
+}
+
+fn read_header(store: &mut (impl Segments + ?Sized), segment: SegmentSeq) -> Result<SegmentHeader, OpenError> {
+    let size = store.size(segment)?;
+    if size < SEGMENT_HEADER_BYTES as u64 {
+        return Err(OpenError::Size { segment, expected: SEGMENT_HEADER_BYTES as u64, found: size });
+    }
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    store.read(segment, 0, &mut bytes)?;
+    let header = SegmentHeader::decode(&bytes).map_err(|cause| OpenError::Header { segment, cause })?;
+    if header.seq != segment {
+        return Err(OpenError::Renamed { segment, found: header.seq });
+    }
+    if header.segment_bytes != size {
+        return Err(OpenError::Size { segment, expected: header.segment_bytes, found: size });
+    }
+    Ok(header)
+}
+
+/// Reads the log. `progress` receives what was seen segment by segment, also when the log is refused.
+pub(crate) fn scan(
+    store: &mut (impl Segments + ?Sized),
+    visit: &mut dyn FnMut(Record<'_>),
+    progress: &mut Vec<SegmentScan>,
+) -> Result<Scan, OpenError> {
+    let headers = read_headers(store)?;
+    let first = *headers.first().ok_or(OpenError::Missing { segment: SegmentSeq::FIRST })?;
+    // A log begins with record 1; when its first segments are gone, with whatever the oldest begins with.
+    let mut expected = (first.seq == SegmentSeq::FIRST).then_some(Lsn::FIRST);
+    let mut window = Vec::new();
+    let mut stop = None;
+    for (at, header) in headers.iter().enumerate() {
+        let mut reader = SegmentReader::new(&mut *store, *header, window);
+        let walk = walk(&mut reader, &mut expected, visit)?;
+        window = reader.into_window();
+        progress.push(walk.seen);
+        if !walk.seen.sealed || at + 1 == headers.len() {
+            stop = Some((at, walk));
+            break;
+        }
+    }
+    let (at, walk) = stop.expect("the last segment stops the loop");
+    let end = End { headers: &headers, at, walk, expected };
+    let (row, erase) = end.judge(store, window)?;
+    progress.extend(headers[at + 1..].iter().map(|header| SegmentScan::empty(*header)));
+    let next = expected.expect("a log without a head was refused");
+    let tail = Tail { segment: headers[at].seq, offset: walk.seen.end, next, row };
+    Ok(Scan { wal_id: first.wal, segments: progress.clone(), tail, erase })
+}
+
+/// The readable part of one segment.
+#[derive(Clone, Copy)]
+struct Walk {
+    seen: SegmentScan,
+    /// The expected record's header validates, its payload does not.
+    partial: bool,
+}
+
+impl SegmentScan {
+    fn empty(header: SegmentHeader) -> Self {
+        Self { header, lsns: None, records: 0, payload_bytes: 0, end: BLOCK_BYTES as u64, sealed: false }
+    }
+}
+
+/// Goes from record to record until one is not as it must be. A record follows right behind the last one, or, when a
+/// new flush began, at the next block boundary: its number tells, so what is skipped is only padding.
+fn walk<S: Segments + ?Sized>(
+    reader: &mut SegmentReader<'_, S>,
+    expected: &mut Option<Lsn>,
+    visit: &mut dyn FnMut(Record<'_>),
+) -> Result<Walk, OpenError> {
+    let segment = reader.header.seq;
+    let mut seen = SegmentScan::empty(reader.header);
+    let mut partial = false;
+    'records: while !seen.sealed {
+        partial = false;
+        let (behind, boundary) = (seen.end, block_up(seen.end));
+        for offset in std::iter::once(behind).chain((boundary != behind).then_some(boundary)) {
+            let (header, end) = match reader.record_at(offset)? {
+                Found::Record { header, end } if expected.is_none_or(|lsn| lsn == header.lsn) => (header, end),
+                Found::Partial { header } if *expected == Some(header.lsn) => {
+                    partial = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            let Some(kind) = RecordKind::from_code(header.kind) else {
+                return Err(OpenError::UnknownKind { segment, offset, kind: header.kind });
+            };
+            let RecordHeader { lsn, group, schema, length, .. } = header;
+            if kind != RecordKind::Segment {
+                visit(Record { lsn, group, kind, schema, payload: reader.payload() });
+            }
+            seen.lsns = Some((seen.lsns.map_or(lsn, |(first, _)| first), lsn));
+            seen.records += 1;
+            seen.payload_bytes += u64::from(length);
+            seen.end = end;
+            seen.sealed = kind == RecordKind::Segment && schema == SCHEMA_SEAL;
+            *expected = Some(lsn.next());
+            continue 'records;
+        }
+        break;
+    }
+    Ok(Walk { seen, partial })
+}
+
+/// The place where reading stopped.
+struct End<'h> {
+    headers: &'h [SegmentHeader],
+    at: usize,
+    walk: Walk,
+    expected: Option<Lsn>,
+}
+
+impl End<'_> {
+    /// Looks behind the last record, decides, and lists what to erase; or refuses.
+    fn judge(
+        &self,
+        store: &mut (impl Segments + ?Sized),
+        mut window: Vec<u8>,
+    ) -> Result<(&'static str, Vec<EraseRange>), OpenError> {
+        let header = self.headers[self.at];
+        let mut facts = Facts {
+            sealed: self.walk.seen.sealed,
+            successor: self.at + 1 < self.headers.len(),
+            anchored: self.expected.is_some(),
+            partial: false,
+            blank: false,
+            recycled: header.recycled,
+            later: false,
+            proven: false,
+        };
+        let mut behind: Vec<(SegmentHeader, u64, Aftermath)> = Vec::new();
+        if let (false, Some(expected)) = (facts.sealed, self.expected) {
+            // No number beyond this can have been given: every record takes at least a header.
+            let most = (self.headers.len() as u64 + 1) * (SEGMENT_BYTES_MAX / RECORD_HEADER_BYTES as u64);
+            let below = Lsn::new(expected.get().saturating_add(most));
+            for header in &self.headers[self.at..] {
+                let from = if behind.is_empty() { self.walk.seen.end } else { BLOCK_BYTES as u64 };
+                let mut reader = SegmentReader::new(&mut *store, *header, window);
+                let aftermath = reader.aftermath(from, expected, below)?;
+                window = reader.into_window();
+                behind.push((*header, from, aftermath));
+            }
+            facts.blank = behind[0].2.blank;
+            facts.partial = self.walk.partial;
+            facts.later = behind.iter().any(|(.., aftermath)| aftermath.later);
+            facts.proven = self.witness(&behind, expected).is_some();
+        }
+        let row = decide(&facts);
+        let (segment, offset) = (header.seq, self.walk.seen.end);
+        match row.decision {
+            Decision::End => Ok((row.name, Vec::new())),
+            Decision::EraseTail => Ok((row.name, self.erase(&behind))),
+            Decision::Missing => Err(OpenError::Missing { segment: segment.next() }),
+            Decision::Head => Err(OpenError::Head { segment, offset }),
+            Decision::Corrupt => {
+                let lsn = self.expected.expect("anchored");
+                let (witness, witness_segment, witness_offset) = self.witness(&behind, lsn).expect("proven");
+                Err(OpenError::Corrupt { segment, offset, lsn, witness, witness_segment, witness_offset })
+            }
+            Decision::Continue => unreachable!("the scan goes on by itself where a successor exists"),
+        }
+    }
+
+    /// A record written when `lsn` was durable.
+    fn witness(&self, behind: &[(SegmentHeader, u64, Aftermath)], lsn: Lsn) -> Option<(Lsn, SegmentSeq, u64)> {
+        behind.iter().find_map(|(header, _, aftermath)| match aftermath.witness {
+            Some((durable, witness, offset)) if durable >= lsn => Some((witness, header.seq, offset)),
+            _ => None,
+        })
+    }
+
+    /// Whole blocks behind the end, up to the last thing that might be taken for a record one day. In a file that was
+    /// zero before this is everything written; in a recycled one stale bytes are left alone.
+    fn erase(&self, behind: &[(SegmentHeader, u64, Aftermath)]) -> Vec<EraseRange> {
+        let ranges = behind.iter().map(|(header, from, aftermath)| {
+            let written = if header.recycled { aftermath.remains_end } else { aftermath.written_end };
+            let to = written.max(aftermath.remains_end);
+            EraseRange { segment: header.seq, from: block_up(*from), to: block_up(to) }
+        });
+        ranges.filter(|range| range.from < range.to).collect()
+    }
+}

@@ -1,0 +1,37 @@
+//! System calls the standard library does not offer: advice to the page cache, and waiting for a descriptor.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Writes a range of dirty pages back and waits for them. Spreads the work of a later sync; promises nothing.
+pub(crate) fn write_back(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
+    // SAFETY: passes numbers and an open descriptor only.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, bytes, flags) };
+    let error = io::Error::last_os_error();
+    // Some file systems do not know it; the sync that follows does all the work there.
+    let unknown = matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE));
+    if result == 0 || unknown { Ok(()) } else { Err(error) }
+}
+
+/// Drops clean cached pages of a file, so that the next read comes from the medium. Advice: failure is harmless.
+pub(crate) fn forget_cached(file: &File) {
+    // SAFETY: passes numbers and an open descriptor only.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// Waits until a descriptor reports one of the events asked for.
+pub(crate) fn poll_forever(poll: &mut libc::pollfd) -> io::Result<()> {
+    loop {
+        // SAFETY: `poll` is one valid entry, as the count says.
+        if unsafe { libc::poll(poll, 1, -1) } >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The real disk: a folder, an io_uring of its own, and a helper thread for everything slow.
+//!
+//! ```text
+//!   reactor:  write ─ submit ──────────> ring: write → fdatasync → byte into the socketpair ──> wake_fd: reactor polls
+//!             prepare, retire ─────────> helper thread: zeros, syncs, names → byte ───────────> wake_fd
+//! ```
+//!
+//! Invariants: nothing the reactor calls after opening blocks on the file system, but opening a prepared segment's file
+//! (a look-up of a cached name, once per segment). A buffer in flight belongs to the ring.
+//! Deliberately absent: the lock on the folder (the server's), and what goes into a write (`wal`).
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::directory::{Access, Directory};
+use crate::disk::{Completion, Disk, Segments, Write};
+use crate::error::DiskFault;
+use crate::format::SegmentHeader;
+use crate::limits::{BLOCK_BYTES, BUFFER_BYTES_DEFAULT, FLUSHES_IN_FLIGHT_DEFAULT};
+use crate::preparer::{Notice, Preparer};
+use crate::sys::{AlignedBuf, Chain, FILES_MAX, Ring};
+use crate::types::SegmentSeq;
+
+/// How a write becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// A buffered write, then `fdatasync`.
+    Fdatasync,
+    /// One write to a file opened `O_DIRECT | O_DSYNC`: no copy, no worker, no flush where the device needs none.
+    Direct,
+    /// Not at all (`--unsafe-no-fsync`): a power failure loses what was acknowledged.
+    Unsafe,
+}
+
+/// What to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncChoice {
+    /// Measure both safe modes in the folder and take the faster.
+    Measure,
+    /// This one.
+    Use(SyncMode),
+}
+
+/// How the disk is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct UringOptions {
+    /// Choice of the sync mode.
+    pub sync: SyncChoice,
+    /// Capacity of each registered buffer. As [`WalOptions::buffer_bytes`](crate::WalOptions::buffer_bytes).
+    pub buffer_bytes: usize,
+    /// Number of registered buffers: one being filled, the others in flight.
+    pub buffers: usize,
+}
+
+impl Default for UringOptions {
+    fn default() -> Self {
+        Self { sync: SyncChoice::Measure, buffer_bytes: BUFFER_BYTES_DEFAULT, buffers: FLUSHES_IN_FLIGHT_DEFAULT + 2 }
+    }
+}
+
+/// Why the disk could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UringError {
+    /// The kernel or a container's policy refuses io_uring.
+    #[error(
+        "io_uring is not permitted here ({source}); kernel.io_uring_disabled is {disabled}. Plinth needs it. Set the \
+         sysctl kernel.io_uring_disabled to 0 (1 allows only the group in kernel.io_uring_group), and in a container \
+         allow the system calls io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile (Docker: \
+         --security-opt seccomp=<profile>; Kubernetes: securityContext.seccompProfile)"
+    )]
+    NotPermitted {
+        /// Value of the sysctl, or "unknown".
+        disabled: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel has no io_uring.
+    #[error("this kernel has no io_uring ({0}); Plinth needs Linux 5.8 or newer with CONFIG_IO_URING")]
+    Missing(#[source] io::Error),
+    /// Another failure of setting up the ring, the socketpair or the thread.
+    #[error("set up {what}: {source}")]
+    Setup {
+        /// What was being set up.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskFault),
+}
+
+impl UringError {
+    fn ring(source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+                let disabled = disabled.map_or_else(|_| "unknown".into(), |value| value.trim().to_string());
+                Self::NotPermitted { disabled, source }
+            }
+            Some(libc::ENOSYS) => Self::Missing(source),
+            _ => Self::Setup { what: "io_uring", source },
+        }
+    }
+}
+
+/// Medians of the measurement at open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncFigures {
+    /// A 4 KiB write and `fdatasync`.
+    pub fdatasync: Duration,
+    /// The same with `O_DIRECT | O_DSYNC`; nothing if the file system cannot.
+    pub direct: Option<Duration>,
+}
+
+struct OpenSegment {
+    seq: SegmentSeq,
+    /// Index in the ring's file table.
+    index: u32,
+    /// Held open: the ring's table refers to it.
+    _file: File,
+}
+
+/// See the module.
+pub struct UringDisk {
+    // The ring is dropped first: it waits for what is in flight.
+    ring: Ring,
+    preparer: Preparer,
+    directory: Directory,
+    segments: Vec<OpenSegment>,
+    buffers: Vec<AlignedBuf>,
+    buffers_max: usize,
+    /// Ticket and place of each write in flight, to name it should it fail.
+    in_flight: Vec<(u64, SegmentSeq, u64)>,
+    /// Completions of writes that could not be queued.
+    failed: VecDeque<Completion>,
+    mode: SyncMode,
+    figures: Option<SyncFigures>,
+    wake: UnixStream,
+    _wake_sender: UnixStream,
+}
+
+impl UringDisk {
+    /// Opens the folder, creating it if needed, and sets up the ring and the helper thread.
+    pub fn open(path: impl AsRef<Path>, options: UringOptions) -> Result<Self, UringError> {
+        let path = path.as_ref();
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        created.map_err(|error| DiskFault::new("create", path.display().to_string(), &error))?;
+        let directory = Directory::open(path)?;
+        let spares = directory.tidy()?;
+        let setup = |what| move |source| UringError::Setup { what, source };
+
+        let (wake, sender) = UnixStream::pair().map_err(setup("the wake-up socket"))?;
+        for end in [&wake, &sender] {
+            end.set_nonblocking(true).map_err(setup("the wake-up socket"))?;
+        }
+        let mut ring = Ring::new(&sender).map_err(UringError::ring)?;
+        let buffers = ring.register_buffers(options.buffers, options.buffer_bytes);
+        let (mode, figures) = match options.sync {
+            SyncChoice::Use(mode) => (mode, None),
+            SyncChoice::Measure => {
+                let figures = measure(&directory, &mut ring)?;
+                (figures.map_or(SyncMode::Fdatasync, SyncFigures::choose), figures)
+            }
+        };
+        let helper_wake = sender.try_clone().map_err(setup("the wake-up socket"))?;
+        let preparer = Preparer::start(directory.again()?, spares, access(mode), helper_wake);
+        let mut disk = Self {
+            ring,
+            preparer: preparer.map_err(setup("the helper thread"))?,
+            directory,
+            segments: Vec::new(),
+            buffers,
+            buffers_max: options.buffers,
+            in_flight: Vec::new(),
+            failed: VecDeque::new(),
+            mode,
+            figures,
+            wake,
+            _wake_sender: sender,
+        };
+        disk.drain_wake();
+        Ok(disk)
+    }
+
+    /// The end a reactor awaits: readable, with one byte or more, whenever [`Wal::poll`](crate::Wal::poll) has
+    /// something new. Non-blocking; read what is there, then poll. Duplicate it to keep it.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// How writes become durable.
+    pub fn sync_mode(&self) -> SyncMode {
+        self.mode
+    }
+
+    /// What was measured to choose the mode.
+    pub fn sync_figures(&self) -> Option<SyncFigures> {
+        self.figures
+    }
+
+    /// Whether the buffers are registered with the ring (locked memory may be short).
+    pub fn buffers_registered(&self) -> bool {
+        self.buffers.iter().any(|buffer| buffer.registered.is_some())
+    }
+
+    /// Reads and drops waiting wake-up bytes.
+    pub fn drain_wake(&mut self) {
+        use io::Read as _;
+        let mut bytes = [0; 64];
+        while self.wake.read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
+    }
+
+    /// Blocks until something wakes the reactor: for tests, benches and tools without one.
+    pub fn wait(&mut self) -> io::Result<()> {
+        let mut poll = libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        crate::sys::poll_forever(&mut poll)?;
+        self.drain_wake();
+        Ok(())
+    }
+
+    /// Place of a segment's file in the ring's table; opened here only if it was not prepared in this run.
+    fn file_index(&mut self, seq: SegmentSeq) -> Result<u32, DiskFault> {
+        if let Some(open) = self.segments.iter().find(|open| open.seq == seq) {
+            return Ok(open.index);
+        }
+        let file = self.directory.open_segment(seq, access(self.mode))?;
+        self.register(seq, file)
+    }
+
+    fn register(&mut self, seq: SegmentSeq, file: File) -> Result<u32, DiskFault> {
+        if self.segments.len() == FILES_MAX as usize {
+            // Writes go to the newest segments; what is in flight has its file by now, table or not.
+            let oldest = self.segments.iter().map(|open| open.seq).min().expect("the table is full");
+            self.segments.retain(|open| open.seq != oldest);
+        }
+        let free = (0..FILES_MAX).find(|index| self.segments.iter().all(|open| open.index != *index));
+        let index = free.expect("there is room in the table");
+        let registered = self.ring.set_file(index, Some(file.as_raw_fd()));
+        registered.map_err(|error| self.directory.fault("register", &seq.file_name(), &error))?;
+        self.segments.push(OpenSegment { seq, index, _file: file });
+        Ok(index)
+    }
+
+    fn fault_of(&self, segment: SegmentSeq, action: &'static str, errno: i32) -> DiskFault {
+        let file = self.directory.segment_path(segment).display().to_string();
+        DiskFault { action, file, offset: None, errno }
+    }
+}
+
+impl Segments for UringDisk {
+    fn list(&mut self) -> Result<Vec<SegmentSeq>, DiskFault> {
+        self.directory.list()
+    }
+
+    fn size(&mut self, seq: SegmentSeq) -> Result<u64, DiskFault> {
+        self.directory.size(seq)
+    }
+
+    fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
+        self.directory.settle(seq)
+    }
+
+    fn read(&mut self, seq: SegmentSeq, offset: u64, out: &mut [u8]) -> Result<(), DiskFault> {
+        self.directory.read(seq, offset, out)
+    }
+
+    fn zero(&mut self, seq: SegmentSeq, from: u64, to: u64) -> Result<(), DiskFault> {
+        self.directory.zero(seq, from, to)
+    }
+}
+
+impl Disk for UringDisk {
+    fn prepare_now(&mut self, header: SegmentHeader) -> Result<(), DiskFault> {
+        self.directory.create(header, &mut || {})
+    }
+
+    fn prepare(&mut self, header: SegmentHeader) {
+        self.preparer.prepare(header);
+    }
+
+    fn retire(&mut self, seq: SegmentSeq) {
+        self.segments.retain(|open| open.seq != seq);
+        self.preparer.retire(seq);
+    }
+
+    fn take_buffer(&mut self, bytes_min: usize) -> AlignedBuf {
+        match self.buffers.iter().position(|buffer| buffer.capacity() >= bytes_min) {
+            Some(at) => self.buffers.swap_remove(at),
+            None => AlignedBuf::zeroed(bytes_min),
+        }
+    }
+
+    fn give_buffer(&mut self, buffer: AlignedBuf) {
+        if buffer.registered.is_some() || self.buffers.len() < self.buffers_max {
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        let Write { ticket, segment, offset, bytes, buffer } = write;
+        match self.file_index(segment) {
+            Ok(file) => {
+                let sync = self.mode == SyncMode::Fdatasync;
+                self.in_flight.push((ticket, segment, offset));
+                self.ring.push(Chain { ticket, file, offset, bytes, buffer, sync });
+            }
+            Err(fault) => self.failed.push_back(Completion::Flushed { ticket, buffer, result: Err(fault) }),
+        }
+    }
+
+    fn submit(&mut self) -> Result<(), DiskFault> {
+        let submitted = self.ring.submit();
+        submitted.map_err(|error| DiskFault::new("io_uring_enter", "the write-ahead log's ring", &error))
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.failed.pop_front() {
+            return Some(completion);
+        }
+        if let Some(event) = self.ring.poll() {
+            let at = self.in_flight.iter().position(|(ticket, ..)| *ticket == event.ticket);
+            let (_, segment, offset) = self.in_flight.swap_remove(at.expect("written before"));
+            let result = event.result.map_err(|(action, errno)| self.fault_of(segment, action, errno).at(offset));
+            return Some(Completion::Flushed { ticket: event.ticket, buffer: event.buffer, result });
+        }
+        match self.preparer.poll()? {
+            Notice::Prepared { segment, result } => {
+                let result = result.and_then(|file| self.register(segment, file)).map(|_| ());
+                Some(Completion::Prepared { segment, result })
+            }
+            Notice::Failed(fault) => Some(Completion::Failed(fault)),
+        }
+    }
+}
+
+fn access(mode: SyncMode) -> Access {
+    if mode == SyncMode::Direct { Access::Direct } else { Access::Buffered }
+}
+
+impl SyncFigures {
+    /// Direct must be clearly faster: it leaves the page cache without the newest records.
+    fn choose(self) -> SyncMode {
+        match self.direct {
+            Some(direct) if direct * 10 < self.fdatasync * 9 => SyncMode::Direct,
+            _ => SyncMode::Fdatasync,
+        }
+    }
+}
+
+/// Times both modes on a file of the folder; nothing if there is no space for it.
+fn measure(directory: &Directory, ring: &mut Ring) -> Result<Option<SyncFigures>, DiskFault> {
+    const NAME: &str = "measure.tmp";
+    const ROUNDS: usize = 16;
+    match directory.create_zeroed(NAME, (2 * ROUNDS * BLOCK_BYTES) as u64) {
+        Err(fault) if fault.is_out_of_space() => return Ok(None),
+        created => created?,
+    }
+    let mut time = |access: Access, half: usize| -> Result<Duration, DiskFault> {
+        let file = directory.open_file(NAME, access)?;
+        let failed = |error: io::Error| directory.fault("measure", NAME, &error);
+        ring.set_file(0, Some(file.as_raw_fd())).map_err(failed)?;
+        let mut buffer = AlignedBuf::zeroed(BLOCK_BYTES);
+        let mut took = Vec::with_capacity(ROUNDS);
+        for round in 0..ROUNDS {
+            let offset = ((half * ROUNDS + round) * BLOCK_BYTES) as u64;
+            let started = Instant::now();
+            let sync = access == Access::Buffered;
+            ring.push(Chain { ticket: 0, file: 0, offset, bytes: BLOCK_BYTES, buffer, sync });
+            ring.submit().map_err(failed)?;
+            let event = ring.wait().map_err(failed)?.expect("one is in flight");
+            took.push(started.elapsed());
+            event.result.map_err(|(action, errno)| {
+                directory.fault(action, NAME, &io::Error::from_raw_os_error(errno)).at(offset)
+            })?;
+            buffer = event.buffer;
+        }
+        ring.set_file(0, None).map_err(failed)?;
+        took.sort();
+        Ok(took[ROUNDS / 2])
+    };
+    let fdatasync = time(Access::Buffered, 0)?;
+    // Not every file system offers O_DIRECT, or takes blocks of this size.
+    let direct = time(Access::Direct, 1).ok();
+    directory.remove(NAME)?;
+    Ok(Some(SyncFigures { fdatasync, direct }))
+}
