@@ -1,0 +1,161 @@
+//! Giving back the end of the file while it is in use.
+//!
+//! A step moves the last runs in use to lower free places, by copying them as any change does, and cuts off the free
+//! pages at the end. A moved page stays busy until two flushes later (see `space`), so the file gets shorter as
+//! flushes go by; nothing ever stops. Cutting needs no flush of its own: pages that are not busy are not reachable
+//! from either meta page, so that any recovery finds the file long enough.
+//!
+//! Not here: defragmenting for the sake of long runs. A long value at the end for which there is no free run below
+//! stays, and with it the end of the file.
+
+use super::PageFile;
+use super::format::{PageId, PageKind, TREES_MAX};
+use super::node::{OverflowRef, Value};
+use super::pager::{OverflowRun, Pager};
+use super::store::PageStore;
+use crate::trees::TreeError;
+
+/// Free pages below the last page in use that are not worth another move: a move copies branches, and takes as many.
+const SLACK_PAGES: usize = 16;
+
+/// How far shrinking has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShrinkProgress {
+    /// There is more to move: step again.
+    More,
+    /// Moved pages become free with the next flushes: finish one and step again.
+    AwaitFlush,
+    /// A pinned reader needs the pages that would become free: step again when it is gone.
+    Pinned,
+    /// The file is as short as it gets.
+    Done,
+}
+
+impl<S: PageStore> PageFile<S> {
+    /// Moves about `budget_pages` pages from the end of the file to its front and cuts the end off.
+    pub fn shrink_step(&mut self, budget_pages: usize) -> Result<ShrinkProgress, TreeError> {
+        self.tails = [PageId::NONE; TREES_MAX];
+        let mut moved = 0;
+        let mut stuck = false;
+        while !stuck && moved < budget_pages {
+            let last = self.pager.space.highest_used();
+            let first = self.pager.space.run_start(last);
+            let pages = last.index() - first.index() + 1;
+            stuck = self.pager.space.free_below(first) <= SLACK_PAGES || !self.move_run(first, pages)?;
+            moved += if stuck { 0 } else { pages };
+        }
+        self.pager.truncate(0)?;
+        if !stuck {
+            return Ok(ShrinkProgress::More);
+        }
+        let surplus = self.pager.space.pages() - 1 - self.pager.space.highest_used().index();
+        if moved == 0 && surplus <= SLACK_PAGES {
+            return Ok(ShrinkProgress::Done);
+        }
+        if self.pager.is_pinned() {
+            return Ok(ShrinkProgress::Pinned);
+        }
+        // Pages become free as flushes go by, so there must be something to flush.
+        self.pager.space.touch_segment(0);
+        Ok(ShrinkProgress::AwaitFlush)
+    }
+
+    /// Moves a run of the current state to a lower place; false if there is none.
+    fn move_run(&mut self, page: PageId, pages: usize) -> Result<bool, TreeError> {
+        let (kind, tree, level) = self.pager.describe_run(page, pages)?;
+        if kind != PageKind::Space && self.roots.get(usize::from(tree)).is_none_or(|root| root.page.is_none()) {
+            return Err(unreachable_page(page, tree));
+        }
+        match kind {
+            PageKind::Leaf | PageKind::Branch => self.move_node(page, tree, level),
+            PageKind::Overflow => self.move_overflow(page, pages, tree),
+            PageKind::Space => self.move_segment(page),
+        }
+    }
+
+    fn move_segment(&mut self, page: PageId) -> Result<bool, TreeError> {
+        let segment = self.pager.space.segment_at(page).ok_or_else(|| unreachable_page(page, 0))?;
+        self.pager.ensure_room_now(1)?;
+        let to = self.pager.copy_run(page, 1)?;
+        self.pager.space.place_segment(segment, to);
+        Ok(to < page)
+    }
+
+    fn move_node(&mut self, page: PageId, tree: u8, level: u8) -> Result<bool, TreeError> {
+        let key = self.pager.first_key(page, tree, level)?;
+        let root = self.roots[usize::from(tree)];
+        self.pager.leaf(root, tree, &key)?;
+        self.pager.ensure_room_now(Self::pages_needed(root))?;
+        let (path, leaf) = self.descend(tree, &key)?;
+        // From the root down, then the leaf: the node at `level` is now a copy, or was dirty and is where it was.
+        let depth = usize::from(root.level.saturating_sub(level));
+        let nodes: Vec<PageId> = path.branches().chain([leaf]).collect();
+        if nodes[depth] != page {
+            return if self.pager.space.is_used(page) { Err(unreachable_page(page, tree)) } else { Ok(true) };
+        }
+        let to = self.pager.copy_run(page, 1)?;
+        match depth.checked_sub(1) {
+            None => self.roots[usize::from(tree)].page = to,
+            Some(above) => {
+                let (branch, index) = path.step(above);
+                self.pager.dirty_node(branch).set_child(index, to);
+            }
+        }
+        Ok(to < page)
+    }
+
+    fn move_overflow(&mut self, page: PageId, pages: usize, tree: u8) -> Result<bool, TreeError> {
+        if self.pager.space.find_run(pages).is_none_or(|to| to > page) {
+            return Ok(false);
+        }
+        let (key, value_bytes) = self.pager.overflow_owner(page, pages)?;
+        let root = self.roots[usize::from(tree)];
+        let reference = OverflowRef { page, value_bytes };
+        let leaf = self.pager.leaf(root, tree, &key)?.ok_or_else(|| unreachable_page(page, tree))?;
+        let index = leaf.search(&key).map_err(|_| unreachable_page(page, tree))?;
+        if leaf.entry(index).1 != Value::Overflow(reference) {
+            return Err(unreachable_page(page, tree));
+        }
+        self.pager.overflow(reference, tree, &key)?;
+        self.pager.ensure_room_now(Self::pages_needed(root))?;
+        let (_, leaf) = self.descend(tree, &key)?;
+        // Copying the path may have taken a page of the run found above.
+        if self.pager.space.find_run(pages).is_none_or(|to| to > page) {
+            return Ok(false);
+        }
+        let to = self.pager.copy_run(page, pages)?;
+        let replaced =
+            self.pager.dirty_node(leaf).overwrite(index, Value::Overflow(OverflowRef { page: to, value_bytes }));
+        assert!(replaced, "a reference replaces a reference");
+        Ok(true)
+    }
+}
+
+impl<S: PageStore> Pager<S> {
+    /// The lowest key below a node.
+    fn first_key(&self, page: PageId, tree: u8, level: u8) -> Result<Vec<u8>, TreeError> {
+        let mut node = self.node(page, tree, level)?;
+        for level in (1..=level).rev() {
+            node = self.child(node, 0, tree, level)?;
+        }
+        if node.len() == 0 {
+            return Err(unreachable_page(page, tree));
+        }
+        Ok(node.key(0).to_vec())
+    }
+
+    /// Key and value length of an overflow run.
+    fn overflow_owner(&self, page: PageId, pages: usize) -> Result<(Vec<u8>, u32), TreeError> {
+        let bytes = self.run_bytes(page, pages)?;
+        let run = OverflowRun::new(bytes);
+        match run.key(bytes) {
+            Some(key) if run.pages() == pages => Ok((key.to_vec(), run.value_bytes() as u32)),
+            _ => Err(unreachable_page(page, bytes[5])),
+        }
+    }
+}
+
+fn unreachable_page(page: PageId, tree: u8) -> TreeError {
+    let detail = "in use by the space map, but its tree does not lead to it".to_owned();
+    TreeError::Corrupt { page: page.get(), tree, detail }
+}

@@ -1,0 +1,454 @@
+//! The space map: which pages are in use, which may be written, and when a freed page may be written again.
+//!
+//! Three bits per page, in memory:
+//! - `used`: reachable from the current state. Persisted with each flush.
+//! - `interior`: inside a run but not its first page. Persisted with each flush.
+//! - `busy`: not to be allocated: used, or freed but still reachable from a meta page or a pinned reader.
+//!
+//! A page freed in transaction `t` is reachable from states before `t`. It stays busy until transaction `t + 1` is
+//! durable (then both meta pages hold states from `t` on) and no reader pins a state before `t`.
+//!
+//! **Crash safety.** The map is not a log and needs no repair: segment pages are copied on write like all others and
+//! hang off the meta page, so that a meta page brings exactly the map of its own state. A page that the last durable
+//! state or the one before does not use is not reachable from any meta page, so writing it cannot hurt a recovery,
+//! however torn or reordered the writes are.
+//!
+//! Allocation is lowest-first: the end of the file drains by itself, and pages written together lie together.
+//!
+//! Not here: contents of pages, growing of the file (`pager`).
+
+use std::collections::VecDeque;
+
+use super::format::{HEADER_BYTES, PAGE_SIZE, PageId, SEGMENT_PAGES, SEGMENT_WORDS, TxnId, get_u64, put_u64};
+
+/// Pages that became free in one transaction.
+struct Pending {
+    txn: TxnId,
+    runs: Vec<(PageId, u32)>,
+}
+
+/// One page of the persisted map.
+#[derive(Clone, Copy, Default)]
+struct Segment {
+    page: PageId,
+    dirty: bool,
+}
+
+pub(super) struct Space {
+    used: Vec<u64>,
+    interior: Vec<u64>,
+    busy: Vec<u64>,
+    /// Pages of the file; no bit at or above is set.
+    pages: usize,
+    used_pages: usize,
+    busy_pages: usize,
+    /// All pages in words below are busy.
+    hint: usize,
+    /// No run of `.0` pages or more begins below page `.1`, as far as the last search saw.
+    no_run: (usize, usize),
+    segments: Vec<Segment>,
+    pending: VecDeque<Pending>,
+}
+
+fn bit(words: &[u64], index: usize) -> bool {
+    words[index / 64] & (1 << (index % 64)) != 0
+}
+
+fn set_bits(words: &mut [u64], first: usize, count: usize) {
+    for index in first..first + count {
+        words[index / 64] |= 1 << (index % 64);
+    }
+}
+
+fn clear_bits(words: &mut [u64], first: usize, count: usize) {
+    for index in first..first + count {
+        words[index / 64] &= !(1 << (index % 64));
+    }
+}
+
+impl Space {
+    /// A file of `pages` pages with nothing in use but the meta pages.
+    pub fn new(pages: usize) -> Space {
+        let mut space = Space {
+            used: Vec::new(),
+            interior: Vec::new(),
+            busy: Vec::new(),
+            pages: 0,
+            used_pages: 0,
+            busy_pages: 0,
+            hint: 0,
+            no_run: (usize::MAX, 0),
+            segments: Vec::new(),
+            pending: VecDeque::new(),
+        };
+        assert!(pages >= PageId::FIRST.index());
+        space.set_pages(pages);
+        space.mark_used(PageId(0), 1);
+        space.mark_used(PageId(1), 1);
+        space
+    }
+
+    /// Pages of the file.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Pages reachable from the current state, the meta pages included.
+    pub fn used_pages(&self) -> usize {
+        self.used_pages
+    }
+
+    /// Pages that can be allocated without growing the file.
+    pub fn free_pages(&self) -> usize {
+        self.pages - self.busy_pages
+    }
+
+    /// Pages that are free but may not be written yet.
+    pub fn pending_pages(&self) -> usize {
+        self.busy_pages - self.used_pages
+    }
+
+    pub fn is_used(&self, page: PageId) -> bool {
+        page.index() < self.pages && bit(&self.used, page.index())
+    }
+
+    pub fn is_busy(&self, page: PageId) -> bool {
+        bit(&self.busy, page.index())
+    }
+
+    /// The highest page in use.
+    pub fn highest_used(&self) -> PageId {
+        highest(&self.used).expect("the meta pages are in use")
+    }
+
+    /// The highest page that must stay in the file.
+    pub fn highest_busy(&self) -> PageId {
+        highest(&self.busy).expect("the meta pages are in use")
+    }
+
+    /// Follows a change of the file's size. Pages that go must not be busy.
+    pub fn set_pages(&mut self, pages: usize) {
+        assert!(self.busy.is_empty() || self.highest_busy().index() < pages);
+        let words = pages.div_ceil(64);
+        for bits in [&mut self.used, &mut self.interior, &mut self.busy] {
+            bits.resize(words, 0);
+        }
+        self.segments.resize(pages.div_ceil(SEGMENT_PAGES).max(self.segments.len()), Segment::default());
+        self.hint = self.hint.min(words);
+        self.no_run = (usize::MAX, 0);
+        self.pages = pages;
+    }
+
+    /// The lowest page that can be allocated.
+    pub fn lowest_free(&self) -> Option<PageId> {
+        let found = (self.hint..self.busy.len()).find(|&word| self.busy[word] != u64::MAX)?;
+        let index = found * 64 + self.busy[found].trailing_ones() as usize;
+        (index < self.pages).then(|| PageId::new(index))
+    }
+
+    /// Takes the lowest free page.
+    pub fn allocate(&mut self) -> Option<PageId> {
+        let page = self.lowest_free()?;
+        self.hint = page.index() / 64;
+        self.take(page, 1);
+        Some(page)
+    }
+
+    /// Takes the lowest free run.
+    pub fn allocate_run(&mut self, count: usize) -> Option<PageId> {
+        if count == 1 {
+            return self.allocate();
+        }
+        let first = self.find_run(count)?;
+        self.take(first, count);
+        Some(first)
+    }
+
+    /// The lowest run of free pages, not taken yet. Remembers where it found none, so that a run of searches in a
+    /// fragmented file does not pass over the same pages again and again.
+    pub fn find_run(&mut self, count: usize) -> Option<PageId> {
+        assert!(count > 0);
+        let floor = if count >= self.no_run.0 { self.no_run.1 } else { 0 };
+        let found = self.search_run(count, floor.max(self.hint * 64));
+        let searched_to = found.map_or(self.pages.saturating_sub(count), PageId::index);
+        self.no_run = (count, searched_to);
+        found
+    }
+
+    fn search_run(&self, count: usize, from: usize) -> Option<PageId> {
+        let mut index = from;
+        let mut length = 0;
+        while index < self.pages {
+            let word = self.busy[index / 64];
+            if index.is_multiple_of(64) && (word == 0 || word == u64::MAX) {
+                length = if word == 0 { length + 64.min(self.pages - index) } else { 0 };
+                index += 64;
+            } else {
+                length = if bit(&self.busy, index) { 0 } else { length + 1 };
+                index += 1;
+            }
+            if length >= count {
+                return Some(PageId::new(index.min(self.pages) - length));
+            }
+        }
+        None
+    }
+
+    /// Pages below `page` that can be allocated.
+    pub fn free_below(&self, page: PageId) -> usize {
+        let words = page.index() / 64;
+        let whole: u32 = self.busy[..words].iter().map(|word| word.count_zeros()).sum();
+        let rest = (!self.busy[words] & !(u64::MAX << (page.index() % 64))).count_ones();
+        (whole + rest) as usize
+    }
+
+    /// Free pages at the end of the file.
+    pub fn free_tail(&self) -> usize {
+        self.pages - 1 - self.highest_busy().index()
+    }
+
+    /// Takes a free run.
+    fn take(&mut self, first: PageId, count: usize) {
+        assert!((first.index()..first.index() + count).all(|index| !bit(&self.busy, index)));
+        self.mark_used(first, count);
+    }
+
+    fn mark_used(&mut self, first: PageId, count: usize) {
+        set_bits(&mut self.used, first.index(), count);
+        set_bits(&mut self.busy, first.index(), count);
+        set_bits(&mut self.interior, first.index() + 1, count - 1);
+        self.used_pages += count;
+        self.busy_pages += count;
+        self.touch_segments(first, count);
+    }
+
+    fn touch_segments(&mut self, first: PageId, count: usize) {
+        for segment in first.index() / SEGMENT_PAGES..=(first.index() + count - 1) / SEGMENT_PAGES {
+            self.segments[segment].dirty = true;
+        }
+    }
+
+    fn mark_unused(&mut self, first: PageId, count: usize) {
+        assert!(bit(&self.used, first.index()) && !bit(&self.interior, first.index()));
+        clear_bits(&mut self.used, first.index(), count);
+        clear_bits(&mut self.interior, first.index() + 1, count - 1);
+        self.used_pages -= count;
+        self.touch_segments(first, count);
+    }
+
+    fn mark_free(&mut self, first: PageId, count: usize) {
+        clear_bits(&mut self.busy, first.index(), count);
+        self.busy_pages -= count;
+        self.hint = self.hint.min(first.index() / 64);
+        self.no_run = (usize::MAX, 0);
+    }
+
+    /// Frees a run that no flushed state has ever used: it can be allocated at once.
+    pub fn free_now(&mut self, first: PageId, count: usize) {
+        self.mark_unused(first, count);
+        self.mark_free(first, count);
+    }
+
+    /// Frees a run in transaction `txn`: it can be allocated once states before `txn` are gone.
+    pub fn free_later(&mut self, txn: TxnId, first: PageId, count: usize) {
+        self.mark_unused(first, count);
+        self.push_pending(txn, first, count);
+    }
+
+    fn push_pending(&mut self, txn: TxnId, first: PageId, count: usize) {
+        assert!(self.pending.back().is_none_or(|last| last.txn <= txn));
+        if self.pending.back().is_none_or(|last| last.txn < txn) {
+            self.pending.push_back(Pending { txn, runs: Vec::new() });
+        }
+        let last = self.pending.back_mut().expect("just pushed");
+        last.runs.push((first, count as u32));
+    }
+
+    /// Makes pages freed in `txn` or before allocatable, calling `freed` for each run.
+    pub fn release(&mut self, txn: TxnId, mut freed: impl FnMut(PageId, usize)) {
+        while self.pending.front().is_some_and(|first| first.txn <= txn) {
+            let pending = self.pending.pop_front().expect("there is a first");
+            for (first, count) in pending.runs {
+                self.mark_free(first, count as usize);
+                freed(first, count as usize);
+            }
+        }
+    }
+
+    // Persistence: `load` at open, `next_dirty_segment` and `write_segment` in a flush.
+
+    /// Takes over segment `index` of the state a file was opened at, which uses no page at or above `limit`.
+    pub fn load(&mut self, index: usize, page: PageId, bytes: &[u8], limit: usize) -> Result<(), &'static str> {
+        assert!(limit <= self.pages);
+        for word in 0..SEGMENT_WORDS {
+            let (used, interior) = segment_words(bytes, word);
+            if used == 0 && interior == 0 {
+                continue;
+            }
+            if interior & !used != 0 {
+                return Err("space map marks the inside of an unused run");
+            }
+            let at = index * SEGMENT_WORDS + word;
+            if at * 64 + 63 - used.leading_zeros() as usize >= limit {
+                return Err("space map marks pages beyond the state");
+            }
+            self.used_pages += (used & !self.used[at]).count_ones() as usize;
+            self.busy_pages += (used & !self.busy[at]).count_ones() as usize;
+            self.used[at] |= used;
+            self.busy[at] |= used;
+            self.interior[at] |= interior;
+        }
+        self.segments[index].page = page;
+        Ok(())
+    }
+
+    /// After loading: nothing has to be persisted that has not been.
+    pub fn loaded(&mut self) {
+        for segment in &mut self.segments {
+            segment.dirty = false;
+        }
+    }
+
+    /// Keeps pages busy that the state before the opened one uses: the other meta page reaches them.
+    /// `txn` is the opened state. Bits beyond the file are ignored.
+    pub fn keep_previous(&mut self, txn: TxnId, index: usize, bytes: &[u8]) {
+        for word in 0..SEGMENT_WORDS {
+            let (used, _) = segment_words(bytes, word);
+            let at = index * SEGMENT_WORDS + word;
+            let Some(&busy) = self.busy.get(at) else { return };
+            let mut only_before = used & !busy;
+            while only_before != 0 {
+                let page = at * 64 + only_before.trailing_zeros() as usize;
+                only_before &= only_before - 1;
+                if page < self.pages {
+                    set_bits(&mut self.busy, page, 1);
+                    self.busy_pages += 1;
+                    self.push_pending(txn, PageId::new(page), 1);
+                }
+            }
+        }
+    }
+
+    /// Pages that hold the persisted map, by segment, up to the one that describes the last page in use.
+    pub fn segment_pages(&self) -> Vec<PageId> {
+        let count = (self.highest_used().index() + 1).div_ceil(SEGMENT_PAGES);
+        self.segments[..count].iter().map(|segment| segment.page).collect()
+    }
+
+    /// Segments of the map. A flush writes each at most once.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether a flush would write any segment.
+    pub fn is_dirty(&self) -> bool {
+        self.segments.iter().any(|segment| segment.dirty)
+    }
+
+    /// A changed segment that needs another page than it has: one not in `placed` that holds anything or has a page.
+    pub fn segment_to_place(&self, placed: &[usize]) -> Option<(usize, PageId)> {
+        let mut indices = 0..self.segments.len();
+        let found = indices.find(|&index| {
+            let segment = self.segments[index];
+            segment.dirty && !placed.contains(&index) && !(segment.page.is_none() && self.segment_is_empty(index))
+        })?;
+        Some((found, self.segments[found].page))
+    }
+
+    /// Whether the segment has no page in use.
+    pub fn segment_is_empty(&self, index: usize) -> bool {
+        let first = index * SEGMENT_WORDS;
+        let end = (first + SEGMENT_WORDS).min(self.used.len());
+        self.used[first.min(end)..end].iter().all(|&word| word == 0)
+    }
+
+    /// Segment `index` now lives in `page`.
+    pub fn place_segment(&mut self, index: usize, page: PageId) {
+        self.segments[index].page = page;
+    }
+
+    /// The page of segment `index`.
+    pub fn place_of(&self, index: usize) -> PageId {
+        self.segments[index].page
+    }
+
+    /// Segments with nothing in use need no page: having none says it all.
+    pub fn clean_empty_segments(&mut self) {
+        for segment in &mut self.segments {
+            if segment.page.is_none() {
+                segment.dirty = false;
+            }
+        }
+    }
+
+    /// The segment whose page is `page`.
+    pub fn segment_at(&self, page: PageId) -> Option<usize> {
+        self.segments.iter().position(|segment| segment.page == page)
+    }
+
+    /// Has the next flush write segment `index` again.
+    pub fn touch_segment(&mut self, index: usize) {
+        self.segments[index].dirty = true;
+    }
+
+    /// Writes the bits of a segment behind the header of its page, and takes it as clean.
+    pub fn write_segment(&mut self, index: usize, page: &mut [u8]) {
+        assert_eq!(page.len(), PAGE_SIZE);
+        let first = index * SEGMENT_WORDS;
+        for word in 0..SEGMENT_WORDS {
+            let used = self.used.get(first + word).copied().unwrap_or(0);
+            let interior = self.interior.get(first + word).copied().unwrap_or(0);
+            put_u64(page, HEADER_BYTES + word * 8, used);
+            put_u64(page, HEADER_BYTES + (SEGMENT_WORDS + word) * 8, interior);
+        }
+        self.segments[index].dirty = false;
+    }
+
+    /// The first run in use at or behind page `from`, and its pages.
+    pub fn next_run(&self, from: usize) -> Option<(PageId, usize)> {
+        next_run(&self.used, &self.interior, from)
+    }
+
+    /// First page of the run in use that `page` is part of.
+    pub fn run_start(&self, page: PageId) -> PageId {
+        assert!(self.is_used(page));
+        let inside = (0..=page.index()).rev().take_while(|&index| bit(&self.interior, index)).count();
+        PageId::new(page.index() - inside)
+    }
+
+    /// First pages of pending runs, for the structural check.
+    pub fn pending_runs(&self) -> impl Iterator<Item = (PageId, usize)> + '_ {
+        self.pending.iter().flat_map(|pending| pending.runs.iter().map(|&(first, count)| (first, count as usize)))
+    }
+}
+
+/// Used and interior bits of 64 pages of a segment.
+pub(super) fn segment_words(segment: &[u8], word: usize) -> (u64, u64) {
+    assert!(word < SEGMENT_WORDS);
+    (get_u64(segment, HEADER_BYTES + word * 8), get_u64(segment, HEADER_BYTES + (SEGMENT_WORDS + word) * 8))
+}
+
+fn highest(words: &[u64]) -> Option<PageId> {
+    let at = words.iter().rposition(|&word| word != 0)?;
+    Some(PageId::new(at * 64 + 63 - words[at].leading_zeros() as usize))
+}
+
+/// The first run at or behind page `from` in a map, and its pages.
+pub(super) fn next_run(used: &[u64], interior: &[u64], from: usize) -> Option<(PageId, usize)> {
+    let heads = |word: usize| used[word] & !interior[word];
+    let mut word = from / 64;
+    if word >= used.len() {
+        return None;
+    }
+    let mut rest = heads(word) & (u64::MAX << (from % 64));
+    while rest == 0 {
+        word += 1;
+        if word >= used.len() {
+            return None;
+        }
+        rest = heads(word);
+    }
+    let first = word * 64 + rest.trailing_zeros() as usize;
+    let inside = (first + 1..used.len() * 64).take_while(|&index| bit(interior, index)).count();
+    Some((PageId::new(first), 1 + inside))
+}

@@ -1,0 +1,185 @@
+//! A page file on a file system, read through a shared memory map.
+//!
+//! The map is made once, longer than the file: an address range is reserved for growing into, and pages of it become
+//! readable as the file grows. Only when the range is used up is the file mapped again, in `grow`, which borrows the
+//! store exclusively, so no slice into the old map is alive.
+//!
+//! What makes slices into a shared map sound, and who upholds it:
+//! - the file is locked (`flock`) for as long as the store lives, so that no second process writes it; whoever
+//!   bypasses the lock and shortens the file gets this process killed by SIGBUS, as does a disk that cannot read;
+//! - bytes below `len` exist: the file is shortened only by `truncate`, which borrows exclusively;
+//! - bytes are written only while nobody looks at them through the map: the pager writes pages that no reachable state
+//!   uses, and reads pages that are being written from memory.
+//!
+//! Writes are plain `pwrite` and so do not make the map resident.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
+
+use crate::pagefile::store::{Advice, PageIoError, PageStore, PageWriter};
+
+/// The least address space reserved: 16 GiB. It costs nothing until it is used.
+const RESERVE_BYTES: u64 = 1 << 34;
+
+/// A page file on a file system. See the module.
+pub struct FileStore {
+    file: Arc<File>,
+    path: PathBuf,
+    map: Mmap,
+    len: u64,
+}
+
+impl FileStore {
+    /// Opens or creates `path` and locks it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PageIoError> {
+        let path = path.as_ref().to_owned();
+        let failed = |operation, source| PageIoError::Io { operation, path: path.display().to_string(), source };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|source| failed("open", source))?;
+        file.try_lock().map_err(|source| failed("lock", source.into()))?;
+        let len = file.metadata().map_err(|source| failed("stat", source))?.len();
+        let map = map_file(&file, len).map_err(|source| failed("map", source))?;
+        Ok(FileStore { file: Arc::new(file), path, map, len })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes to the same file, from any thread.
+    pub fn writer(&self) -> FileWriter {
+        FileWriter { file: Arc::clone(&self.file) }
+    }
+
+    /// The file, for a ring that writes to it.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    fn failed(&self, operation: &'static str, source: io::Error) -> PageIoError {
+        PageIoError::Io { operation, path: self.path.display().to_string(), source }
+    }
+}
+
+fn map_file(file: &File, len: u64) -> io::Result<Mmap> {
+    let mut reserve = RESERVE_BYTES.max(len.saturating_mul(2));
+    loop {
+        // SAFETY: the file is locked, shortened only while the map is borrowed exclusively, and written only where
+        // nobody reads through the map; see the module. Bytes beyond the end of the file are never touched, because
+        // `read` checks against `len`.
+        let mapped = unsafe { MmapOptions::new().len(reserve as usize).map(file) };
+        match mapped {
+            Ok(map) => return Ok(map),
+            // The address space may be limited (ulimit -v): take what there is.
+            Err(_) if reserve / 2 > len => reserve /= 2,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Extends the file with its space reserved, so that later writes do not run out of space.
+fn reserve_space(file: &File, from: u64, to: u64) -> io::Result<()> {
+    loop {
+        // SAFETY: the descriptor is open for the duration of the call; the call touches no memory of ours.
+        let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, (to - from) as libc::off_t) };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // Some file systems cannot reserve; running out of space then shows in a flush, and is fatal.
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => return file.set_len(to),
+            _ => return Err(error),
+        }
+    }
+}
+
+impl PageStore for FileStore {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<&[u8], PageIoError> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
+            return Err(PageIoError::OutOfRange { offset, length: len, file_bytes: self.len });
+        }
+        Ok(&self.map[offset as usize..offset as usize + len])
+    }
+
+    fn grow(&mut self, len: u64) -> Result<(), PageIoError> {
+        assert!(len > self.len);
+        if let Err(error) = reserve_space(&self.file, self.len, len) {
+            // A part may have been allocated: the length must be what it was.
+            self.file.set_len(self.len).map_err(|source| self.failed("truncate", source))?;
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => PageIoError::NoSpace { wanted_bytes: len },
+                _ => self.failed("grow", error),
+            });
+        }
+        if len > self.map.len() as u64 {
+            self.map = map_file(&self.file, len).map_err(|source| self.failed("map", source))?;
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> Result<(), PageIoError> {
+        assert!(len < self.len);
+        self.file.set_len(len).map_err(|source| self.failed("truncate", source))?;
+        self.len = len;
+        Ok(())
+    }
+
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        let end = (offset + len).min(self.len);
+        if offset >= end {
+            return;
+        }
+        let (offset, len) = (offset as usize, (end - offset) as usize);
+        // A hint that fails is no error.
+        let _ = match advice {
+            Advice::WillNeed => self.map.advise_range(memmap2::Advice::WillNeed, offset, len),
+            // SAFETY: the map is shared and of a file, so that pages let go are read again from the file, unchanged.
+            Advice::DontNeed => unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) },
+        };
+    }
+}
+
+impl PageWriter for FileStore {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Writes to the file of a [`FileStore`], from any thread.
+#[derive(Clone)]
+pub struct FileWriter {
+    file: Arc<File>,
+}
+
+impl PageWriter for FileWriter {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

@@ -1,0 +1,5 @@
+//! The only unsafe code of the page file: a file and its memory map.
+
+mod file;
+
+pub use file::{FileStore, FileWriter};

@@ -1,0 +1,361 @@
+//! The page file against maps in memory: any sequence of changes, flushes, reopenings, pins and shrinking.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use plinth_engine::pagefile::testing::MemStore;
+use plinth_engine::pagefile::{Flush, PageFile, PageWriter, Pin, ScrubCursor, ShrinkProgress};
+use plinth_engine::trees::{TreeError, TreeId, Trees};
+use proptest::prelude::*;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+type Model = BTreeMap<TreeId, Map>;
+
+const TREES: [TreeId; 3] = [TreeId::Rev, TreeId::Lease, TreeId::Meta];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Insert {
+        tree: usize,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    /// Keys above all others, as revisions are.
+    Append {
+        count: usize,
+        bytes: usize,
+    },
+    Remove {
+        tree: usize,
+        key: Vec<u8>,
+    },
+    /// Removes existing keys in order, as compaction does.
+    Sweep {
+        tree: usize,
+        skip: usize,
+        count: usize,
+    },
+    BeginFlush,
+    FinishFlush,
+    Reopen,
+    Pin,
+    Unpin,
+    Shrink {
+        budget: usize,
+    },
+    Scrub,
+    Trim,
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => (0u16..2000).prop_map(|number| number.to_be_bytes().to_vec()),
+        2 => prop::collection::vec(0u8..4, 0..6),
+        1 => (0u8..4, 100usize..2048).prop_map(|(byte, length)| vec![byte; length]),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![10 => 0usize..600, 2 => 600usize..9000, 1 => 9000usize..60_000];
+    (any::<u8>(), length).prop_map(|(byte, length)| (0..length).map(|at| byte.wrapping_add((at / 7) as u8)).collect())
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let tree = 0..TREES.len();
+    prop_oneof![
+        20 => (tree.clone(), key(), value()).prop_map(|(tree, key, value)| Op::Insert { tree, key, value }),
+        6 => (1usize..300, 0usize..700).prop_map(|(count, bytes)| Op::Append { count, bytes }),
+        8 => (tree.clone(), key()).prop_map(|(tree, key)| Op::Remove { tree, key }),
+        5 => (tree, 0usize..50, 1usize..400).prop_map(|(tree, skip, count)| Op::Sweep { tree, skip, count }),
+        5 => Just(Op::BeginFlush),
+        5 => Just(Op::FinishFlush),
+        2 => Just(Op::Reopen),
+        1 => Just(Op::Pin),
+        2 => Just(Op::Unpin),
+        2 => (1usize..200).prop_map(|budget| Op::Shrink { budget }),
+        1 => Just(Op::Scrub),
+        1 => Just(Op::Trim),
+    ]
+}
+
+/// The system under test, with what it must hold.
+struct Run {
+    file: PageFile<MemStore>,
+    model: Model,
+    flushing: Option<(Flush, Model)>,
+    durable: Model,
+    pins: Vec<(Pin, Model)>,
+    next_key: u64,
+}
+
+impl Run {
+    fn new() -> Run {
+        let file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+        let empty: Model = TREES.iter().map(|&tree| (tree, Map::new())).collect();
+        Run { file, model: empty.clone(), flushing: None, durable: empty, pins: Vec::new(), next_key: 1 << 40 }
+    }
+
+    fn step(&mut self, op: Op) -> Result<(), TreeError> {
+        match op {
+            Op::Insert { tree, key, value } => self.insert(TREES[tree], key, value)?,
+            Op::Append { count, bytes } => {
+                for _ in 0..count {
+                    self.next_key += 1;
+                    self.insert(TreeId::Rev, self.next_key.to_be_bytes().to_vec(), vec![self.next_key as u8; bytes])?;
+                }
+            }
+            Op::Remove { tree, key } => self.remove(TREES[tree], &key)?,
+            Op::Sweep { tree, skip, count } => {
+                let tree = TREES[tree];
+                let keys: Vec<Vec<u8>> = self.model[&tree].keys().skip(skip).take(count).cloned().collect();
+                for key in keys {
+                    self.remove(tree, &key)?;
+                }
+            }
+            Op::BeginFlush if self.flushing.is_none() => {
+                self.flushing = self.file.begin_flush()?.map(|flush| (flush, self.model.clone()));
+            }
+            Op::BeginFlush => {}
+            Op::FinishFlush => self.finish_flush(),
+            Op::Reopen => self.reopen(),
+            Op::Pin => {
+                let pin = self.file.pin();
+                let model = self.flushing.as_ref().map_or(&self.durable, |(_, model)| model);
+                self.pins.push((pin, model.clone()));
+            }
+            Op::Unpin if self.pins.len() > 1 => self.file.unpin(self.pins.remove(0).0),
+            Op::Unpin => drop(self.pins.pop()),
+            Op::Shrink { budget } => drop(self.file.shrink_step(budget)?),
+            Op::Scrub => while !self.file.scrub_step(&mut ScrubCursor::default(), 1 << 20)?.done {},
+            Op::Trim => drop(self.file.trim_resident(1 << 18)),
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, tree: TreeId, key: Vec<u8>, value: Vec<u8>) -> Result<(), TreeError> {
+        self.file.insert(tree, &key, &value)?;
+        self.model.get_mut(&tree).expect("all trees are in the model").insert(key, value);
+        Ok(())
+    }
+
+    fn remove(&mut self, tree: TreeId, key: &[u8]) -> Result<(), TreeError> {
+        let removed = self.file.remove(tree, key)?;
+        assert_eq!(removed, self.model.get_mut(&tree).expect("all trees are in the model").remove(key).is_some());
+        Ok(())
+    }
+
+    fn finish_flush(&mut self) {
+        let Some((flush, model)) = self.flushing.take() else { return };
+        flush.write_to(self.file.store_mut()).expect("memory does not fail");
+        self.file.finish_flush(flush);
+        self.durable = model;
+    }
+
+    fn reopen(&mut self) {
+        let store = MemStore::from_bytes(self.file.store().bytes().to_vec());
+        self.pins.clear();
+        self.flushing = None;
+        self.model = self.durable.clone();
+        self.file = match PageFile::open(store) {
+            Ok(file) => file,
+            Err(plinth_engine::pagefile::OpenError::Blank) => {
+                assert!(self.durable.values().all(Map::is_empty));
+                PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail")
+            }
+            Err(error) => panic!("reopen: {error}"),
+        };
+    }
+
+    fn compare(&self) -> Result<(), TreeError> {
+        self.file.check()?;
+        for (&tree, map) in &self.model {
+            assert_eq!(self.file.entries(tree), map.len() as u64);
+            let mut left = map.iter();
+            self.file.scan(tree, b"", &mut |key, value| {
+                assert_eq!(left.next(), Some((&key.to_vec(), &value.to_vec())), "{tree:?}");
+                ControlFlow::Continue(())
+            })?;
+            assert_eq!(left.next(), None, "{tree:?}");
+            let last = map.last_key_value().map(|(key, value)| (&key[..], &value[..]));
+            assert_eq!(self.file.last(tree)?, last);
+            for (key, value) in map.iter().step_by(17) {
+                assert_eq!(self.file.get(tree, key)?, Some(&value[..]));
+            }
+            assert_eq!(self.file.get(tree, b"\xff\xffnot there")?, None);
+        }
+        self.compare_pins()
+    }
+
+    /// Pinned states have not moved. Scans in chunks, as a snapshot does.
+    fn compare_pins(&self) -> Result<(), TreeError> {
+        for (pin, model) in &self.pins {
+            for (&tree, map) in model {
+                let mut seen = Map::new();
+                let mut next = Some(Vec::new());
+                while let Some(from) = next.take() {
+                    let mut budget = 100;
+                    self.file.pinned_scan(pin, tree, &from, &mut |key, value| {
+                        if budget == 0 {
+                            next = Some(key.to_vec());
+                            return ControlFlow::Break(());
+                        }
+                        budget -= 1;
+                        seen.insert(key.to_vec(), value.to_vec());
+                        ControlFlow::Continue(())
+                    })?;
+                }
+                assert_eq!(&seen, map, "{tree:?} at {}", pin.txn());
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_as_maps(ops in prop::collection::vec(op(), 1..120)) {
+        let mut run = Run::new();
+        for (index, op) in ops.into_iter().enumerate() {
+            run.step(op).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            if index % 16 == 0 {
+                run.compare().map_err(|error| TestCaseError::fail(error.to_string()))?;
+            }
+        }
+        run.compare().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        run.finish_flush();
+        run.reopen();
+        run.compare().map_err(|error| TestCaseError::fail(error.to_string()))?;
+    }
+}
+
+fn flushed(file: &mut PageFile<MemStore>) {
+    file.flush_now().expect("memory does not fail");
+}
+
+/// Compaction removes most of the file in key order: pages come back, and shrinking returns them to the disk.
+#[test]
+fn space_comes_back() {
+    let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+    for key in 0u64..50_000 {
+        file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 300]).expect("there is room");
+        if key % 5000 == 0 {
+            flushed(&mut file);
+        }
+    }
+    flushed(&mut file);
+    let full = file.in_use_bytes();
+    assert!(full < 50_000 * 330, "pages are filled: {full}");
+    for key in (0u64..50_000).filter(|key| key % 10 != 0) {
+        assert!(file.remove(TreeId::Rev, &key.to_be_bytes()).expect("no fault"));
+    }
+    flushed(&mut file);
+    let swept = file.in_use_bytes();
+    assert!(swept < full / 5, "of {full} bytes {swept} are left in use");
+    assert!(file.size_bytes() > full);
+    let mut flushes = 0;
+    loop {
+        match file.shrink_step(64).expect("no fault") {
+            ShrinkProgress::Done => break,
+            ShrinkProgress::More => {}
+            ShrinkProgress::AwaitFlush => {
+                flushed(&mut file);
+                flushes += 1;
+            }
+            ShrinkProgress::Pinned => panic!("nothing is pinned"),
+        }
+        assert!(flushes < 20, "shrinking ends");
+    }
+    assert!(file.size_bytes() <= swept + 40 * 16384, "{} bytes in use, {} kept", swept, file.size_bytes());
+    assert_eq!(file.store().bytes().len() as u64, file.size_bytes());
+    file.check().expect("still sound");
+    assert_eq!(file.entries(TreeId::Rev), 5000);
+    let reopened = PageFile::open(MemStore::from_bytes(file.store().bytes().to_vec())).expect("opens");
+    assert_eq!(reopened.check().expect("sound").entries, 5000);
+}
+
+#[test]
+fn a_snapshot_opens_as_the_pinned_state() {
+    let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+    for key in 0u64..5000 {
+        let length = if key % 100 == 0 { 40_000 } else { 100 };
+        file.insert(TreeId::Rev, &key.to_be_bytes(), &vec![key as u8; length]).expect("there is room");
+    }
+    let flush = file.begin_flush().expect("there is room").expect("there are changes");
+    let pin = file.pin();
+    let mut cursor = file.snapshot_start(&pin).expect("no fault");
+    let mut copy = MemStore::from_bytes(vec![0; file.snapshot_bytes(&pin) as usize]);
+    let mut steps = 0;
+    let mut flush = Some(flush);
+    while file
+        .snapshot_step(&pin, &mut cursor, 1 << 18, &mut |offset, bytes| copy.write_at(offset, bytes).expect("fits"))
+        .expect("no fault")
+    {
+        steps += 1;
+        for key in 0u64..50 {
+            file.remove(TreeId::Rev, &(steps * 50 + key).to_be_bytes()).expect("no fault");
+            file.insert(TreeId::Lease, &(steps * 50 + key).to_be_bytes(), b"new").expect("there is room");
+        }
+        if let Some(flush) = flush.take() {
+            flush.write_to(file.store_mut()).expect("memory does not fail");
+            file.finish_flush(flush);
+        } else {
+            flushed(&mut file);
+        }
+    }
+    assert!(steps > 5);
+    let copy = PageFile::open(copy).expect("a complete copy opens");
+    assert_eq!(copy.entries(TreeId::Rev), 5000);
+    assert_eq!(copy.entries(TreeId::Lease), 0);
+    assert_eq!(copy.check().expect("sound").entries, 5000);
+    assert_eq!(copy.get(TreeId::Rev, &100u64.to_be_bytes()).expect("no fault"), Some(&vec![100; 40_000][..]));
+    file.unpin(pin);
+    file.check().expect("sound");
+}
+
+/// A full disk is an error before anything is changed, and deleting goes on.
+#[test]
+fn a_full_disk_is_clean() {
+    let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+    file.store_mut().limit_bytes = Some(4 << 20);
+    let mut key = 0u64;
+    let mut warned_at = None;
+    let error = loop {
+        if file.short_of_space() && warned_at.is_none() {
+            warned_at = Some(key);
+        }
+        match file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]) {
+            Ok(()) => key += 1,
+            Err(error) => break error,
+        }
+        if key % 100 == 0 {
+            flushed(&mut file);
+        }
+    };
+    assert!(matches!(error, TreeError::Full { .. }), "{error}");
+    assert!(warned_at.expect("the warning comes first") < key - 50);
+    let error = file.insert(TreeId::Rev, b"long", &vec![1; 1 << 20]).expect_err("no room for a long value either");
+    assert!(matches!(error, TreeError::Full { .. }), "{error}");
+    assert_eq!(file.check().expect("nothing half applied").entries, key);
+    flushed(&mut file);
+    for gone in 0..key / 2 {
+        assert!(file.remove(TreeId::Rev, &gone.to_be_bytes()).expect("deleting needs little room"));
+        if gone % 20 == 0 {
+            flushed(&mut file);
+        }
+    }
+    flushed(&mut file);
+    flushed(&mut file);
+    file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]).expect("room again");
+    assert_eq!(file.check().expect("sound").entries, key - key / 2 + 1);
+}
+
+#[test]
+fn too_long_is_refused() {
+    let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+    let error = file.insert(TreeId::Rev, &[0; 2049], b"").expect_err("too long");
+    assert!(matches!(error, TreeError::TooLarge { .. }), "{error}");
+    file.insert(TreeId::Rev, &[0; 2048], &[0; 8000]).expect("long keys with long values fit");
+    file.check().expect("sound");
+}
