@@ -4,41 +4,48 @@
 //! were proposed (an entry that never comes back was lost with a leadership and its waiters are failed).
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BYTES_PENDING_MAX, COMMANDS_PENDING_MAX};
-use plinth_engine::Millis;
+use plinth_engine::lease::Millis;
 use plinth_raft::batch::BatchBuilder;
 use std::collections::VecDeque;
 
-/// The commands that arrived since the last batch was closed, and who waits for them.
+/// Commands of one future entry, and who waits for them.
 pub(crate) struct OpenBatch<W> {
     pub(crate) builder: BatchBuilder,
     pub(crate) waiters: Vec<W>,
     pub(crate) since: Millis,
 }
 
-/// A closed batch of this member that has not been applied yet.
+impl<W> OpenBatch<W> {
+    fn new() -> Self {
+        OpenBatch { builder: BatchBuilder::new(), waiters: Vec::new(), since: Millis(0) }
+    }
+}
+
+/// A batch of this member that is somewhere in consensus.
 pub(crate) struct Proposed<W> {
     pub(crate) sequence: u64,
     pub(crate) since: Millis,
-    pub(crate) bytes: usize,
-    pub(crate) commands: usize,
+    bytes: usize,
+    commands: usize,
     pub(crate) waiters: Vec<W>,
 }
 
-/// All commands of this member between submission and apply.
+/// All commands of this member between submission and the start of their apply.
 pub(crate) struct Pending<W> {
-    pub(crate) open: OpenBatch<W>,
-    /// Full batches that wait for a flush slot behind none but themselves.
-    pub(crate) closed: VecDeque<(OpenBatch<W>, usize)>,
-    pub(crate) proposed: VecDeque<Proposed<W>>,
+    open: OpenBatch<W>,
+    /// Full batches, oldest first; the open one is younger than all of them.
+    closed: VecDeque<OpenBatch<W>>,
+    proposed: VecDeque<Proposed<W>>,
     next_sequence: u64,
     commands: usize,
     bytes: usize,
 }
 
 impl<W> Pending<W> {
+    /// `first_sequence` must be above every sequence that this member used in earlier lives.
     pub(crate) fn new(first_sequence: u64) -> Self {
         Pending {
-            open: OpenBatch { builder: BatchBuilder::new(), waiters: Vec::new(), since: Millis(0) },
+            open: OpenBatch::new(),
             closed: VecDeque::new(),
             proposed: VecDeque::new(),
             next_sequence: first_sequence,
@@ -52,48 +59,57 @@ impl<W> Pending<W> {
         self.commands < COMMANDS_PENDING_MAX && self.bytes < BYTES_PENDING_MAX
     }
 
-    /// Commands submitted and not yet applied.
+    /// Commands submitted whose entry has not begun to be applied.
     pub(crate) fn commands(&self) -> usize {
         self.commands
     }
 
-    /// Appends one command; `write` puts its archive behind what is in the buffer.
-    pub(crate) fn push(&mut self, command: &[u8], waiter: W, now: Millis) {
-        if self.open.builder.bytes() + command.len() > BATCH_BYTES_MAX || self.open.waiters.len() >= BATCH_COMMANDS_MAX
-        {
+    /// Appends the command that `encode` writes behind what is in the buffer.
+    pub(crate) fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>), waiter: W, now: Millis) {
+        if self.open.builder.bytes() >= BATCH_BYTES_MAX || self.open.waiters.len() >= BATCH_COMMANDS_MAX {
             self.close_open();
         }
         if self.open.waiters.is_empty() {
             self.open.since = now;
         }
-        self.open.builder.push(command);
+        let before = self.open.builder.bytes();
+        self.open.builder.push_with(encode);
         self.open.waiters.push(waiter);
         self.commands += 1;
-        self.bytes += command.len();
+        self.bytes += self.open.builder.bytes() - before;
     }
 
     fn close_open(&mut self) {
-        if self.open.waiters.is_empty() {
-            return;
+        if !self.open.waiters.is_empty() {
+            let full = std::mem::replace(&mut self.open, OpenBatch::new());
+            self.closed.push_back(full);
         }
-        let fresh = OpenBatch { builder: BatchBuilder::new(), waiters: Vec::new(), since: Millis(0) };
-        let full = std::mem::replace(&mut self.open, fresh);
-        let bytes = full.builder.bytes();
-        self.closed.push_back((full, bytes));
     }
 
-    /// Takes the oldest batch that is not proposed yet, closing the open one if it is the oldest.
+    /// Whether there is a batch to propose.
+    pub(crate) fn has_batch(&self) -> bool {
+        !self.open.waiters.is_empty() || !self.closed.is_empty()
+    }
+
+    /// Takes the oldest batch that is not proposed yet, and the sequence to propose it with.
     pub(crate) fn next(&mut self) -> Option<(OpenBatch<W>, u64)> {
         if self.closed.is_empty() {
             self.close_open();
         }
-        let (batch, _) = self.closed.pop_front()?;
+        let batch = self.closed.pop_front()?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         Some((batch, sequence))
     }
 
-    /// Records that a batch went into consensus.
+    /// Gives the buffer of a finished batch back for the next one.
+    pub(crate) fn recycle(&mut self, builder: BatchBuilder) {
+        if self.open.waiters.is_empty() {
+            self.open.builder = builder;
+        }
+    }
+
+    /// Records that a batch of `bytes` went into consensus.
     pub(crate) fn proposed(&mut self, sequence: u64, since: Millis, bytes: usize, waiters: Vec<W>) {
         if let Some(last) = self.proposed.back() {
             assert!(last.sequence < sequence, "batch sequences grow");
@@ -102,20 +118,17 @@ impl<W> Pending<W> {
         self.proposed.push_back(Proposed { sequence, since, bytes, commands, waiters });
     }
 
-    /// The waiters of a batch that came back from consensus; batches before it are lost and returned as such.
-    pub(crate) fn committed(&mut self, sequence: u64, lost: &mut Vec<W>) -> Option<Proposed<W>> {
-        while let Some(front) = self.proposed.front() {
-            if front.sequence > sequence {
-                return None;
-            }
+    /// The waiters of a batch that came back from consensus; those of batches before it, which are lost, go to `lost`.
+    pub(crate) fn committed(&mut self, sequence: u64, lost: &mut Vec<W>) -> Vec<W> {
+        while self.proposed.front().is_some_and(|front| front.sequence <= sequence) {
             let batch = self.proposed.pop_front().expect("front exists");
             self.forget(batch.commands, batch.bytes);
             if batch.sequence == sequence {
-                return Some(batch);
+                return batch.waiters;
             }
             lost.extend(batch.waiters);
         }
-        None
+        Vec::new()
     }
 
     /// Gives up on everything that has waited since before `deadline`; the commands may still be applied.
@@ -127,27 +140,66 @@ impl<W> Pending<W> {
         }
     }
 
-    /// Takes every waiter: the member stops, or lost its leadership.
+    /// Takes every waiter: the member stops.
     pub(crate) fn drain(&mut self, out: &mut Vec<W>) {
-        for (batch, _) in self.closed.drain(..) {
-            out.extend(batch.waiters);
+        for mut batch in self.closed.drain(..) {
+            out.append(&mut batch.waiters);
         }
-        out.append(&mut self.open.waiters);
-        self.open.builder = BatchBuilder::new();
-        for batch in self.proposed.drain(..) {
-            out.extend(batch.waiters);
+        let open = std::mem::replace(&mut self.open, OpenBatch::new());
+        out.extend(open.waiters);
+        for mut batch in self.proposed.drain(..) {
+            out.append(&mut batch.waiters);
         }
         self.commands = 0;
         self.bytes = 0;
     }
 
-    /// A batch could not be proposed: its commands no longer count.
+    /// Commands that are no longer pending.
     pub(crate) fn forget(&mut self, commands: usize, bytes: usize) {
-        self.commands -= commands;
+        self.commands = self.commands.checked_sub(commands).expect("every command is counted once");
         self.bytes = self.bytes.saturating_sub(bytes);
     }
+}
 
-    pub(crate) fn has_work(&self) -> bool {
-        !self.open.waiters.is_empty() || !self.closed.is_empty()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(pending: &mut Pending<u32>, waiter: u32) {
+        pending.push_with(|out| out.extend_from_slice(b"command"), waiter, Millis(1));
+    }
+
+    #[test]
+    fn batches_come_back_in_order_and_lost_ones_are_told() {
+        let mut pending = Pending::new(5);
+        let mut sequences = Vec::new();
+        for waiter in 0..3 {
+            push(&mut pending, waiter);
+            let (mut batch, sequence) = pending.next().expect("one command waits");
+            let bytes = batch.builder.bytes();
+            let _ = batch.builder.finish(plinth_raft::MemberId(1), sequence);
+            pending.proposed(sequence, batch.since, bytes, batch.waiters);
+            sequences.push(sequence);
+        }
+        assert_eq!(sequences, [5, 6, 7]);
+        let mut lost = Vec::new();
+        assert_eq!(pending.committed(6, &mut lost), [1]);
+        assert_eq!(lost, [0]);
+        assert_eq!(pending.commands(), 1);
+        assert!(pending.committed(6, &mut lost).is_empty(), "a batch comes back once");
+    }
+
+    #[test]
+    fn commands_are_bounded() {
+        let mut pending = Pending::new(1);
+        for waiter in 0..COMMANDS_PENDING_MAX as u32 {
+            assert!(pending.has_room());
+            push(&mut pending, waiter);
+        }
+        assert!(!pending.has_room());
+        let mut out = Vec::new();
+        pending.drain(&mut out);
+        assert_eq!(out.len(), COMMANDS_PENDING_MAX);
+        assert!(pending.has_room());
     }
 }

@@ -13,10 +13,10 @@
 //!
 //! Deliberately absent: sockets, clocks, protobuf, watch delivery (see `plinth_engine::watch`).
 
-pub mod batching;
+mod batching;
 pub mod limits;
 mod member;
-pub mod reads;
+mod reads;
 pub mod recover;
 
-pub use member::{Applied, Effects, Fatal, Member, MemberConfig, Pumped, SubmitError};
+pub use member::{Applied, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};

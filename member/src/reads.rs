@@ -3,7 +3,7 @@
 //! Invariants: a read joins a round only before the round's index is asked for; it is released only when the
 //! store has applied the index that the round returned. Tokens are made here, never by clients.
 
-use plinth_engine::Millis;
+use plinth_engine::lease::Millis;
 use std::collections::VecDeque;
 
 /// A set of reads that share a round.

@@ -1,0 +1,542 @@
+//! The member itself: see the crate's documentation for what it joins and what it promises.
+//!
+//! One [`Member::pump`] does all that can be done without waiting: takes in finished flushes, closes a batch if the
+//! log has a slot, hands readies to the log, submits the next flush, applies a bounded number of committed commands
+//! and releases reads. Its order is the order of latency: the disk gets its next work before apply begins.
+
+use crate::batching::Pending;
+use crate::limits::{APPLY_COMMANDS_PER_PUMP, READS_PENDING_MAX};
+use crate::reads::Reads;
+use crate::recover::{self, Identity};
+use plinth_engine::command::{Command, CommandError};
+use plinth_engine::error::{Error, OpError, StoreError};
+use plinth_engine::lease::Millis;
+use plinth_engine::store::{Outcome, Store};
+use plinth_engine::trees::{TreeId, Trees};
+use plinth_engine::watch::{EventBatch, EventMode};
+use plinth_raft::batch::Batch;
+use plinth_raft::error::{BatchError, GroupError};
+use plinth_raft::log::RecoveredLog;
+use plinth_raft::{
+    Change, ConfChange, ConfChangeKind, Entry, EntryKind, Group, GroupConfig, PeerMessage, Ready, Role, RoleChange,
+};
+use plinth_wal::{Disk, GroupId, Lsn, RecordKind, SpaceState, Wal, WalError};
+use std::collections::VecDeque;
+
+/// Key of tree `Meta`: the voters and learners as of the applied entry, as `plinth_raft::ConfState` encodes them.
+pub const META_CONF_STATE: &[u8] = b"confState";
+
+/// What a member is told at start.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// Who it is.
+    pub identity: Identity,
+    /// Consensus.
+    pub group: GroupConfig,
+    /// Above every batch sequence of earlier lives; the wall clock in microseconds will do.
+    pub first_sequence: u64,
+    /// A write or read that waits longer is answered with a timeout.
+    pub request_timeout_millis: u64,
+}
+
+/// Why a submission was refused. Nothing was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// A bound of [`crate::limits`] is reached.
+    #[error("too many requests")]
+    TooMany,
+    /// The log has no space for more writes.
+    #[error("no space left for the write-ahead log")]
+    NoSpace,
+}
+
+/// Why a waiter gets no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Not done in time. It may still happen.
+    Timeout,
+    /// Leadership moved before it was committed. It may still happen.
+    LeaderChanged,
+    /// There is no leader to ask.
+    NoLeader,
+    /// The member stops.
+    Stopped,
+}
+
+/// The member cannot go on: the process must stop, and say this.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The write-ahead log failed.
+    #[error("write-ahead log: {0}")]
+    Wal(#[from] WalError),
+    /// Stored data is broken.
+    #[error("data: {0}")]
+    Store(#[from] StoreError),
+    /// A committed entry is not a batch.
+    #[error("entry {index}: {source}; the log holds what no release wrote")]
+    Batch {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        source: BatchError,
+    },
+    /// A committed command is not a command.
+    #[error("entry {index}: {source}; was it written by a newer release?")]
+    Command {
+        /// Index of its entry.
+        index: u64,
+        /// What is wrong with it.
+        source: CommandError,
+    },
+    /// Consensus could not be set up.
+    #[error("consensus: {0}")]
+    Group(#[from] GroupError),
+}
+
+/// A command that was applied, with who waits for it.
+pub type Applied<W> = (W, Result<Outcome, OpError>);
+
+/// What the outside has to do after a pump, appended in order. The caller drains and reuses it.
+pub struct Effects<W> {
+    /// Outcomes of commands.
+    pub applied: Vec<Applied<W>>,
+    /// Linearizable reads that may be served now.
+    pub reads: Vec<W>,
+    /// Waiters that get no outcome.
+    pub lost: Vec<(W, Lost)>,
+    /// Messages to other members that may leave.
+    pub messages: Vec<PeerMessage>,
+    /// Leadership changes, in order.
+    pub roles: Vec<RoleChange>,
+    /// What the applied entries changed, for watchers; only while somebody watches.
+    pub events: Vec<EventBatch>,
+}
+
+impl<W> Default for Effects<W> {
+    fn default() -> Self {
+        Effects {
+            applied: Vec::new(),
+            reads: Vec::new(),
+            lost: Vec::new(),
+            messages: Vec::new(),
+            roles: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+/// Whether a pump left work behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pumped {
+    /// Nothing to do before the next input.
+    Idle,
+    /// Committed commands wait to be applied: pump again after other work had its turn.
+    More,
+}
+
+/// A `Ready` that is not durable yet.
+struct Persisting {
+    number: u64,
+    lsn: Lsn,
+    messages: Vec<PeerMessage>,
+}
+
+/// The entry being applied.
+struct Applying<W> {
+    entry: Entry,
+    batch: Batch,
+    next: usize,
+    waiters: std::vec::IntoIter<W>,
+}
+
+/// An entry and the log record that holds it: what may be released once the entry is stored.
+struct Placed {
+    index: u64,
+    lsn: Lsn,
+}
+
+/// One member of one group. `W` names whoever waits.
+pub struct Member<D: Disk, T: Trees, W> {
+    identity: Identity,
+    group_id: GroupId,
+    group: Group,
+    wal: Wal<D>,
+    store: Store<T>,
+    pending: Pending<W>,
+    reads: Reads<W>,
+    persisting: VecDeque<Persisting>,
+    committed: VecDeque<Entry>,
+    applying: Option<Applying<W>>,
+    placed: VecDeque<Placed>,
+    releasing: Option<(Lsn, Lsn)>,
+    conf_changes: u64,
+    request_timeout_millis: u64,
+    event_mode: EventMode,
+    lost: Vec<W>,
+}
+
+impl<D: Disk, T: Trees, W> Member<D, T, W> {
+    /// A member that goes on from what was recovered.
+    pub fn new(config: MemberConfig, wal: Wal<D>, log: RecoveredLog, store: Store<T>) -> Result<Self, Fatal> {
+        let group_id = GroupId(config.group.group.0);
+        let group = Group::new(config.group, log)?;
+        Ok(Member {
+            identity: config.identity,
+            group_id,
+            group,
+            wal,
+            store,
+            pending: Pending::new(config.first_sequence),
+            reads: Reads::new(config.first_sequence),
+            persisting: VecDeque::new(),
+            committed: VecDeque::new(),
+            applying: None,
+            placed: VecDeque::new(),
+            releasing: None,
+            conf_changes: 0,
+            request_timeout_millis: config.request_timeout_millis,
+            event_mode: EventMode::Off,
+            lost: Vec::new(),
+        })
+    }
+
+    /// Queues the command that `encode` appends. The waiter comes back in [`Effects`] exactly once.
+    pub fn submit(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        waiter: W,
+        now: Millis,
+    ) -> Result<(), (SubmitError, W)> {
+        if !self.pending.has_room() {
+            return Err((SubmitError::TooMany, waiter));
+        }
+        self.pending.push_with(encode, waiter, now);
+        Ok(())
+    }
+
+    /// Queues a linearizable read. The waiter comes back in [`Effects`] exactly once.
+    pub fn read(&mut self, waiter: W, now: Millis) -> Result<(), (SubmitError, W)> {
+        if self.reads.len() >= READS_PENDING_MAX {
+            return Err((SubmitError::TooMany, waiter));
+        }
+        self.reads.push(waiter, now);
+        Ok(())
+    }
+
+    /// Time passes by one tick of consensus; requests that have waited too long are given up.
+    pub fn tick(&mut self, now: Millis, out: &mut Effects<W>) {
+        self.group.tick();
+        if self.wal.space() == SpaceState::Short {
+            self.wal.retry_space();
+        }
+        let deadline = Millis(now.0.saturating_sub(self.request_timeout_millis));
+        self.pending.expire(deadline, &mut self.lost);
+        self.reads.expire(deadline, &mut self.lost);
+        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::Timeout)));
+    }
+
+    /// Does all that can be done without waiting. An error is fatal: stop the process.
+    pub fn pump(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
+        self.wal.poll()?;
+        loop {
+            self.settle_persisted(out);
+            let mut moved = self.propose(out);
+            moved |= self.start_reads();
+            while let Some(ready) = self.group.ready() {
+                self.take_ready(ready, out);
+                moved = true;
+            }
+            if self.wal.can_flush() && self.must_flush() {
+                moved |= self.wal.flush()?.is_some();
+            }
+            if !moved {
+                break;
+            }
+        }
+        let pumped = self.apply(now, out)?;
+        self.reads.release(self.applied_index(), &mut out.reads);
+        self.release_segments();
+        Ok(pumped)
+    }
+
+    /// Whether something that was appended has to become durable. Records that may wait go with the next flush.
+    fn must_flush(&self) -> bool {
+        self.persisting.back().is_some_and(|ready| ready.lsn > self.wal.durable()) || self.releasing.is_some()
+    }
+
+    /// Tells consensus what has become durable since the last time.
+    fn settle_persisted(&mut self, out: &mut Effects<W>) {
+        let durable = self.wal.durable();
+        let mut number = None;
+        while self.persisting.front().is_some_and(|ready| ready.lsn <= durable) {
+            let mut ready = self.persisting.pop_front().expect("front exists");
+            out.messages.append(&mut ready.messages);
+            number = Some(ready.number);
+        }
+        if let Some(number) = number {
+            self.group.on_persisted(number);
+        }
+    }
+
+    /// Closes a batch if the log can take it at once.
+    fn propose(&mut self, out: &mut Effects<W>) -> bool {
+        if !self.pending.has_batch() || !self.wal.can_flush() || self.group.leader().is_none() {
+            return false;
+        }
+        let Some((mut batch, sequence)) = self.pending.next() else { return false };
+        let payload = batch.builder.finish(self.identity.member, sequence);
+        self.pending.recycle(batch.builder);
+        let bytes = payload.len();
+        match self.group.propose(payload) {
+            Ok(()) => self.pending.proposed(sequence, batch.since, bytes, batch.waiters),
+            Err(_) => {
+                self.pending.forget(batch.waiters.len(), bytes);
+                out.lost.extend(batch.waiters.into_iter().map(|waiter| (waiter, Lost::LeaderChanged)));
+            }
+        }
+        true
+    }
+
+    fn start_reads(&mut self) -> bool {
+        let token = self.reads.start();
+        if let Some(token) = token {
+            self.group.read_index(token);
+        }
+        token.is_some()
+    }
+
+    /// Appends what has to be durable, in the order that consensus asks for, and queues what is committed.
+    fn take_ready(&mut self, mut ready: Ready, out: &mut Effects<W>) {
+        assert!(ready.snapshot.is_none(), "no other member sends snapshots yet");
+        if let Some(state) = &ready.hard_state {
+            recover::append_hard_state(&mut self.wal, self.group_id, state);
+        }
+        for entry in &ready.entries {
+            let lsn = recover::append_entry(&mut self.wal, self.group_id, entry);
+            while self.placed.back().is_some_and(|placed| placed.index >= entry.index) {
+                self.placed.pop_back();
+            }
+            self.placed.push_back(Placed { index: entry.index, lsn });
+        }
+        out.messages.append(&mut ready.messages);
+        if ready.must_persist() || !ready.persisted_messages.is_empty() {
+            let messages = std::mem::take(&mut ready.persisted_messages);
+            self.persisting.push_back(Persisting { number: ready.number, lsn: self.wal.last(), messages });
+        }
+        self.committed.extend(ready.committed);
+        for read in ready.read_states {
+            self.reads.confirm(read.token, read.index);
+        }
+        if !ready.failed_reads.is_empty() {
+            self.reads.drain(&mut self.lost);
+            out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
+        }
+        out.roles.extend(ready.role);
+    }
+
+    /// Applies committed entries, up to the bound for one pump.
+    fn apply(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
+        let mut budget = APPLY_COMMANDS_PER_PUMP;
+        loop {
+            if self.applying.is_none() && !self.begin_entry(out)? {
+                return Ok(Pumped::Idle);
+            }
+            let Some(mut applying) = self.applying.take() else { continue };
+            let done = self.apply_commands(&mut applying, &mut budget, now, out)?;
+            if !done {
+                self.applying = Some(applying);
+                return Ok(Pumped::More);
+            }
+            self.group.on_applied(applying.entry.index);
+            if self.event_mode != EventMode::Off {
+                out.events.push(self.store.take_events());
+            }
+        }
+    }
+
+    /// What watchers need of the entries from the next one on.
+    pub fn set_event_mode(&mut self, mode: EventMode) {
+        if mode != self.event_mode && self.applying.is_none() {
+            self.store.set_event_mode(mode);
+            self.event_mode = mode;
+        }
+    }
+
+    /// Begins the next committed entry; false if there is none. Entries without commands are done at once.
+    fn begin_entry(&mut self, out: &mut Effects<W>) -> Result<bool, Fatal> {
+        let Some(entry) = self.committed.pop_front() else { return Ok(false) };
+        let index = entry.index;
+        self.store.begin_entry(plinth_engine::store::EntryId { index, term: entry.term })?;
+        if entry.kind == EntryKind::ConfChange {
+            self.apply_conf_change(&entry)?;
+        }
+        if entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
+            self.group.on_applied(index);
+            return Ok(true);
+        }
+        let batch = Batch::parse(&entry.data).map_err(|source| Fatal::Batch { index, source })?;
+        let waiters = if batch.origin() == self.identity.member {
+            let waiters = self.pending.committed(batch.sequence(), &mut self.lost);
+            out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
+            waiters
+        } else {
+            Vec::new()
+        };
+        assert!(waiters.is_empty() || waiters.len() == batch.len(), "every command of an own batch has its waiter");
+        self.applying = Some(Applying { entry, batch, next: 0, waiters: waiters.into_iter() });
+        Ok(true)
+    }
+
+    /// Applies commands of one entry; whether it is done.
+    fn apply_commands(
+        &mut self,
+        applying: &mut Applying<W>,
+        budget: &mut usize,
+        now: Millis,
+        out: &mut Effects<W>,
+    ) -> Result<bool, Fatal> {
+        let index = applying.entry.index;
+        for bytes in applying.batch.iter().skip(applying.next) {
+            if *budget == 0 {
+                return Ok(false);
+            }
+            *budget -= 1;
+            applying.next += 1;
+            let command = Command::access(bytes).map_err(|source| Fatal::Command { index, source })?;
+            let waiter = applying.waiters.next();
+            let result = match &waiter {
+                Some(_) => self.store.apply(command, now),
+                None => self.store.apply_silently(command, now),
+            };
+            let result = match result {
+                Ok(outcome) => Ok(outcome),
+                Err(Error::Refused(refusal)) => Err(refusal),
+                Err(Error::Broken(broken)) => return Err(broken.into()),
+            };
+            out.applied.extend(waiter.map(|waiter| (waiter, result)));
+        }
+        Ok(true)
+    }
+
+    /// Applies a committed change of the configuration and stores it with its entry.
+    fn apply_conf_change(&mut self, entry: &Entry) -> Result<(), Fatal> {
+        let change = ConfChange::decode(&entry.data).ok();
+        let Ok(conf) = self.group.apply_conf_change(entry) else { return Ok(()) };
+        self.store.set_meta(META_CONF_STATE, &conf.encode())?;
+        let Some(change) = change else { return Ok(()) };
+        self.conf_changes += 1;
+        let ConfChangeKind::Members { changes, .. } = &change.kind else { return Ok(()) };
+        for single in changes {
+            let key = single.member().0.to_be_bytes();
+            match single {
+                Change::Remove(_) => {
+                    drop(self.store.trees_mut().remove(TreeId::Members, &key).map_err(StoreError::from)?)
+                }
+                _ if change.context.is_empty() => {}
+                _ => self.store.trees_mut().insert(TreeId::Members, &key, &change.context).map_err(StoreError::from)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn applied_index(&self) -> u64 {
+        // An entry counts when its last command is applied.
+        self.group.applied()
+    }
+
+    /// Says that everything up to `index` is durable in the data file, so that the log may drop it. The identity and
+    /// the votes are written again first: the records that hold them may go.
+    pub fn stored_up_to(&mut self, index: u64) {
+        let mut release = None;
+        while self.placed.front().is_some_and(|placed| placed.index <= index) {
+            release = self.placed.pop_front().map(|placed| placed.lsn);
+        }
+        let Some(release) = release else { return };
+        if self.releasing.is_some() || self.wal.stats().segments_live < 2 {
+            // Too little to be worth the records; the next call covers it.
+            self.placed.push_front(Placed { index, lsn: release });
+            return;
+        }
+        recover::append_identity(&mut self.wal, self.group_id, self.identity);
+        let state = self.group.hard_state();
+        let again = recover::append_hard_state(&mut self.wal, self.group_id, &state);
+        self.releasing = Some((again, release));
+    }
+
+    fn release_segments(&mut self) {
+        if let Some((again, release)) = self.releasing
+            && again <= self.wal.durable()
+        {
+            self.wal.release_before(release);
+            self.releasing = None;
+        }
+    }
+
+    /// Takes every waiter: the member stops.
+    pub fn stop(&mut self, out: &mut Effects<W>) {
+        self.pending.drain(&mut self.lost);
+        self.reads.drain(&mut self.lost);
+        if let Some(applying) = &mut self.applying {
+            self.lost.extend(&mut applying.waiters);
+        }
+        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::Stopped)));
+    }
+
+    /// Whether the store stands between two entries, so that a flush of the data would be consistent.
+    pub fn is_between_entries(&self) -> bool {
+        self.applying.is_none()
+    }
+
+    /// Whether the log has the space for more writes.
+    pub fn has_log_space(&self) -> bool {
+        self.wal.space() == SpaceState::Ok
+    }
+
+    /// Commands submitted and not yet being applied.
+    pub fn pending_commands(&self) -> usize {
+        self.pending.commands()
+    }
+
+    /// Changes of the configuration applied in this life: a cache of the member list is stale when it grows.
+    pub fn conf_changes(&self) -> u64 {
+        self.conf_changes
+    }
+
+    /// Whether this member leads.
+    pub fn is_leader(&self) -> bool {
+        self.group.role() == Role::Leader
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Consensus.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Data.
+    pub fn store(&self) -> &Store<T> {
+        &self.store
+    }
+
+    /// Data, for background work between entries.
+    pub fn store_mut(&mut self) -> &mut Store<T> {
+        &mut self.store
+    }
+
+    /// The log.
+    pub fn wal(&self) -> &Wal<D> {
+        &self.wal
+    }
+
+    /// The log's disk, for waking up.
+    pub fn wal_mut(&mut self) -> &mut Wal<D> {
+        &mut self.wal
+    }
+}
+
+const _: () = assert!(RecordKind::Entry as u8 == 2, "the log's kinds are etcd's");
