@@ -11,6 +11,7 @@
 //! - [`log`]: what the log looks like on disk, recovery, the first entries of a new cluster
 //! - [`PeerMessage`]: what members say to each other, and the frames
 //! - [`group`]: the state machine and the shell's duties; [`ready`]: its output
+//! - [`Members`]: ids, member records, and etcd's rules for changing them
 //! - [`limits`], [`error`]: every bound, every error
 //!
 //! Private: `window` (the log in memory), `read_index` (rounds of linearizable reads), `convert` (the border with raft-rs).
@@ -24,6 +25,7 @@ pub mod error;
 pub mod group;
 pub mod limits;
 pub mod log;
+mod membership;
 mod message;
 mod read_index;
 pub mod ready;
@@ -33,6 +35,10 @@ mod window;
 pub use conf::{CONF_SCHEMA, Change, ConfChange, ConfChangeKind, ConfState, Transition};
 pub use group::{Group, GroupConfig, PeerState, PeerStatus, Status};
 pub use log::{LogRecovery, RecoveredLog};
+pub use membership::{
+    ClusterId, Health, MEMBER_SCHEMA, Member, MemberChange, Members, MembershipError, RecordError, check_add,
+    check_learner_ready, check_promote, check_remove, cluster_id, member_id,
+};
 pub use message::{Lane, PEER_VERSION, PeerBody, PeerMessage, SnapshotMeta};
 pub use plinth_wal::GroupId;
 pub use ready::Ready;

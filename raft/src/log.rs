@@ -24,6 +24,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use plinth_wal::{Record, RecordKind};
 
 use crate::conf::{Change, ConfChange};
 use crate::error::RecoverError;
@@ -198,6 +199,16 @@ impl LogRecovery {
     pub fn new(applied: EntryId) -> LogRecovery {
         let hard_state = HardState::default();
         LogRecovery { applied, base: None, entries: VecDeque::new(), bytes: 0, hard_state, seen_hard_state: false }
+    }
+
+    /// Feeds a record of this group; kinds that are not the group's are passed over.
+    pub fn record(&mut self, record: &Record<'_>) -> Result<(), RecoverError> {
+        match record.kind {
+            RecordKind::Entry => self.entry(record.schema, record.payload),
+            RecordKind::HardState => self.hard_state(record.schema, record.payload),
+            RecordKind::SnapshotMark => self.snapshot_mark(record.schema, record.payload),
+            RecordKind::Metadata | RecordKind::Segment => Ok(()),
+        }
     }
 
     /// Feeds an entry record.
