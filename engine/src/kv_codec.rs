@@ -94,16 +94,9 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn varint(&mut self) -> Result<u64, KvError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let Some(&byte) = self.bytes.get(self.at) else { return Err(self.error()) };
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return if shift < 63 || byte <= 1 { Ok(value) } else { Err(self.error()) };
-            }
-        }
-        Err(self.error())
+        let (value, rest) = take_varint(&self.bytes[self.at..]).ok_or(self.error())?;
+        self.at = self.bytes.len() - rest.len();
+        Ok(value)
     }
 
     #[inline]
@@ -122,6 +115,19 @@ impl<'a> Reader<'a> {
         self.at = end;
         Ok(field)
     }
+}
+
+/// Splits a varint off the front; `None` if there is none.
+#[inline]
+pub fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (i, &byte) in bytes.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            return (i < 9 || byte <= 1).then_some((value, &bytes[i + 1..]));
+        }
+    }
+    None
 }
 
 /// Encoded size of a varint.

@@ -2,14 +2,31 @@
 //!
 //! Sans-I/O: no clock, no threads, no sockets. Time comes in as an argument, work for the disk goes out as values.
 //!
-//! Tour, from the bottom up: [`trees`] is the seam to stored bytes, and `pagefile` implements it on a file. `command`
-//! is what the log replicates. `store` applies commands and answers reads.
+//! Tour, from the bottom up:
+//!
+//! - [`trees`] is the seam to stored bytes; [`pagefile`] implements it on a file.
+//! - [`revision`] and [`kv_codec`] are the bytes of history; [`index`] finds a key's part of it in memory.
+//! - [`command`] is what the log replicates; [`check`] is what can be said about a request before.
+//! - [`store`] applies commands. Its parts: reads in [`range`] and [`history`], txns in `txn`, what is rebuilt at start in
+//!   `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and [`alarm`].
+//! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
+pub mod alarm;
+pub mod check;
 pub mod command;
+pub mod compact;
+pub mod error;
+pub mod hash;
+pub mod history;
 pub mod index;
 pub mod kv_codec;
 pub mod lease;
+mod open;
 pub mod pagefile;
+pub mod quota;
+pub mod range;
 pub mod revision;
+pub mod store;
 pub mod trees;
+mod txn;
 pub mod watch;

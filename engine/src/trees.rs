@@ -80,6 +80,9 @@ pub enum TreeError {
 /// Called with each entry of a scan; breaks to end it.
 pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 
+/// Key and value of a stored entry.
+pub type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Ordered byte maps with one writer.
 pub trait Trees {
     /// The value of `key`, without a copy.
@@ -100,7 +103,7 @@ pub trait Trees {
     }
 
     /// The entry with the greatest key.
-    fn last(&self, tree: TreeId) -> Result<Option<(&[u8], &[u8])>, TreeError>;
+    fn last(&self, tree: TreeId) -> Result<Option<Record<'_>>, TreeError>;
 
     /// Allocated size, free pages included (etcd's dbSize).
     fn size_bytes(&self) -> u64;
@@ -123,7 +126,7 @@ impl MemTrees {
     }
 
     /// All entries of one tree, in order.
-    pub fn entries(&self, tree: TreeId) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn entries(&self, tree: TreeId) -> impl Iterator<Item = Record<'_>> {
         self.map(tree).iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
@@ -164,7 +167,7 @@ impl Trees for MemTrees {
         Ok(())
     }
 
-    fn last(&self, tree: TreeId) -> Result<Option<(&[u8], &[u8])>, TreeError> {
+    fn last(&self, tree: TreeId) -> Result<Option<Record<'_>>, TreeError> {
         Ok(self.map(tree).last_key_value().map(|(key, value)| (key.as_slice(), value.as_slice())))
     }
 

@@ -187,12 +187,12 @@ impl KeyIndex {
         (before, after)
     }
 
-    /// Adds a tombstone to every live key of a range. `each` is told key and newest pair, in order, and answers with the
-    /// revision of the tombstone.
+    /// Adds a tombstone to every live key of a range. `each` is told key, history and newest pair, in order, and answers
+    /// with the revision of the tombstone.
     pub fn delete<E>(
         &mut self,
         range: KeyRange<'_>,
-        mut each: impl FnMut(&[u8], Head) -> Result<Revision, E>,
+        mut each: impl FnMut(&[u8], &Entry, Head) -> Result<Revision, E>,
     ) -> Result<(), E> {
         let (mut place, _) = self.locate(range.start());
         while place.group < self.groups.len() {
@@ -205,7 +205,7 @@ impl KeyIndex {
                         return Ok(());
                     }
                     let Some(head) = leaf.entries[slot].head() else { continue };
-                    let revision = each(key, head)?;
+                    let revision = each(key, &leaf.entries[slot], head)?;
                     leaf.entries[slot].delete(revision);
                     leaf.live -= 1;
                     group.live -= 1;

@@ -123,7 +123,7 @@ proptest! {
                 Step::Delete(key, end) => {
                     let range = KeyRange::new(key, end);
                     let mut sub = 0;
-                    let mut next = |_: &[u8], _: Head| -> Result<Revision, ()> {
+                    let mut next = |_: &[u8], _: &Entry, _: Head| -> Result<Revision, ()> {
                         sub += 1;
                         Ok(Revision::new(main + 1, sub - 1))
                     };
@@ -183,7 +183,7 @@ fn grows_over_several_groups_and_shrinks_to_nothing() {
         let overhead = index.heap_bytes() as u64 / keys - 25;
         assert!(overhead < 100, "{overhead} bytes per key beyond its own 25");
         let mut sub = 0;
-        let deleted: Result<(), ()> = index.delete(KeyRange::ALL, |_, _| {
+        let deleted: Result<(), ()> = index.delete(KeyRange::ALL, |_, _, _| {
             sub += 1;
             Ok(Revision::new(keys as i64 + 10, sub))
         });

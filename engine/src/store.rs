@@ -1,0 +1,501 @@
+//! The multi-version store of one group: applies replicated commands, answers reads.
+//!
+//! What it owns: the trees (on disk), the key index (rebuilt at open), leases, alarms, and the events of the entry being
+//! applied. A put encodes its pair once; these bytes are what tree `Rev` stores, what a range returns and what a watch
+//! event carries.
+//!
+//! Invariants: applying is a function of the stored state and the command alone (time only feeds lease deadlines, which
+//! are the leader's own business and not stored); a refused command changes nothing; an entry's index and term become
+//! durable together with what it changed; every revision in `(compact_revision, revision]` is readable.
+//!
+//! How the interface is used by the server:
+//!
+//! - [`Store::apply`] takes a [`CommandRef`] by value. Its error tells refusal ([`OpError`], for the client) from
+//!   breakage ([`StoreError`], fatal).
+//! - [`Outcome::body`] holds the encoded response message without its header: header field first, then the body.
+//! - Reads have the same error type, since reading can find the storage broken as well.
+//! - `apply_silently` is `apply` for commands nobody waits for: it does not build a body.
+//!
+//! Reads are in `range` and `history`, txns in `txn`, background work in `compact` and `hash`, request checks that
+//! need no store in `check`.
+
+use std::collections::VecDeque;
+
+use crate::alarm::Alarms;
+use crate::check::LEASE_COST;
+use crate::command::{ArchivedDeleteRange, ArchivedDowngrade, ArchivedMemberAttributes, ArchivedPut, CommandRef};
+use crate::compact::Compaction;
+use crate::error::{Error, OpError, StoreError};
+use crate::hash::HashKv;
+use crate::index::{KeyIndex, KeyRange};
+use crate::kv_codec::{self, KeyValue};
+use crate::lease::{LeaseError, Lessor, LessorConfig, Millis};
+use crate::quota::Quota;
+use crate::revision::{RevKey, Revision};
+use crate::trees::{TreeId, Trees};
+use crate::watch::{EventBatch, EventBatchBuilder, EventMode};
+
+/// Keys of tree `Meta`.
+pub mod meta {
+    /// Index and term of the last applied entry, 8 bytes each, big-endian.
+    pub const APPLIED: &[u8] = b"applied";
+    /// Compact revision that was asked for last, as a key of tree `Rev`.
+    pub const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
+    /// Compact revision that was reached last, as a key of tree `Rev`.
+    pub const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
+    /// The version that all members understand, as text.
+    pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+    /// Target version of the downgrade job, as text; missing if there is none.
+    pub const DOWNGRADE: &[u8] = b"downgrade";
+}
+
+/// Index and term of a Raft entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct EntryId {
+    /// Position in the log.
+    pub index: u64,
+    /// Term in which it was proposed.
+    pub term: u64,
+}
+
+/// Settings of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConfig {
+    /// Bound for the allocated size of the file: 0 for the default of 2 GiB, negative for none.
+    pub quota_bytes: i64,
+    /// Settings of the lessor.
+    pub lessor: LessorConfig,
+    /// Whether every compaction hashes all it passes, as etcd does. It has to read everything up to the compacted
+    /// revision for that, where removing alone only touches what changed since the last compaction.
+    pub compaction_hashes: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { quota_bytes: 0, lessor: LessorConfig::for_election_timeout(1000), compaction_hashes: true }
+    }
+}
+
+/// Result of an applied command.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Revision for the response header.
+    pub revision: i64,
+    /// The response message in protobuf, without its header.
+    pub body: Vec<u8>,
+}
+
+/// Counts since the store was opened, for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Pairs put, inside txns too.
+    pub puts: u64,
+    /// Bytes of keys and values put.
+    pub put_bytes: u64,
+    /// Delete requests, inside txns too.
+    pub deletes: u64,
+    /// Txns applied.
+    pub txns: u64,
+    /// Pairs and tombstones removed by compaction.
+    pub compacted: u64,
+}
+
+/// The multi-version store of one group.
+#[derive(Debug)]
+pub struct Store<T> {
+    pub(crate) trees: T,
+    pub(crate) index: KeyIndex,
+    pub(crate) lessor: Lessor,
+    pub(crate) alarms: Alarms,
+    pub(crate) quota: Quota,
+    pub(crate) events: EventBatchBuilder,
+    pub(crate) revision: i64,
+    pub(crate) compact_revision: i64,
+    pub(crate) compactions: VecDeque<Compaction>,
+    pub(crate) finished_compact_revision: i64,
+    pub(crate) compaction_hashes: Vec<HashKv>,
+    pub(crate) config: StoreConfig,
+    pub(crate) applied: EntryId,
+    pub(crate) counters: Counters,
+    /// The pair being encoded.
+    scratch: Vec<u8>,
+    /// Which branch each txn of the request takes, in order of nesting.
+    pub(crate) path: Vec<bool>,
+}
+
+/// The changes of one request: they share a main revision.
+#[derive(Debug)]
+pub(crate) struct Write {
+    main: i64,
+    sub: i64,
+}
+
+impl Write {
+    fn next(&mut self) -> Revision {
+        let revision = Revision::new(self.main, self.sub);
+        self.sub += 1;
+        revision
+    }
+
+    /// The main revision of the request's changes.
+    pub fn upcoming(&self) -> i64 {
+        self.main
+    }
+
+    /// The newest revision that can be seen: the request's own from its first change on.
+    pub fn current(&self) -> i64 {
+        if self.sub > 0 { self.main } else { self.main - 1 }
+    }
+}
+
+/// Reads the pair stored at a revision which the index says exists.
+pub(crate) fn pair<T: Trees>(trees: &T, revision: Revision) -> Result<&[u8], StoreError> {
+    trees.get(TreeId::Rev, &RevKey::put(revision))?.ok_or(StoreError::Missing { revision })
+}
+
+/// Decodes a pair stored at a revision.
+pub(crate) fn decode(bytes: &[u8], revision: Revision) -> Result<KeyValue<'_>, StoreError> {
+    KeyValue::decode(bytes).map_err(|source| StoreError::Pair { revision, source })
+}
+
+impl<T: Trees> Store<T> {
+    /// An open store, before its content is read: see `open`.
+    pub(crate) fn empty(trees: T, config: StoreConfig) -> Self {
+        Self {
+            trees,
+            index: KeyIndex::new(),
+            lessor: Lessor::new(config.lessor),
+            alarms: Alarms::default(),
+            quota: Quota::new(config.quota_bytes),
+            events: EventBatchBuilder::new(EventMode::Off, 1),
+            revision: 1,
+            compact_revision: -1,
+            compactions: VecDeque::new(),
+            finished_compact_revision: -1,
+            compaction_hashes: Vec::new(),
+            config,
+            applied: EntryId::default(),
+            counters: Counters::default(),
+            scratch: Vec::new(),
+            path: Vec::new(),
+        }
+    }
+
+    /// The current revision. 1 if nothing was ever written.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The revision below which history is gone, -1 if nothing was ever compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    /// The last entry that was begun, as stored with the data.
+    pub fn applied(&self) -> EntryId {
+        self.applied
+    }
+
+    /// Starts a Raft entry: what is applied from now on becomes durable together with this id. Entries without commands
+    /// are begun too. Panics unless the index grows: an entry applied twice would break the store silently.
+    pub fn begin_entry(&mut self, id: EntryId) -> Result<(), StoreError> {
+        assert!(id.index > self.applied.index, "entry {} after entry {}", id.index, self.applied.index);
+        assert!(id.term >= self.applied.term, "terms only grow");
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&id.index.to_be_bytes());
+        value[8..].copy_from_slice(&id.term.to_be_bytes());
+        self.trees.insert(TreeId::Meta, meta::APPLIED, &value)?;
+        self.applied = id;
+        Ok(())
+    }
+
+    /// Applies a command. `now` only feeds lease deadlines.
+    pub fn apply(&mut self, command: CommandRef<'_>, now: Millis) -> Result<Outcome, Error> {
+        self.apply_command(command, now, true)
+    }
+
+    /// As [`Store::apply`] for a command nobody waits for: the outcome's body stays empty.
+    pub fn apply_silently(&mut self, command: CommandRef<'_>, now: Millis) -> Result<Outcome, Error> {
+        self.apply_command(command, now, false)
+    }
+
+    fn apply_command(&mut self, command: CommandRef<'_>, now: Millis, reply: bool) -> Result<Outcome, Error> {
+        self.refuse_under_alarm(command)?;
+        let mut body = Vec::new();
+        let out = reply.then_some(&mut body);
+        match command {
+            CommandRef::Noop => {}
+            CommandRef::Put(put) => return self.apply_put(put, out).map(|revision| Outcome { revision, body }),
+            CommandRef::DeleteRange(delete) => {
+                return self.apply_delete(delete, out).map(|revision| Outcome { revision, body });
+            }
+            CommandRef::Txn(txn) => return self.apply_txn(txn, out).map(|revision| Outcome { revision, body }),
+            CommandRef::Compact(compact) => self.schedule_compaction(compact.revision.to_native())?,
+            CommandRef::LeaseGrant(grant) => {
+                self.apply_lease_grant(grant.id.to_native(), grant.ttl.to_native(), now, out)?;
+            }
+            CommandRef::LeaseRevoke(revoke) => self.apply_lease_revoke(revoke.id.to_native())?,
+            CommandRef::LeaseCheckpoint(checkpoints) => {
+                for checkpoint in checkpoints {
+                    self.apply_lease_checkpoint(checkpoint.id.to_native(), checkpoint.remaining_ttl.to_native())?;
+                }
+            }
+            CommandRef::Alarm(alarm) => self.apply_alarm(alarm, out)?,
+            CommandRef::SetMemberAttributes(attributes) => self.apply_member_attributes(attributes)?,
+            CommandRef::SetClusterVersion(version) => {
+                self.trees.insert(TreeId::Meta, meta::CLUSTER_VERSION, version.as_bytes())?;
+            }
+            CommandRef::SetDowngrade(downgrade) => self.apply_downgrade(downgrade)?,
+        }
+        Ok(Outcome { revision: self.revision, body })
+    }
+
+    pub(crate) fn begin_write(&self) -> Write {
+        Write { main: self.revision + 1, sub: 0 }
+    }
+
+    pub(crate) fn end_write(&mut self, write: Write) -> i64 {
+        self.revision = write.current();
+        self.revision
+    }
+
+    fn apply_put(&mut self, put: &ArchivedPut, reply: Option<&mut Vec<u8>>) -> Result<i64, Error> {
+        let has_room = self.has_room(put.cost());
+        self.check_put(put)?;
+        let mut write = self.begin_write();
+        self.write_put(&mut write, put, reply)?;
+        let revision = self.end_write(write);
+        if has_room { Ok(revision) } else { Err(OpError::NoSpace.into()) }
+    }
+
+    /// What a put needs of the state before the request.
+    pub(crate) fn check_put(&self, put: &ArchivedPut) -> Result<(), OpError> {
+        let lease = put.lease.to_native();
+        if lease != 0 && !self.lessor.contains(lease) {
+            return Err(OpError::LeaseNotFound);
+        }
+        if (put.ignore_value || put.ignore_lease) && self.index.get(&put.key).is_none_or(|entry| !entry.is_live()) {
+            return Err(OpError::KeyNotFound);
+        }
+        Ok(())
+    }
+
+    /// Stores a pair; `reply` gets field `prev_kv` of the response if it was asked for.
+    pub(crate) fn write_put(
+        &mut self,
+        write: &mut Write,
+        put: &ArchivedPut,
+        reply: Option<&mut Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let revision = write.next();
+        let reply = reply.filter(|_| put.prev_kv);
+        let (before, after) = self.index.put(&put.key, revision);
+        let wants_before = put.ignore_value || put.ignore_lease || reply.is_some() || self.events.wants_prev();
+        let before = match before {
+            Some(head) if wants_before => Some(pair(&self.trees, head.revision)?),
+            _ => None,
+        };
+        let (mut value, mut lease) = (&put.value[..], put.lease.to_native());
+        if put.ignore_value || put.ignore_lease {
+            let before = decode(before.expect("checked before the request"), revision)?;
+            value = if put.ignore_value { before.value } else { value };
+            lease = if put.ignore_lease { before.lease } else { lease };
+        }
+        let stored = KeyValue {
+            key: &put.key,
+            create_revision: after.create,
+            mod_revision: revision.main,
+            version: after.version,
+            value,
+            lease,
+        };
+        self.scratch.clear();
+        stored.encode_into(&mut self.scratch);
+        self.counters.puts += 1;
+        self.counters.put_bytes += (put.key.len() + value.len()) as u64;
+        if let (Some(out), Some(before)) = (reply, before) {
+            kv_codec::put_message_field(out, 0x12, before);
+        }
+        if self.events.is_on() {
+            let is_create = after.create == revision.main;
+            self.events.put(revision.main, revision.sub, is_create, &self.scratch, before.filter(|_| !is_create));
+        }
+        self.trees.insert(TreeId::Rev, &RevKey::put(revision), &self.scratch)?;
+        // A lease kept by `ignore_lease` may be unknown if the data came from elsewhere; then the key just stays.
+        let attached = self.lessor.attach(lease, &put.key);
+        assert!(attached.is_ok() || put.ignore_lease, "leases are checked before the request");
+        Ok(())
+    }
+
+    fn apply_delete(&mut self, delete: &ArchivedDeleteRange, mut out: Option<&mut Vec<u8>>) -> Result<i64, Error> {
+        let mut write = self.begin_write();
+        let range = KeyRange::new(&delete.key, &delete.range_end);
+        let mut pairs = Vec::new();
+        let reply = (delete.prev_kv && out.is_some()).then_some(&mut pairs);
+        let deleted = self.write_delete(&mut write, range, reply)?;
+        if let Some(out) = out.as_mut() {
+            kv_codec::put_int_field(out, 0x10, deleted);
+            out.extend_from_slice(&pairs);
+        }
+        Ok(self.end_write(write))
+    }
+
+    /// Deletes the live keys of a range; `pairs` gets fields `prev_kvs` of the response. Returns how many there were.
+    pub(crate) fn write_delete(
+        &mut self,
+        write: &mut Write,
+        range: KeyRange<'_>,
+        mut pairs: Option<&mut Vec<u8>>,
+    ) -> Result<i64, StoreError> {
+        let first = write.sub;
+        let Self { index, trees, events, lessor, scratch, .. } = self;
+        let wants_before = pairs.is_some() || events.wants_prev();
+        index.delete(range, |key, entry, head| {
+            let revision = write.next();
+            let before = if wants_before { Some(pair(trees, head.revision)?) } else { None };
+            if let (Some(pairs), Some(before)) = (pairs.as_mut(), before) {
+                kv_codec::put_message_field(pairs, 0x1a, before);
+            }
+            if events.is_on() {
+                // Events tell what was there before the request. Only a hole in the duplicate check makes a difference.
+                let before = match before {
+                    Some(_) if head.revision.main == revision.main => {
+                        entry.at(revision.main - 1).map(|at| pair(trees, at.revision())).transpose()?
+                    }
+                    before => before,
+                };
+                events.delete(revision.main, revision.sub, key, before);
+            }
+            scratch.clear();
+            kv_codec::put_bytes_field(scratch, 0x0a, key);
+            trees.insert(TreeId::Rev, &RevKey::new(revision, true), scratch)?;
+            lessor.detach(key);
+            Ok::<_, StoreError>(revision)
+        })?;
+        self.counters.deletes += 1;
+        Ok(write.sub - first)
+    }
+
+    fn apply_lease_grant(&mut self, id: i64, ttl: i64, now: Millis, out: Option<&mut Vec<u8>>) -> Result<(), Error> {
+        let has_room = self.has_room(LEASE_COST);
+        let ttl = self.lessor.grant(id, ttl, now).map_err(refused)?;
+        self.store_lease(id)?;
+        if let Some(out) = out {
+            kv_codec::put_int_field(out, 0x10, id);
+            kv_codec::put_int_field(out, 0x18, ttl);
+        }
+        if has_room { Ok(()) } else { Err(OpError::NoSpace.into()) }
+    }
+
+    fn apply_lease_revoke(&mut self, id: i64) -> Result<(), Error> {
+        let keys = self.lessor.revoke(id).map_err(refused)?;
+        let mut write = self.begin_write();
+        for key in &keys {
+            self.write_delete(&mut write, KeyRange::One(key), None)?;
+        }
+        self.end_write(write);
+        self.trees.remove(TreeId::Lease, &id.to_be_bytes())?;
+        Ok(())
+    }
+
+    fn apply_lease_checkpoint(&mut self, id: i64, remaining_ttl: i64) -> Result<(), Error> {
+        if !self.lessor.checkpoint(id, remaining_ttl) {
+            return Err(OpError::LeaseNotFound.into());
+        }
+        self.store_lease(id)?;
+        Ok(())
+    }
+
+    fn store_lease(&mut self, id: i64) -> Result<(), StoreError> {
+        let (ttl, remaining_ttl) = self.lessor.stored_ttl(id).expect("the caller knows the lease");
+        self.scratch.clear();
+        kv_codec::put_int_field(&mut self.scratch, 0x08, id);
+        kv_codec::put_int_field(&mut self.scratch, 0x10, ttl);
+        kv_codec::put_int_field(&mut self.scratch, 0x18, remaining_ttl);
+        Ok(self.trees.insert(TreeId::Lease, &id.to_be_bytes(), &self.scratch)?)
+    }
+
+    /// Stored as `membershippb.Attributes` under the member's id, 8 bytes big-endian, followed by `a`.
+    fn apply_member_attributes(&mut self, attributes: &ArchivedMemberAttributes) -> Result<(), StoreError> {
+        let mut key = attributes.member.to_native().to_be_bytes().to_vec();
+        key.push(b'a');
+        self.scratch.clear();
+        kv_codec::put_bytes_field(&mut self.scratch, 0x0a, attributes.name.as_bytes());
+        for url in attributes.client_urls.iter() {
+            kv_codec::put_message_field(&mut self.scratch, 0x12, url.as_bytes());
+        }
+        Ok(self.trees.insert(TreeId::Members, &key, &self.scratch)?)
+    }
+
+    fn apply_downgrade(&mut self, downgrade: &ArchivedDowngrade) -> Result<(), StoreError> {
+        if downgrade.enabled {
+            self.trees.insert(TreeId::Meta, meta::DOWNGRADE, downgrade.target_version.as_bytes())?;
+        } else {
+            self.trees.remove(TreeId::Meta, meta::DOWNGRADE)?;
+        }
+        Ok(())
+    }
+
+    /// A value of tree `Meta`.
+    pub fn meta(&self, key: &[u8]) -> Result<Option<&[u8]>, StoreError> {
+        Ok(self.trees.get(TreeId::Meta, key)?)
+    }
+
+    /// Sets a value of tree `Meta`. Durable with the entry being applied; what is not replicated must not depend on it.
+    pub fn set_meta(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        Ok(self.trees.insert(TreeId::Meta, key, value)?)
+    }
+
+    /// Chooses what is collected for watchers. Between entries only.
+    pub fn set_event_mode(&mut self, mode: EventMode) {
+        self.events.set_mode(mode);
+    }
+
+    /// The events since the last call: of one entry, if called after each.
+    pub fn take_events(&mut self) -> EventBatch {
+        self.events.finish(self.revision)
+    }
+
+    /// The trees, for flushing and for what the server itself stores.
+    pub fn trees(&self) -> &T {
+        &self.trees
+    }
+
+    /// The trees, for flushing and for what the server itself stores.
+    pub fn trees_mut(&mut self) -> &mut T {
+        &mut self.trees
+    }
+
+    /// Leases.
+    pub fn leases(&self) -> &Lessor {
+        &self.lessor
+    }
+
+    /// Leases, for the leader's business with deadlines. Grants and revokes go through commands.
+    pub fn leases_mut(&mut self) -> &mut Lessor {
+        &mut self.lessor
+    }
+
+    /// Counts since the store was opened.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Number of keys that exist at the current revision.
+    pub fn live_keys(&self) -> u64 {
+        self.index.live_keys()
+    }
+
+    /// Memory behind the key index.
+    pub fn index_bytes(&self) -> usize {
+        self.index.heap_bytes()
+    }
+}
+
+fn refused(error: LeaseError) -> OpError {
+    match error {
+        LeaseError::Exists => OpError::LeaseExists,
+        LeaseError::TtlTooLarge => OpError::LeaseTtlTooLarge,
+        LeaseError::NotFound | LeaseError::NotPrimary => OpError::LeaseNotFound,
+    }
+}
