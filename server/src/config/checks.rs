@@ -176,7 +176,7 @@ fn warn_about_values(config: &Config, given: &Recorded, notices: &mut Vec<Notice
             config.limits.request_bytes_max
         ));
     }
-    if settings::bcrypt_cost(given).is_none() {
+    if super::build::bcrypt_cost(given).is_none() {
         warn(format!("bcrypt-cost {} is out of range 4 to 31; using 10", given.uint("bcrypt-cost")));
     }
     for name in ["raft-read-timeout", "raft-write-timeout"] {

@@ -84,12 +84,16 @@ fn set(flag: &'static Flag, key: &str, found: &Yaml, recorded: &mut Recorded) ->
             if text.is_empty() && flag.kind != Kind::Text {
                 return Ok(());
             }
-            let Kind::Urls = flag.kind else {
-                return recorded.set_text(flag.name, &text).map_err(|error| message(key, &text, error));
-            };
-            // Unlike the command line, the file keeps duplicates.
-            let urls = super::url::parse_urls(text.split(','));
-            Value::Urls(urls.map_err(|reason| format!("unexpected error setting up {key}: {reason}"))?)
+            match flag.kind {
+                // Any word is taken here and checked with the rest, whose words for it are others.
+                Kind::Choice(_) => Value::Text(text),
+                // Unlike the command line, the file keeps duplicates.
+                Kind::Urls => Value::Urls(
+                    super::url::parse_urls(text.split(','))
+                        .map_err(|reason| format!("unexpected error setting up {key}: {reason}"))?,
+                ),
+                _ => return recorded.set_text(flag.name, &text).map_err(|error| message(key, &text, error)),
+            }
         }
     };
     recorded.set_value(flag, value);

@@ -13,6 +13,7 @@
 //! Not here: the log (warnings are collected as [`Notice`]s until there is one), opening anything but the
 //! configuration file, and changing settings later.
 
+mod build;
 mod checks;
 mod defaults;
 mod file;

@@ -72,6 +72,11 @@ impl Recorded {
         self.given.get(name).cloned().unwrap_or_else(|| default(flag))
     }
 
+    #[cfg(test)]
+    pub(super) fn given_value(&self, name: &str) -> Option<&Value> {
+        self.given.get(name)
+    }
+
     /// The value of a boolean flag.
     pub fn bool(&self, name: &str) -> bool {
         let Value::Bool(value) = self.value(name) else { panic!("--{name} is not a boolean") };

@@ -102,6 +102,7 @@ pub fn read_environment(
     }
     let mut names: Vec<&'static str> = FLAGS.iter().map(|flag| flag.name).collect();
     names.extend(OLD_FLAGS.iter().map(|old| old.name));
+    names.retain(|name| env_name(name) != RESERVED_VERSION);
     names.sort_unstable();
 
     let mut used = BTreeSet::from([RESERVED_VERSION.to_owned()]);
