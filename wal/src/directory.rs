@@ -82,6 +82,7 @@ impl Directory {
 
     /// Removes half-made files of an earlier run; returns the names of retired ones, oldest first.
     pub(crate) fn tidy(&self) -> Result<Vec<String>, DiskFault> {
+        self.sync_names()?;
         let mut spares = Vec::new();
         for name in self.names()? {
             if name.ends_with(".tmp") {
@@ -196,6 +197,7 @@ impl Directory {
 
 impl Segments for Directory {
     fn list(&mut self) -> Result<Vec<SegmentSeq>, DiskFault> {
+        self.sync_names()?;
         let mut all: Vec<_> = self.names()?.iter().filter_map(|name| SegmentSeq::from_file_name(name)).collect();
         all.sort();
         Ok(all)

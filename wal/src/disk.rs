@@ -17,7 +17,8 @@ use crate::types::SegmentSeq;
 
 /// Reading and repairing segments.
 pub trait Segments {
-    /// All segments, in rising order.
+    /// All segments, in rising order, after making the folder's names durable: after a kill a rename may be visible
+    /// that a power failure would still undo, with a file in use under a name it is about to lose.
     fn list(&mut self) -> Result<Vec<SegmentSeq>, DiskFault>;
     /// Size of a segment's file.
     fn size(&mut self, seq: SegmentSeq) -> Result<u64, DiskFault>;
@@ -26,7 +27,7 @@ pub trait Segments {
     fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault>;
     /// Fills `out` from `offset`. The range lies within the file.
     fn read(&mut self, seq: SegmentSeq, offset: u64, out: &mut [u8]) -> Result<(), DiskFault>;
-    /// Overwrites whole blocks with zeros; durable on return.
+    /// Overwrites with zeros; durable on return. Whole blocks, unless a repair wants less.
     fn zero(&mut self, seq: SegmentSeq, from: u64, to: u64) -> Result<(), DiskFault>;
 }
 

@@ -1,11 +1,11 @@
 //! The write-ahead log of one reactor: records of all groups at home there, in segments, flushed by io_uring.
 //!
 //! Sans-I/O at the core: [`Wal`] takes records and completions and hands out writes, through the seam [`Disk`];
-//! [`UringDisk`] is the real one, `sim_disk` the simulated one. Nothing here knows what a record means.
+//! [`UringDisk`] is the real one, [`sim_disk`] the simulated one. Nothing here knows what a record means.
 //!
 //! Tour, from the bottom up: [`limits`], [`types`], [`format`] (every byte on disk), [`disk`] (the seam), `chunk` (a
 //! buffer being filled), [`wal`] (the core), `scan`, [`recovery`] and [`recovery_table`] (reading back, and what the end
-//! means), `directory`, `preparer`, [`uring_disk`] and `sys` (the real disk; all `unsafe` is in `sys`).
+//! means), [`inspect`] and [`repair`] (for the offline tool), `directory`, `preparer`, [`uring_disk`] and `sys` (the real disk; all `unsafe` is in `sys`).
 //!
 //! Driving it, on a reactor:
 //!
@@ -30,11 +30,14 @@ mod directory;
 pub mod disk;
 pub mod error;
 pub mod format;
+pub mod inspect;
 pub mod limits;
 mod preparer;
 pub mod recovery;
 pub mod recovery_table;
+pub mod repair;
 mod scan;
+pub mod sim_disk;
 #[allow(unsafe_code)]
 mod sys;
 pub mod types;
@@ -42,7 +45,7 @@ pub mod uring_disk;
 pub mod wal;
 
 pub use directory::Directory;
-pub use disk::{Completion, Disk, Segments, Write};
+pub use disk::{Completion, Disk, RepairStore, Segments, Write};
 pub use error::{DiskFault, OpenError, WalError};
 pub use recovery::{Recovered, RecoveryReport};
 pub use sys::AlignedBuf;

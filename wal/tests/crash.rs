@@ -1,0 +1,187 @@
+//! Power cuts at every step, in every manner, several lives long; failed writes, failed syncs, full disks.
+
+mod support;
+
+use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
+use plinth_wal::*;
+use support::{Ledger, loss, options};
+
+/// A run without a crash: counts its steps.
+fn count_steps(seed: u64, rounds: u64) -> u64 {
+    let medium = SimMedium::new();
+    let mut rng = Rng::new(seed);
+    let options = options(&mut rng);
+    Ledger::default().live(&medium, &options, &mut rng, rounds).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    medium.steps()
+}
+
+/// The same run again, ending at `step`; then a look at what is left, and another life on it.
+fn crash_at(seed: u64, rounds: u64, step: u64, how: Loss) -> Result<(), String> {
+    let medium = SimMedium::new();
+    let mut rng = Rng::new(seed);
+    let options = options(&mut rng);
+    let mut ledger = Ledger::default();
+    medium.crash_at(step);
+    ledger.live(&medium, &options, &mut rng, rounds)?;
+    medium.crash(how, seed ^ step);
+    ledger.live(&medium, &options, &mut rng, 10)?;
+    // A kill leaves the cache ahead of the medium; what was said since must survive the power cut that follows.
+    medium.crash(Loss::All, seed);
+    ledger.live(&medium, &options, &mut rng, 0)
+}
+
+#[test]
+fn every_step_is_survived_in_every_manner() {
+    for seed in 0..12 {
+        let rounds = 150;
+        let steps = count_steps(seed, rounds);
+        assert!(steps > 40, "seed {seed}: {steps} steps");
+        for step in 1..=steps {
+            for how in Loss::ALL {
+                crash_at(seed, rounds, step, how)
+                    .unwrap_or_else(|error| panic!("seed {seed}, step {step} of {steps}, {how:?}: {error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn many_lives() {
+    for seed in 0..400 {
+        let mut rng = Rng::new(seed);
+        let medium = SimMedium::new();
+        let options = options(&mut rng);
+        let mut ledger = Ledger::default();
+        for life in 0..12 {
+            if rng.chance(80) {
+                medium.crash_at(medium.steps() + 1 + rng.below(120));
+            }
+            let rounds = rng.below(200);
+            ledger
+                .live(&medium, &options, &mut rng, rounds)
+                .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
+            medium.crash(loss(&mut rng), rng.bits());
+        }
+    }
+}
+
+/// Whatever fails, it stops the log for good, names the file and the error, and loses nothing that was durable. After
+/// a failed sync the cache lies about what arrived: the restart must not believe it.
+#[test]
+fn a_failure_at_any_step_is_fatal_and_loses_nothing() {
+    let mut stopped = 0;
+    for seed in 0..6 {
+        let rounds = 150;
+        let steps = count_steps(seed, rounds);
+        for step in 1..=steps {
+            let medium = SimMedium::new();
+            let mut rng = Rng::new(seed);
+            let options = options(&mut rng);
+            let mut ledger = Ledger::default();
+            medium.fail_at(step, libc::EIO);
+            if let Err(error) = ledger.live(&medium, &options, &mut rng, rounds) {
+                assert!(error.contains("os error 5") || error.contains("Input/output error"), "{error}");
+                let named = [".wal", ".spare", ".tmp", "the folder"].iter().any(|name| error.contains(name));
+                assert!(named, "{error}");
+                stopped += 1;
+            }
+            for how in [Loss::Nothing, Loss::All] {
+                medium.crash(how, seed ^ step);
+                ledger
+                    .live(&medium, &options, &mut rng, 20)
+                    .unwrap_or_else(|error| panic!("seed {seed}, step {step} of {steps}, {how:?}: {error}"));
+            }
+        }
+    }
+    assert!(stopped > 100, "{stopped} runs met their failure");
+}
+
+fn open(medium: &SimMedium, options: &WalOptions) -> Wal<SimDisk> {
+    Wal::open(SimDisk::new(medium, Schedule::InOrder), options.clone()).expect("open").0
+}
+
+#[test]
+fn a_fault_latches_and_nothing_is_submitted_after_it() {
+    for (errno, action) in [(libc::EIO, "write"), (libc::ENOSPC, "write")] {
+        let medium = SimMedium::new();
+        let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::new(WalId(1)) };
+        let mut wal = open(&medium, &options);
+        while medium.names().len() < 2 {
+            wal.poll().expect("healthy");
+        }
+        let before = wal.durable();
+        wal.append(GroupId(0), RecordKind::Entry, 0, &[b"lost"]);
+        wal.flush().expect("submitting succeeds");
+        medium.fail_at(medium.steps(), errno);
+        let error = wal.poll().expect_err("the write failed");
+        assert_eq!((error.0.action, error.0.errno, error.0.offset), (action, errno, Some(4096)));
+        assert_eq!(error.0.file, SegmentSeq::FIRST.file_name());
+        let steps = medium.steps();
+        wal.append(GroupId(0), RecordKind::Entry, 0, &[b"never written"]);
+        assert!(!wal.can_flush());
+        assert_eq!(wal.flush().expect_err("latched"), error);
+        assert_eq!(wal.poll().expect_err("latched"), error);
+        assert_eq!((wal.durable(), medium.steps()), (before, steps));
+    }
+}
+
+#[test]
+fn a_full_disk_is_foreseen_and_recovers_online() {
+    let segment_bytes = 64 << 10;
+    let medium = SimMedium::new();
+    let options = WalOptions { segment_bytes, ..WalOptions::new(WalId(1)) };
+    medium.set_capacity(Some(2 * segment_bytes));
+    let mut wal = open(&medium, &options);
+    let mut appended = 0;
+    let mut append = |wal: &mut Wal<SimDisk>| {
+        wal.append(GroupId(0), RecordKind::Entry, 0, &[&[7; 1000]]);
+        wal.flush().expect("flush");
+        wal.poll().expect("not fatal");
+        appended += 1;
+        appended
+    };
+    while wal.space() == SpaceState::Ok {
+        assert!(append(&mut wal) < 1000, "the disk fills up");
+    }
+    // Short, and still healthy: the whole second segment is there for deletes and compaction.
+    assert_eq!(wal.stats().segments_cut, 1);
+    let room = wal.room();
+    assert!(room > 40 << 10, "{room} bytes");
+    wal.retry_space();
+    wal.poll().expect("poll");
+    assert_eq!(wal.space(), SpaceState::Short, "a retry on a full disk changes nothing");
+    while wal.room() > 0 {
+        append(&mut wal);
+    }
+    assert_eq!(wal.durable(), wal.last());
+    // Beyond the room: accepted, kept, not durable until there is space.
+    let stuck = wal.append(GroupId(0), RecordKind::Entry, 1, &[&[8; 1000]]);
+    wal.flush().expect("flush");
+    assert!(wal.poll().expect("not fatal") < stuck);
+    // The state reached a point where the first segment is not needed.
+    wal.release_before(wal.durable());
+    while wal.poll().expect("poll") < stuck {}
+    assert_eq!(wal.durable(), stuck);
+    assert_eq!(wal.space(), SpaceState::Short, "its segment is the last one again");
+    wal.release_before(wal.durable());
+    wal.poll().expect("poll");
+    assert_eq!(wal.space(), SpaceState::Ok);
+    assert_eq!(medium.used_bytes(), 2 * segment_bytes, "retired segments were recycled");
+}
+
+#[test]
+fn a_full_disk_recovers_by_a_retry() {
+    let medium = SimMedium::new();
+    let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::new(WalId(1)) };
+    medium.set_capacity(Some(64 << 10));
+    let mut wal = open(&medium, &options);
+    wal.poll().expect("not fatal");
+    assert_eq!(wal.space(), SpaceState::Short);
+    medium.set_capacity(None);
+    wal.poll().expect("poll");
+    assert_eq!(wal.space(), SpaceState::Short, "nobody asked");
+    wal.retry_space();
+    assert_eq!(wal.space(), SpaceState::Short, "not before it is there");
+    wal.poll().expect("poll");
+    assert_eq!(wal.space(), SpaceState::Ok);
+}
