@@ -363,7 +363,7 @@ impl<T: Trees> Store<T> {
     /// Appends one pair. Keys alone come from the index if it knows them, and have no lease, unless sorted by value.
     fn append_pair(&self, at: At, key: &[u8], plan: &Plan, out: &mut Vec<u8>) -> Result<(), StoreError> {
         match at {
-            At::Newest(head) if plan.keys_only => {
+            At::Newest(head) if plan.keys_only && plan.target != SortTarget::Value => {
                 let pair = KeyValue {
                     key,
                     create_revision: head.create,

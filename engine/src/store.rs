@@ -297,7 +297,9 @@ impl<T: Trees> Store<T> {
         };
         let (mut value, mut lease) = (&put.value[..], put.lease.to_native());
         if put.ignore_value || put.ignore_lease {
-            let before = decode(before.expect("checked before the request"), revision)?;
+            // The key existed before the request, but a delete in the same txn may have taken it (through the hole in the
+            // duplicate check; etcd crashes on that): then there is nothing to keep.
+            let before = before.map(|before| decode(before, revision)).transpose()?.unwrap_or_default();
             value = if put.ignore_value { before.value } else { value };
             lease = if put.ignore_lease { before.lease } else { lease };
         }
