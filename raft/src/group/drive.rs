@@ -129,24 +129,41 @@ impl Group {
         }
     }
 
-    /// A leader whose disk stalls, or that no longer votes, hands over to the follower that has most of the log.
-    pub(super) fn leave_leadership_if_unfit(&mut self) {
+    /// A leader whose disk stalls hands over.
+    pub(super) fn leave_leadership_if_stalled(&mut self) {
         let oldest = self.in_flight.front().map_or(self.ticks, |ready| ready.since);
-        let stalled = self.ticks - oldest >= self.election_ticks;
-        let removed = !self.conf.voters.contains(&self.member.0);
-        if (!stalled && !removed) || self.raw.raft.lead_transferee.is_some() {
-            return;
-        }
-        let followers =
-            self.raw.raft.prs().iter().filter(|(id, progress)| {
-                **id != self.member.0 && self.conf.voters.contains(id) && progress.recent_active
-            });
-        let best = followers
-            .filter(|(_, progress)| progress.state == ProgressState::Replicate)
-            .max_by_key(|(id, progress)| (progress.matched, std::cmp::Reverse(**id)));
-        if let Some((&target, _)) = best {
+        if self.ticks - oldest >= self.election_ticks
+            && self.raw.raft.lead_transferee.is_none()
+            && let Some(target) = self.best_follower()
+        {
             self.raw.transfer_leader(target);
         }
+    }
+
+    /// A leader that no longer votes steps down at once (raft-rs cannot do without itself among the members), telling the
+    /// others what is committed and the best of them to campaign.
+    pub(super) fn abdicate_if_removed(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Leader || self.conf.is_voter(self.member) {
+            return;
+        }
+        raft.bcast_append();
+        raft.bcast_heartbeat();
+        if let Some(target) = self.best_follower() {
+            self.raw.raft.send_timeout_now(target);
+        }
+        let raft = &mut self.raw.raft;
+        raft.become_follower(raft.term, raft::INVALID_ID);
+    }
+
+    /// The live voter that has most of the log.
+    fn best_follower(&self) -> Option<u64> {
+        let voters =
+            self.raw.raft.prs().iter().filter(|(id, _)| **id != self.member.0 && self.conf.voters.contains(id));
+        voters
+            .filter(|(_, progress)| progress.recent_active && progress.state == ProgressState::Replicate)
+            .max_by_key(|(id, progress)| (progress.matched, std::cmp::Reverse(**id)))
+            .map(|(id, _)| *id)
     }
 
     /// Collects answers of read rounds and begins the next.
@@ -165,8 +182,8 @@ impl Group {
                 let message = self.message(leader, PeerBody::ReadIndex { round });
                 self.messages.push(message);
             }
-        } else if !self.raw.raft.commit_to_current_term() || !self.conf.is_voter(self.member) {
-            // A new leader does not know yet what is committed; a removed one will never know for sure.
+        } else if !self.raw.raft.commit_to_current_term() {
+            // A new leader does not know yet what is committed.
         } else if self.alone {
             self.rounds.answer_gathered(self.raw.raft.raft_log.committed);
         } else {

@@ -218,7 +218,7 @@ impl Group {
             self.raw.tick();
         }
         if self.role.role == Role::Leader {
-            self.leave_leadership_if_unfit();
+            self.leave_leadership_if_stalled();
         } else if self.ticks.is_multiple_of(self.heartbeat_ticks) {
             self.repeat_read_round();
         }
@@ -377,6 +377,7 @@ impl Group {
             let state =
                 self.raw.apply_conf_change(&raw).map_err(|error| ApplyConfError { detail: error.to_string() })?;
             self.set_conf(convert::conf_state_from_raft(&state));
+            self.abdicate_if_removed();
             self.settle();
         }
         Ok(self.conf.clone())

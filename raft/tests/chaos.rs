@@ -1,0 +1,325 @@
+//! Random schedules: messages lost, doubled and reordered, members crashing between any two steps, partitions,
+//! configuration changes, snapshots, transfers. After each, the network heals and the cluster must make progress.
+//!
+//! A seed explains a run. `PLINTH_SEEDS=n` runs n seeds, `PLINTH_SEED=s` that one, with its story printed on failure.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use plinth_raft::{Change, ConfChange, ConfChangeKind, MemberId, Transition, WindowBounds};
+use support::{Cluster, Options};
+
+/// splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// What a schedule may do, drawn for each seed.
+struct Weather {
+    drop: usize,
+    double: usize,
+    reorder: usize,
+    crash: usize,
+    cut: usize,
+    conf: usize,
+    snapshot: usize,
+}
+
+impl Weather {
+    fn draw(dice: &mut Dice) -> Weather {
+        let mut level = |levels: &[usize]| levels[(dice.roll() % levels.len() as u64) as usize];
+        Weather {
+            drop: level(&[5, 20, 100, 100_000]),
+            double: level(&[5, 20, 100_000]),
+            reorder: level(&[1, 3, 20, 100_000]),
+            crash: level(&[100, 400, 2_000, 100_000]),
+            cut: level(&[200, 1_000, 100_000]),
+            conf: level(&[50, 300, 100_000]),
+            snapshot: level(&[20, 200]),
+        }
+    }
+}
+
+struct Run {
+    cluster: Cluster,
+    dice: Dice,
+    weather: Weather,
+    proposed: u64,
+    token: u64,
+    /// Members that were removed and never return.
+    retired: Vec<u64>,
+    next_id: u64,
+}
+
+fn small_window(config: &mut plinth_raft::GroupConfig) {
+    config.window = WindowBounds { entries: 12, bytes: 1 << 20 };
+    config.append_bytes = 300;
+    config.in_flight_messages = 4;
+    config.uncommitted_bytes = 4_000;
+}
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        let mut dice = Dice(seed);
+        let weather = Weather::draw(&mut dice);
+        let voters: Vec<u64> = (1..=dice.pick(&[1, 2, 3, 3, 5])).collect();
+        let next_id = voters.len() as u64 + 1;
+        let options = Options { seed: dice.roll(), tune: if dice.one_in(2) { small_window } else { |_| {} } };
+        let mut cluster = Cluster::bootstrapped(options, &voters);
+        cluster.trace.off = std::env::var("PLINTH_SEED").is_err();
+        Run { cluster, dice, weather, proposed: 0, token: 0, retired: Vec::new(), next_id }
+    }
+
+    fn running(&self) -> Vec<u64> {
+        let nodes = self.cluster.nodes.iter();
+        nodes.filter(|(_, node)| node.group.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    fn storm(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let running = self.running();
+            if let Some(&down) =
+                self.cluster.ids().iter().find(|id| !running.contains(id) && !self.retired.contains(id))
+                && (running.is_empty() || self.dice.one_in(40))
+            {
+                self.cluster.restart(down);
+                continue;
+            }
+            if running.is_empty() {
+                continue;
+            }
+            let id = self.dice.pick(&running);
+            self.step(id);
+        }
+    }
+
+    fn step(&mut self, id: u64) {
+        if self.dice.one_in(self.weather.crash) {
+            let torn = self.dice.below(4);
+            return self.cluster.crash(id, torn);
+        }
+        if self.dice.one_in(self.weather.cut) {
+            return self.change_cut();
+        }
+        if self.dice.one_in(self.weather.conf) {
+            return self.change_conf(id);
+        }
+        match self.dice.below(20) {
+            0 => self.cluster.tick(id),
+            1 => self.propose(id),
+            2 if self.dice.one_in(4) => {
+                self.token += 1;
+                self.cluster.read(id, self.token);
+            }
+            3 if self.dice.one_in(5) => self.cluster.node(id).flush_store(),
+            4 if self.dice.one_in(10) => self.cluster.node(id).release_log(),
+            5 if self.dice.one_in(30) => self.transfer(id),
+            6 if self.dice.one_in(20) => {
+                let peer = MemberId(self.dice.pick(&self.cluster.ids()));
+                self.cluster.node(id).group.as_mut().expect("it runs").report_unreachable(peer);
+            }
+            7 => self.snapshots(id),
+            8..=10 => {
+                self.cluster.take_ready(id);
+            }
+            11..=12 => {
+                self.cluster.finish_flush(id);
+            }
+            13..=14 => {
+                self.cluster.apply_one(id);
+            }
+            _ => self.network(),
+        }
+    }
+
+    fn propose(&mut self, id: u64) {
+        self.proposed += 1;
+        let data = format!("p{}{}", self.proposed, "x".repeat(self.dice.below(200)));
+        let _ = self.cluster.propose(id, data.as_bytes());
+    }
+
+    fn transfer(&mut self, id: u64) {
+        let target = MemberId(self.dice.pick(&self.cluster.ids()));
+        let _ = self.cluster.node(id).group.as_mut().expect("it runs").transfer_leader(target);
+    }
+
+    fn snapshots(&mut self, id: u64) {
+        if self.dice.one_in(self.weather.snapshot) {
+            let applied = self.cluster.node(id).store.applied.index;
+            self.cluster.node(id).group.as_mut().expect("it runs").compact(applied);
+        }
+        if let Some(to) = self.cluster.node(id).snapshots_wanted.first().copied() {
+            if self.dice.one_in(4) {
+                self.cluster.node(id).snapshots_wanted.remove(0);
+                self.cluster.node(id).group.as_mut().expect("it runs").report_snapshot(to, false);
+            } else {
+                self.cluster.send_snapshot(id, to);
+            }
+        }
+    }
+
+    fn network(&mut self) {
+        let waiting = self.cluster.network.len();
+        if waiting == 0 {
+            return;
+        }
+        let at = if self.dice.one_in(self.weather.reorder) { self.dice.below(waiting) } else { 0 };
+        if waiting > 2_000 || self.dice.one_in(self.weather.drop) {
+            let message = self.cluster.network.remove(at);
+            return self.cluster.lose(&message);
+        }
+        let proposal = self.cluster.network[at].body == plinth_raft::PeerBody::Propose;
+        if !proposal && self.dice.one_in(self.weather.double) {
+            let message = self.cluster.network[at].clone();
+            self.cluster.network.push(message);
+        }
+        self.cluster.deliver(at);
+    }
+
+    fn change_cut(&mut self) {
+        self.cluster.cut.clear();
+        let ids = self.cluster.ids();
+        if self.dice.one_in(2) {
+            return;
+        }
+        let side: Vec<u64> = ids.iter().copied().filter(|_| self.dice.one_in(2)).collect();
+        for &a in &side {
+            for &b in ids.iter().filter(|id| !side.contains(id)) {
+                self.cluster.cut.push((a, b));
+            }
+        }
+    }
+
+    fn change_conf(&mut self, id: u64) {
+        if self.cluster.conf().is_joint() && self.dice.one_in(2) {
+            let _ = self.cluster.propose_conf(id, &ConfChange::leave_joint());
+            return;
+        }
+        let mut changes = Vec::new();
+        for _ in 0..self.dice.pick(&[1, 1, 1, 2, 3]) {
+            let members = self.cluster.conf().members();
+            let known = if members.is_empty() { self.next_id } else { self.dice.pick(&members).0 };
+            changes.push(match self.dice.below(4) {
+                0 if self.cluster.nodes.len() < 9 => {
+                    let new = self.next_id;
+                    self.next_id += 1;
+                    self.cluster.join(new);
+                    if self.dice.one_in(2) { Change::AddVoter(new) } else { Change::AddLearner(new) }
+                }
+                1 => Change::Remove(known),
+                2 => Change::AddLearner(known),
+                _ => Change::AddVoter(known),
+            });
+        }
+        let transition =
+            self.dice.pick(&[Transition::Auto, Transition::Auto, Transition::JointImplicit, Transition::JointExplicit]);
+        let kind = ConfChangeKind::Members { changes, transition };
+        let _ = self.cluster.propose_conf(id, &ConfChange { kind, context: bytes::Bytes::from_static(b"record") });
+    }
+
+    /// Everybody is up, the network is whole: within a bounded number of ticks a proposal must be applied by all members
+    /// of the configuration, and all stores must agree.
+    fn heal_and_check(&mut self) {
+        self.cluster.cut.clear();
+        let running = self.running();
+        for id in self.cluster.ids() {
+            if !running.contains(&id) {
+                self.cluster.restart(id);
+            }
+        }
+        let ids = self.cluster.ids();
+        let goal = b"the goal".as_slice();
+        for round in 0..400 {
+            self.cluster.stabilize(&ids);
+            if let Some(leader) = self.cluster.leader() {
+                if round % 10 == 5 {
+                    let _ = self.cluster.propose(leader, goal);
+                    self.token += 1;
+                    self.cluster.read(leader, self.token);
+                    if self.cluster.conf().is_joint() {
+                        let _ = self.cluster.propose_conf(leader, &ConfChange::leave_joint());
+                    }
+                }
+                if self.converged(goal) {
+                    return;
+                }
+            }
+            for &id in &ids {
+                self.cluster.tick(id);
+            }
+        }
+        panic!("no progress after the network healed");
+    }
+
+    fn converged(&self, goal: &[u8]) -> bool {
+        let conf = self.cluster.conf();
+        let stores: Vec<_> =
+            conf.members().iter().map(|id| &self.cluster.nodes.get(&id.0).expect("a member").store).collect();
+        let last = self.cluster.checks.committed_max();
+        !conf.is_joint()
+            && stores.iter().all(|store| store.applied.index == last)
+            && stores.windows(2).all(|pair| pair[0] == pair[1])
+            && stores[0].data.iter().any(|data| &data[..] == goal)
+    }
+}
+
+fn run(seed: u64, steps: usize) -> (u64, usize) {
+    let mut run = Run::new(seed);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        for _ in 0..2 {
+            run.storm(steps);
+            run.heal_and_check();
+        }
+    }));
+    if let Err(panic) = result {
+        for line in &run.cluster.trace.lines {
+            println!("{line}");
+        }
+        println!("seed {seed} fails; PLINTH_SEED={seed} tells its story");
+        resume_unwind(panic);
+    }
+    (run.cluster.checks.committed_max(), run.cluster.checks.leaders())
+}
+
+#[test]
+fn raft_keeps_its_promises_in_any_weather() {
+    if let Ok(seed) = std::env::var("PLINTH_SEED") {
+        run(seed.parse().expect("a seed"), 4_000);
+        return;
+    }
+    let seeds = std::env::var("PLINTH_SEEDS").map_or(60, |seeds| seeds.parse().expect("a number"));
+    let (mut committed, mut leaders) = (0, 0);
+    for seed in 0..seeds {
+        let (entries, terms) = run(seed, 4_000);
+        committed += entries;
+        leaders += terms;
+    }
+    println!("{seeds} seeds: {committed} entries committed in {leaders} terms");
+    assert!(committed > 20 * seeds, "the weather leaves nothing to check");
+}
+
+#[test]
+fn a_seed_explains_a_run() {
+    assert_eq!(run(3, 2_000), run(3, 2_000));
+}
