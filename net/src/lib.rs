@@ -1,6 +1,7 @@
 //! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the wire types of etcd's API.
 
 pub mod grpc;
-pub mod http1;
+pub mod h2;
 pub mod proto;
 pub mod server;
+mod sys;

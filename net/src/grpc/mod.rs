@@ -1,9 +1,17 @@
 //! gRPC as etcd's clients speak it: messages, metadata, deadlines and statuses, over `h2`.
 
 mod call;
+mod connection;
+mod head;
+mod message;
 mod service;
 mod status;
 
 pub use call::{Call, Metadata, Peer};
+pub use connection::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
+pub use head::{CallHead, MethodTable, Refusal};
 pub use service::{CallKey, Method, MethodKind, ReplySink, Service, StreamHandler, StreamReply, UnaryReply};
 pub use status::{Code, Status};
+
+/// Text of a call whose deadline has passed.
+pub const DEADLINE_EXCEEDED: &str = "context deadline exceeded";

@@ -76,7 +76,7 @@ pub trait ReplySink {
     fn send_bytes(&self, call: CallKey, body: Bytes, finish: bool);
     /// Ends the call.
     fn finish(&self, call: CallKey, status: Status);
-    /// Bytes accepted for this call and not yet handed to the socket.
+    /// Bytes accepted for this call that still wait in its stream.
     fn queued_bytes(&self, call: CallKey) -> usize;
     /// Whether the call has ended: answered, reset, expired, or its connection lost.
     fn is_closed(&self, call: CallKey) -> bool;
@@ -175,8 +175,8 @@ impl StreamReply {
         self.sink.send_bytes(self.call, body, false);
     }
 
-    /// Bytes accepted and not yet handed to the socket. A producer stops at a bound of its own (at least
-    /// `STREAM_LOW_WATER_BYTES`) and goes on at `StreamHandler::writable`.
+    /// Bytes accepted that still wait in the stream, for the client's window or for their turn. A producer stops at a
+    /// bound of its own (at least `STREAM_LOW_WATER_BYTES`) and goes on at `StreamHandler::writable`.
     pub fn queued_bytes(&self) -> usize {
         self.sink.queued_bytes(self.call)
     }

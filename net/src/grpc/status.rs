@@ -1,7 +1,7 @@
 //! The outcome of a call as gRPC names it: a code and a text. Texts are etcd's; this module knows none of them.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// gRPC status codes, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +92,23 @@ impl Status {
     }
 }
 
+/// A text as `grpc-message` carries it: what is not printable ASCII, and `%`, becomes `%XX`.
+pub fn percent_encoded(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a String takes everything");
+        }
+    }
+    Cow::Owned(out)
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rpc error: code = {} desc = {}", self.code.name(), self.message)
@@ -109,6 +126,13 @@ mod tests {
         for (number, code) in Code::ALL.iter().enumerate() {
             assert_eq!(*code as usize, number, "{}", code.name());
         }
+    }
+
+    #[test]
+    fn percent_encoding() {
+        assert_eq!(percent_encoded("etcdserver: key not found"), "etcdserver: key not found");
+        assert_eq!(percent_encoded("100% \u{e9}\n"), "100%25 %C3%A9%0A");
+        assert_eq!(percent_encoded(""), "");
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! A gRPC server that answers every message with itself: something for conformance and load tools to talk to.
+//!
+//! `cargo run -p plinth-net --example echo -- 127.0.0.1:50051`
+//!
+//! Methods: `/echo.Echo/Unary`, `/echo.Echo/Repeat` (server stream: the message ten times), `/echo.Echo/Chat` (both ways).
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use glommio::{LocalExecutorBuilder, Placement};
+use plinth_net::grpc::{Call, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const METHODS: &[Method] = &[
+    Method { path: "/echo.Echo/Unary", kind: MethodKind::Unary },
+    Method { path: "/echo.Echo/Repeat", kind: MethodKind::ServerStream },
+    Method { path: "/echo.Echo/Chat", kind: MethodKind::BidiStream },
+];
+const REPEAT: usize = 1;
+const REPETITIONS: usize = 10;
+
+struct Echo;
+
+impl Service for Echo {
+    fn methods(&self) -> &'static [Method] {
+        METHODS
+    }
+
+    fn unary(&self, _method: usize, _call: &Call, body: Bytes, reply: UnaryReply) {
+        reply.send(|out| out.extend_from_slice(&body));
+    }
+
+    fn stream(&self, method: usize, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        Box::new(EchoStream { reply, repetitions: if method == REPEAT { REPETITIONS } else { 1 } })
+    }
+}
+
+struct EchoStream {
+    reply: StreamReply,
+    repetitions: usize,
+}
+
+impl StreamHandler for EchoStream {
+    fn message(&mut self, body: Bytes) {
+        for _ in 0..self.repetitions {
+            self.reply.send_bytes(body.clone());
+        }
+    }
+
+    fn half_close(&mut self) {
+        self.reply.finish(Status::OK);
+    }
+
+    fn writable(&mut self) {}
+
+    fn closed(&mut self) {}
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into()).parse()?;
+    let reactor = LocalExecutorBuilder::new(Placement::Unbound).spawn(move || async move {
+        let listener = Listener::bind(address, ListenOptions::default())?;
+        println!("listening on {}", listener.local_addr()?);
+        serve(listener, Rc::new(Echo), ServerOptions::default(), Shutdown::new()).await;
+        Ok::<(), std::io::Error>(())
+    })?;
+    reactor.join()??;
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! One connection's task: reads, calls handlers, writes.
+//!
+//! A pass of the task is: everything that was read is handled, frame by frame; handlers are called as their requests
+//! are complete; then all answers leave in one write. Answers that are given later, by other tasks, go straight into
+//! the output and wake the task once, so they too leave in one write, however many they are.
+//!
+//! Invariants: the core is never borrowed while a handler runs; the task sleeps only with a waker registered for each
+//! thing it waits for (socket, timer, answers, shutdown).
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use glommio::timer::Timer;
+
+use super::read_buffer::ReadBuffer;
+use super::shutdown::{Phase, Shutdown, Subscription};
+use super::transport::Transport;
+use crate::grpc::{Action, CallKey, GrpcConnection, ReplySink, Service, Status, StreamReply, UnaryReply};
+use crate::h2::frame::ErrorCode;
+
+/// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor
+/// may be kept from its other work.
+const ACTIONS_PER_PASS: usize = 128;
+/// Slices of one vectored write.
+const SLICES_MAX: usize = 32;
+
+/// The part of a connection that answers reach from outside.
+pub(super) struct Shared {
+    core: RefCell<GrpcConnection>,
+    waker: RefCell<Option<Waker>>,
+    /// The task has been woken, or is running, and will write what is in the output.
+    awake: Cell<bool>,
+}
+
+impl Shared {
+    pub(super) fn new(core: GrpcConnection) -> Shared {
+        Shared { core: RefCell::new(core), waker: RefCell::new(None), awake: Cell::new(true) }
+    }
+
+    fn wake(&self) {
+        if !self.awake.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl ReplySink for Shared {
+    fn send(&self, call: CallKey, encode: &mut dyn FnMut(&mut Vec<u8>), finish: bool) {
+        self.core.borrow_mut().message(call, encode, finish);
+        self.wake();
+    }
+
+    fn send_bytes(&self, call: CallKey, body: Bytes, finish: bool) {
+        self.core.borrow_mut().message_bytes(call, body, finish);
+        self.wake();
+    }
+
+    fn finish(&self, call: CallKey, status: Status) {
+        self.core.borrow_mut().finish(call, &status);
+        self.wake();
+    }
+
+    fn queued_bytes(&self, call: CallKey) -> usize {
+        self.core.borrow().queued_bytes(call)
+    }
+
+    fn is_closed(&self, call: CallKey) -> bool {
+        self.core.borrow().is_closed(call)
+    }
+
+    fn on_cancel(&self, call: CallKey, action: Box<dyn FnOnce()>) {
+        let too_late = self.core.borrow_mut().on_cancel(call, action);
+        if let Some(action) = too_late {
+            action();
+        }
+    }
+
+    fn park(&self, call: CallKey) {
+        self.core.borrow_mut().park(call);
+        self.wake();
+    }
+}
+
+/// The task of an HTTP/2 connection.
+pub(super) struct ConnectionTask<T> {
+    pub(super) transport: T,
+    pub(super) shared: Rc<Shared>,
+    pub(super) service: Rc<dyn Service>,
+    pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
+    pub(super) max_in_flight: usize,
+    pub(super) shutdown: Shutdown,
+    pub(super) subscription: Subscription,
+    pub(super) timer: ConnectionTimer,
+    /// How far this connection has followed the shutdown.
+    pub(super) phase: Phase,
+    /// The client has closed its side.
+    pub(super) read_ended: bool,
+}
+
+/// What a pass found.
+enum Pass {
+    /// Nothing to do until woken.
+    Idle,
+    /// There is more to do, but others come first.
+    Yield,
+    /// The connection is over.
+    Over,
+}
+
+impl<T: Transport + Unpin> Future for ConnectionTask<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.keep_waker(cx);
+        this.shared.awake.set(true);
+        let now = Instant::now();
+        let pass = match this.pass(cx, now) {
+            Ok(pass) => pass,
+            // The client is gone; there is nobody to tell.
+            Err(_) => Pass::Over,
+        };
+        match pass {
+            Pass::Idle => {
+                this.shared.awake.set(false);
+                let deadline = this.shared.core.borrow().deadline();
+                this.timer.arm(deadline, now, cx);
+                Poll::Pending
+            }
+            Pass::Yield => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Pass::Over => {
+                this.end(now);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<T: Transport> ConnectionTask<T> {
+    fn keep_waker(&self, cx: &Context<'_>) {
+        let mut waker = self.shared.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+            self.subscription.listen(cx);
+        }
+    }
+
+    fn pass(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Pass> {
+        if !self.follow_clock(now) || !self.follow_shutdown(cx) {
+            return Ok(Pass::Over);
+        }
+        let mut budget = ACTIONS_PER_PASS;
+        loop {
+            let used_up = !self.run_actions(&mut budget, now);
+            let written = self.write(cx)?;
+            {
+                let mut core = self.shared.core.borrow_mut();
+                let h2 = core.h2();
+                if (h2.is_closed() || h2.is_drained() || self.read_ended) && written {
+                    return Ok(Pass::Over);
+                }
+            }
+            if used_up {
+                return Ok(Pass::Yield);
+            }
+            if !self.may_read() {
+                return Ok(Pass::Idle);
+            }
+            let mut buffer = self.read_buffer.borrow_mut();
+            match self.transport.poll_read(cx, buffer.room())? {
+                Poll::Pending => return Ok(Pass::Idle),
+                Poll::Ready(0) => self.read_ended = true,
+                Poll::Ready(count) => {
+                    let bytes = buffer.take(count);
+                    self.shared.core.borrow_mut().h2().receive(bytes, now);
+                }
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let mut core = self.shared.core.borrow_mut();
+        !self.read_ended && core.in_flight() < self.max_in_flight && core.h2().wants_read()
+    }
+
+    /// False if the client is dead.
+    fn follow_clock(&mut self, now: Instant) -> bool {
+        !self.timer.has_fired(now) || self.shared.core.borrow_mut().on_timeout(now)
+    }
+
+    /// False if the connection is to be cut.
+    fn follow_shutdown(&mut self, cx: &Context<'_>) -> bool {
+        let phase = self.shutdown.phase();
+        if phase > self.phase {
+            self.phase = phase;
+            self.subscription.listen(cx);
+            self.shared.core.borrow_mut().h2().start_drain();
+        }
+        phase < Phase::Closing
+    }
+
+    /// Calls handlers for everything that was read. False if the budget is used up before.
+    fn run_actions(&mut self, budget: &mut usize, now: Instant) -> bool {
+        loop {
+            if *budget == 0 {
+                return false;
+            }
+            let action = self.shared.core.borrow_mut().next_action(now);
+            let Some(action) = action else { return true };
+            *budget -= 1;
+            self.run(action);
+        }
+    }
+
+    fn run(&self, action: Action) {
+        let sink = || Rc::clone(&self.shared) as Rc<dyn ReplySink>;
+        let (key, handler) = match action {
+            Action::Unary { method, call, body, key } => {
+                return self.service.unary(method, &call, body, UnaryReply::new(sink(), key));
+            }
+            Action::Open { method, call, key } => {
+                (key, self.service.stream(method, &call, StreamReply::new(sink(), key)))
+            }
+            Action::Message(key, mut handler, body) => {
+                handler.message(body);
+                (key, handler)
+            }
+            Action::HalfClose(key, mut handler) => {
+                handler.half_close();
+                (key, handler)
+            }
+            Action::Writable(key, mut handler) => {
+                handler.writable();
+                (key, handler)
+            }
+            Action::Closed(mut handler) => return handler.closed(),
+            Action::Cancelled(action) => return action(),
+            Action::Discard(..) => return,
+        };
+        let orphan = self.shared.core.borrow_mut().restore(key, handler);
+        drop(orphan);
+    }
+
+    /// Writes all output there is. False if the socket is full.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut core = self.shared.core.borrow_mut();
+        let h2 = core.h2();
+        loop {
+            h2.flush();
+            let output = h2.output();
+            if output.is_empty() {
+                return Ok(true);
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = output.fill(&mut slices);
+            match self.transport.poll_write(cx, &slices[..filled])? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => output.advance(count),
+            }
+        }
+    }
+
+    /// Tells the handlers of open calls that their connection is gone.
+    fn end(&mut self, now: Instant) {
+        {
+            let mut core = self.shared.core.borrow_mut();
+            core.h2().close(ErrorCode::NO_ERROR, "");
+            core.lose_all();
+        }
+        while !self.run_actions(&mut { usize::MAX }, now) {}
+    }
+}
+
+/// The next deadline of a connection. Moving it to later costs nothing: it fires early once, and is armed again.
+#[derive(Default)]
+pub(super) struct ConnectionTimer {
+    armed: Option<(Instant, Timer)>,
+}
+
+impl ConnectionTimer {
+    fn has_fired(&mut self, now: Instant) -> bool {
+        let fired = self.armed.as_ref().is_some_and(|(when, _)| *when <= now);
+        if fired {
+            self.armed = None;
+        }
+        fired
+    }
+
+    fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) {
+        let Some(deadline) = deadline else { return };
+        if self.armed.as_ref().is_some_and(|(when, _)| *when <= deadline) {
+            return;
+        }
+        let mut timer = Timer::new(deadline.saturating_duration_since(now));
+        if Pin::new(&mut timer).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        self.armed = Some((deadline, timer));
+    }
+}

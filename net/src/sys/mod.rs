@@ -1,0 +1,5 @@
+//! The room for unsafe code: system calls on sockets that glommio has no name for.
+
+mod socket;
+
+pub use socket::{listener_from_socket, send_vectored};

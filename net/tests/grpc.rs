@@ -1,0 +1,442 @@
+//! The server as a client sees it: unary and streaming calls, errors, deadlines, cancellation, large messages,
+//! back-pressure and shutdown, over real sockets with h2 as the client.
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use plinth_net::grpc::{Call, Code, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::server::ServerOptions;
+use support::{
+    Answer, Server, answer, call, call_with, connect, connect_with, framed, open, read, run_client, send_all,
+};
+
+const METHODS: &[Method] = &[
+    Method { path: "/t.Test/Echo", kind: MethodKind::Unary },
+    Method { path: "/t.Test/Fail", kind: MethodKind::Unary },
+    Method { path: "/t.Test/Later", kind: MethodKind::Unary },
+    Method { path: "/t.Test/Forget", kind: MethodKind::Unary },
+    Method { path: "/t.Test/Hold", kind: MethodKind::Unary },
+    Method { path: "/t.Test/Metadata", kind: MethodKind::Unary },
+    Method { path: "/t.Test/Repeat", kind: MethodKind::ServerStream },
+    Method { path: "/t.Test/Chat", kind: MethodKind::BidiStream },
+    Method { path: "/t.Test/Pour", kind: MethodKind::ServerStream },
+];
+const ECHO: &str = "/t.Test/Echo";
+
+/// Counts that outlive the server's thread.
+#[derive(Clone, Default)]
+struct Counts {
+    cancelled: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
+    poured: Arc<AtomicUsize>,
+    largest_queue: Arc<AtomicUsize>,
+}
+
+struct Test {
+    counts: Counts,
+    held: Rc<RefCell<Vec<UnaryReply>>>,
+}
+
+impl Test {
+    fn new(counts: Counts) -> Test {
+        Test { counts, held: Rc::default() }
+    }
+}
+
+impl Service for Test {
+    fn methods(&self) -> &'static [Method] {
+        METHODS
+    }
+
+    fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        match METHODS[method].path {
+            ECHO if body.len() > 100_000 => reply.send_bytes(body),
+            ECHO => reply.send(|out| out.extend_from_slice(&body)),
+            "/t.Test/Fail" => reply.fail(Status::new(Code::NotFound, "100% not found: \u{e9}")),
+            "/t.Test/Later" => {
+                let wait = Duration::from_millis(20);
+                glommio::spawn_local(async move {
+                    glommio::timer::sleep(wait).await;
+                    reply.send(|out| out.extend_from_slice(&body));
+                })
+                .detach();
+            }
+            "/t.Test/Forget" => drop(reply),
+            "/t.Test/Hold" => {
+                let cancelled = Arc::clone(&self.counts.cancelled);
+                reply.on_cancel(move || _ = cancelled.fetch_add(1, Ordering::SeqCst));
+                self.held.borrow_mut().push(reply);
+            }
+            "/t.Test/Metadata" => {
+                let text = format!(
+                    "{:?} {} {:?} {} {}",
+                    call.token().map(String::from_utf8_lossy),
+                    call.requires_leader(),
+                    call.client_api_version().map(String::from_utf8_lossy),
+                    call.is_from_gateway(),
+                    call.peer().address.ip(),
+                );
+                reply.send(|out| out.extend_from_slice(text.as_bytes()));
+            }
+            other => unreachable!("{other}"),
+        }
+    }
+
+    fn stream(&self, method: usize, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        let kind = METHODS[method].path;
+        Box::new(TestStream { kind, reply, counts: self.counts.clone(), left: 0, last: Bytes::new() })
+    }
+}
+
+struct TestStream {
+    kind: &'static str,
+    reply: StreamReply,
+    counts: Counts,
+    /// Messages that are still to be poured.
+    left: usize,
+    last: Bytes,
+}
+
+impl TestStream {
+    /// Sends as long as the queue is short.
+    fn pour(&mut self) {
+        while self.left > 0 && self.reply.queued_bytes() < 256 << 10 {
+            self.left -= 1;
+            self.counts.poured.fetch_add(1, Ordering::SeqCst);
+            self.reply.send(|out| out.extend_from_slice(&[7; 1000]));
+            self.counts.largest_queue.fetch_max(self.reply.queued_bytes(), Ordering::SeqCst);
+        }
+        if self.left == 0 {
+            self.reply.finish(Status::OK);
+        }
+    }
+}
+
+impl StreamHandler for TestStream {
+    fn message(&mut self, body: Bytes) {
+        match self.kind {
+            "/t.Test/Repeat" => self.last = body,
+            "/t.Test/Chat" => self.reply.send(|out| out.extend_from_slice(&body)),
+            "/t.Test/Pour" => {
+                self.left = std::str::from_utf8(&body).unwrap().parse().unwrap();
+                self.pour();
+            }
+            other => unreachable!("{other}"),
+        }
+    }
+
+    fn half_close(&mut self) {
+        match self.kind {
+            "/t.Test/Repeat" => {
+                for _ in 0..3 {
+                    self.reply.send_bytes(self.last.clone());
+                }
+                self.reply.finish(Status::OK);
+            }
+            "/t.Test/Chat" => self.reply.finish(Status::OK),
+            _ => {}
+        }
+    }
+
+    fn writable(&mut self) {
+        self.pour();
+    }
+
+    fn closed(&mut self) {
+        self.counts.closed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn start(options: ServerOptions) -> (Server, Counts) {
+    let counts = Counts::default();
+    let service_counts = counts.clone();
+    (Server::start(options, move || Test::new(service_counts)), counts)
+}
+
+fn ok(messages: &[&[u8]]) -> Answer {
+    let messages = messages.iter().map(|message| Bytes::copy_from_slice(message)).collect();
+    Answer { http_status: 200, messages, status: 0, text: String::new() }
+}
+
+fn failed(http_status: u16, status: Code, text: &str) -> Answer {
+    Answer { http_status, messages: Vec::new(), status: status as u32, text: text.to_owned() }
+}
+
+/// Waits for another thread to get somewhere.
+async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if reached() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[test]
+fn unary_calls() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        for round in 0..100 {
+            let message = format!("message {round}");
+            assert_eq!(call(&client, ECHO, message.as_bytes()).await.unwrap(), ok(&[message.as_bytes()]));
+        }
+        assert_eq!(call(&client, ECHO, b"").await.unwrap(), ok(&[b""]));
+        assert_eq!(call(&client, "/t.Test/Later", b"x").await.unwrap(), ok(&[b"x"]));
+    });
+}
+
+#[test]
+fn errors() {
+    let (server, _) = start(ServerOptions { max_recv_message_bytes: 100, ..ServerOptions::default() });
+    run_client(async {
+        let client = connect(&server).await;
+        let too_large = [0; 101];
+        let cases: &[(&str, &[u8], Answer)] = &[
+            ("/t.Test/Fail", b"", failed(200, Code::NotFound, "100%25 not found: %C3%A9")),
+            ("/t.Test/Forget", b"", failed(200, Code::Unavailable, "etcdserver: server stopped")),
+            ("/t.Test/None", b"", failed(200, Code::Unimplemented, "unknown method None for service t.Test")),
+            ("/none/None", b"", failed(200, Code::Unimplemented, "unknown service none")),
+            (
+                ECHO,
+                &too_large,
+                failed(200, Code::ResourceExhausted, "grpc: received message larger than max (101 vs. 100)"),
+            ),
+        ];
+        for (path, message, expected) in cases {
+            assert_eq!(call(&client, path, message).await.unwrap(), *expected, "{path}");
+        }
+        assert_eq!(call(&client, ECHO, b"still fine").await.unwrap(), ok(&[b"still fine"]));
+    });
+}
+
+#[test]
+fn metadata() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        let cases: &[(&[(&str, &str)], &str)] = &[
+            (&[], "None false None false 127.0.0.1"),
+            (&[("token", "a.1"), ("authorization", "b")], "Some(\"a.1\") false None false 127.0.0.1"),
+            (&[("authorization", "Bearer b"), ("hasleader", "true")], "Some(\"b\") true None false 127.0.0.1"),
+            (
+                &[("client-api-version", "3.7"), ("grpcgateway-accept", "*/*")],
+                "None false Some(\"3.7\") true 127.0.0.1",
+            ),
+        ];
+        for (fields, expected) in cases {
+            let answer = call_with(&client, "/t.Test/Metadata", fields, b"").await.unwrap();
+            assert_eq!(answer, ok(&[expected.as_bytes()]));
+        }
+    });
+}
+
+#[test]
+fn server_stream() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        assert_eq!(call(&client, "/t.Test/Repeat", b"again").await.unwrap(), ok(&[b"again", b"again", b"again"]));
+    });
+}
+
+#[test]
+fn both_ways() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        let mut chat = open(&client, "/t.Test/Chat", &[]).await;
+        chat.send.send_data(framed(b"one"), false).unwrap();
+        let mut body = chat.response.await.unwrap().into_body();
+        assert_eq!(read(&mut body, 8).await, framed(b"one"));
+        // A message in two pieces, and two messages in one piece.
+        let two = framed(b"two");
+        chat.send.send_data(two.slice(..6), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        chat.send.send_data([&two[6..], &framed(b"three"), &framed(b"")].concat().into(), true).unwrap();
+        assert_eq!(read(&mut body, 23).await, [&two[..], &framed(b"three"), &framed(b"")].concat());
+        assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), 0);
+    });
+}
+
+#[test]
+fn large_messages_both_ways() {
+    let (server, _) = start(ServerOptions { max_recv_message_bytes: 8 << 20, ..ServerOptions::default() });
+    run_client(async {
+        let client = connect(&server).await;
+        for length in [16_383, 16_384, 65_535, 70_000, 99_999, 100_001, 1 << 20, 5_000_000] {
+            let message: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let answer = call(&client, ECHO, &message).await.unwrap();
+            assert!(answer == ok(&[&message]), "{length} bytes come back as they were");
+        }
+    });
+}
+
+#[test]
+fn many_calls_at_once() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        let calls = (0..2000u32).map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let path = if n % 3 == 0 { "/t.Test/Later" } else { ECHO };
+                let message = n.to_string();
+                assert_eq!(call(&client, path, message.as_bytes()).await.unwrap(), ok(&[message.as_bytes()]));
+            })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_deadline_ends_the_call() {
+    let (server, counts) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        let fields = [("grpc-timeout", "50m")];
+        let expected = failed(200, Code::DeadlineExceeded, "context deadline exceeded");
+        assert_eq!(call_with(&client, "/t.Test/Hold", &fields, b"").await.unwrap(), expected);
+        eventually("the handler hears of it", || counts.cancelled.load(Ordering::SeqCst) == 1).await;
+
+        let mut chat = open(&client, "/t.Test/Chat", &fields).await;
+        chat.send.send_data(framed(b"x"), false).unwrap();
+        let mut body = chat.response.await.unwrap().into_body();
+        assert_eq!(read(&mut body, 6).await, framed(b"x"));
+        assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), 4);
+        eventually("the stream's handler hears of it", || counts.closed.load(Ordering::SeqCst) == 1).await;
+    });
+}
+
+#[test]
+fn a_reset_and_a_lost_connection_cancel() {
+    let (server, counts) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        let mut held = open(&client, "/t.Test/Hold", &[]).await;
+        held.send.send_data(framed(b""), true).unwrap();
+        let mut chat = open(&client, "/t.Test/Chat", &[]).await;
+        chat.send.send_data(framed(b"x"), false).unwrap();
+        let mut body = chat.response.await.unwrap().into_body();
+        read(&mut body, 6).await;
+
+        held.send.send_reset(h2::Reason::CANCEL);
+        eventually("the unary call is cancelled", || counts.cancelled.load(Ordering::SeqCst) == 1).await;
+        chat.send.send_reset(h2::Reason::CANCEL);
+        eventually("the stream is closed", || counts.closed.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(call(&client, ECHO, b"still fine").await.unwrap(), ok(&[b"still fine"]));
+    });
+    // A client of its own runtime, which ends with a call open.
+    run_client(async {
+        let client = connect(&server).await;
+        let mut held = open(&client, "/t.Test/Hold", &[]).await;
+        held.send.send_data(framed(b""), true).unwrap();
+        assert_eq!(call(&client, ECHO, b"x").await.unwrap(), ok(&[b"x"]));
+    });
+    run_client(eventually("the lost call is cancelled", || counts.cancelled.load(Ordering::SeqCst) == 2));
+}
+
+#[test]
+fn a_slow_reader_holds_its_producer_back() {
+    let (server, counts) = start(ServerOptions::default());
+    run_client(async {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(100_000).initial_connection_window_size(1 << 20);
+        let client = connect_with(&server, builder).await;
+        let mut pour = open(&client, "/t.Test/Pour", &[]).await;
+        send_all(&mut pour.send, framed(b"5000")).await;
+        let mut body = pour.response.await.unwrap().into_body();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let early = counts.poured.load(Ordering::SeqCst);
+        assert!((200..600).contains(&early), "{early} messages were made for a window of 100 kB");
+        // Others are served meanwhile.
+        assert_eq!(call(&client, ECHO, b"x").await.unwrap(), ok(&[b"x"]));
+        let all = read(&mut body, 5000 * 1005).await;
+        assert_eq!(support::messages(all).len(), 5000);
+        assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), 0);
+        assert!(counts.largest_queue.load(Ordering::SeqCst) < (256 << 10) + 2000);
+    });
+}
+
+#[test]
+fn too_much_in_flight_is_refused() {
+    let options = ServerOptions { max_in_flight_per_reactor: 3, ..ServerOptions::default() };
+    let (server, _) = start(options);
+    run_client(async {
+        let client = connect(&server).await;
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut call = open(&client, "/t.Test/Hold", &[]).await;
+            call.send.send_data(framed(b""), true).unwrap();
+            held.push(call);
+        }
+        let refused = failed(200, Code::Unknown, "etcdserver: too many requests");
+        assert_eq!(call(&client, ECHO, b"x").await.unwrap(), refused);
+        held.pop().unwrap().send.send_reset(h2::Reason::CANCEL);
+        assert_eq!(call(&client, ECHO, b"x").await.unwrap(), ok(&[b"x"]));
+    });
+}
+
+#[test]
+fn a_drain_lets_open_calls_end() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        let mut chat = open(&client, "/t.Test/Chat", &[]).await;
+        chat.send.send_data(framed(b"x"), false).unwrap();
+        let mut body = chat.response.await.unwrap().into_body();
+        read(&mut body, 6).await;
+        server.drain();
+        eventually("the port is closed", || std::net::TcpStream::connect(server.address).is_err()).await;
+        chat.send.send_data(framed(b"y"), true).unwrap();
+        assert_eq!(read(&mut body, 6).await, framed(b"y"));
+        assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), 0);
+    });
+    server.join();
+}
+
+#[test]
+fn a_drain_does_not_wait_forever() {
+    let options = ServerOptions { drain_timeout: Duration::from_millis(100), ..ServerOptions::default() };
+    let (server, counts) = start(options);
+    run_client(async {
+        let client = connect(&server).await;
+        let mut held = open(&client, "/t.Test/Hold", &[]).await;
+        held.send.send_data(framed(b""), true).unwrap();
+        assert_eq!(call(&client, ECHO, b"x").await.unwrap(), ok(&[b"x"]));
+        server.drain();
+        assert!(answer(held.response).await.is_err());
+        eventually("the call is cancelled", || counts.cancelled.load(Ordering::SeqCst) == 1).await;
+    });
+    server.join();
+}
+
+#[test]
+fn too_many_pings() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let (client, mut connection) = h2::client::handshake(stream).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
+        let ended = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let mut count = 0;
+        while count < 10 && pings.ping(h2::Ping::opaque()).await.is_ok() {
+            count += 1;
+        }
+        // The third strike is the fourth ping; it may be answered before the connection ends.
+        assert!((3..=4).contains(&count), "{count} pings were answered");
+        let error = ended.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
+        assert!(client.send_request(support::request(ECHO, &[]), true).is_err());
+    });
+}
