@@ -2,6 +2,7 @@
 
 pub mod grpc;
 pub mod h2;
+pub mod http1;
 pub mod proto;
 pub mod server;
 mod sys;
