@@ -8,6 +8,8 @@
 //!
 //! Accessors rely on them and panic only if they are broken, which is a bug and not bad input.
 
+use std::cmp::Ordering;
+
 use super::format::{
     CELL_HEADER_BYTES, CHILD_BYTES, HEADER_BYTES, NODE_CAPACITY, OVERFLOW_FLAG, OVERFLOW_REF_BYTES, PAGE_SIZE,
     PageBytes, PageId, PageKind, SLOT_BYTES, get_u16, get_u32, put_u16, put_u32,
@@ -110,6 +112,14 @@ impl<'a> Node<'a> {
         (key, Value::Overflow(OverflowRef { page: PageId(get_u32(value, 0)), value_bytes: get_u32(value, 4) }))
     }
 
+    /// The long value of a leaf's entry, if it is one.
+    pub fn overflow(self, index: usize) -> Option<OverflowRef> {
+        match self.entry(index).1 {
+            Value::Overflow(reference) => Some(reference),
+            Value::Inline(_) => None,
+        }
+    }
+
     /// A branch's child.
     #[inline]
     pub fn child(self, index: usize) -> PageId {
@@ -117,25 +127,35 @@ impl<'a> Node<'a> {
         PageId(get_u32(value, 0))
     }
 
-    /// Position of `key` in a leaf: `Ok` if it is there, `Err` where it would be.
+    /// Position of `key`: `Ok` if it is there, `Err` where it would be.
+    ///
+    /// Each key looked at is a cache miss or two, so the search starts at `guess` and widens from there in doubling
+    /// steps. A bad guess costs up to twice a binary search.
     #[inline]
-    pub fn search(self, key: &[u8]) -> Result<usize, usize> {
+    pub fn search(self, key: &[u8], guess: usize) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.len());
+        let (mut probe, mut step) = (guess, 1);
         while low < high {
-            let middle = (low + high) / 2;
-            match self.key(middle).cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Ok(middle),
+            match self.key(probe).cmp(key) {
+                Ordering::Less => {
+                    low = probe + 1;
+                    probe = if high == self.len() { (probe + step).min(high - 1) } else { (low + high) / 2 };
+                }
+                Ordering::Greater => {
+                    high = probe;
+                    probe = if low == 0 { probe.saturating_sub(step) } else { (low + high) / 2 };
+                }
+                Ordering::Equal => return Ok(probe),
             }
+            step *= 2;
         }
         Err(low)
     }
 
     /// The child of a branch in which `key` is, if anywhere.
     #[inline]
-    pub fn child_index(self, key: &[u8]) -> usize {
-        match self.search(key) {
+    pub fn child_index(self, key: &[u8], guess: usize) -> usize {
+        match self.search(key, guess) {
             Ok(index) => index,
             Err(index) => index.saturating_sub(1),
         }
@@ -173,6 +193,51 @@ impl<'a> Node<'a> {
             }
         }
         self.len() - 1
+    }
+}
+
+/// The keys between which those of a node lie, as far as the branches above tell.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Bounds<'a> {
+    low: &'a [u8],
+    high: Option<&'a [u8]>,
+}
+
+impl<'a> Bounds<'a> {
+    /// The bounds of child `index` of a branch with these bounds.
+    #[inline]
+    pub fn of_child(self, branch: Node<'a>, index: usize) -> Bounds<'a> {
+        let low = if index > 0 { branch.key(index) } else { self.low };
+        let high = if index + 1 < branch.len() { Some(branch.key(index + 1)) } else { self.high };
+        Bounds { low, high }
+    }
+
+    /// Where among `len` keys `key` would be if they were evenly spread, as revisions are; the middle if there is
+    /// nothing to tell by. Less than `len`, unless that is 0.
+    #[inline]
+    pub fn guess(self, key: &[u8], len: usize) -> usize {
+        let Some(high) = self.high else { return len / 2 };
+        let common = self.low.iter().zip(high).take_while(|(a, b)| a == b).count();
+        let (low, high, at) = (head(self.low, common), head(high, common), head(key, common));
+        if at < low || at >= high || len == 0 {
+            return len / 2;
+        }
+        let guess = u128::from(at - low) * len as u128 / u128::from(high - low);
+        guess as usize
+    }
+}
+
+/// Eight bytes of a key as a number, in the order of keys.
+#[inline]
+fn head(key: &[u8], from: usize) -> u64 {
+    let rest = &key[from.min(key.len())..];
+    match rest.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(bytes)
+        }
     }
 }
 
@@ -452,8 +517,8 @@ mod tests {
         node.remove_child(0);
         assert_eq!(node.node().key(0), b"");
         assert_eq!(node.node().child(0), PageId(11));
-        assert_eq!(node.node().child_index(b"a"), 0);
-        assert_eq!(node.node().child_index(b"zzz"), 1);
+        assert_eq!(node.node().child_index(b"a", 0), 0);
+        assert_eq!(node.node().child_index(b"zzz", 0), 1);
         assert_eq!(validate(&page, PageKind::Branch), Ok(()));
     }
 
@@ -463,20 +528,24 @@ mod tests {
         /// A leaf behaves as a sorted map as long as there is room, and stays valid.
         #[test]
         fn leaf_is_a_sorted_map(
-            ops in prop::collection::vec((any::<bool>(), 0u16..300, prop::collection::vec(any::<u8>(), 0..400)), 1..400),
+            ops in prop::collection::vec(
+                (any::<bool>(), 0u16..300, prop::collection::vec(any::<u8>(), 0..400), any::<usize>()),
+                1..400,
+            ),
         ) {
             let mut page = blank(PageKind::Leaf, 0);
             let mut model = BTreeMap::new();
-            for (insert, key, value) in ops {
+            for (insert, key, value, guess) in ops {
                 let key = key.to_be_bytes();
                 let mut node = NodeMut::new(&mut page);
-                let found = node.node().search(&key);
+                let len = node.node().len();
+                let found = node.node().search(&key, guess % len.max(1));
                 prop_assert_eq!(found.is_ok(), model.contains_key(&key));
                 if let Ok(index) = found {
                     node.remove(index);
                     model.remove(&key);
                 }
-                let index = node.node().search(&key).expect_err("it was removed");
+                let index = node.node().search(&key, 0).expect_err("it was removed");
                 if insert && node.node().room() >= cell_need(key.len(), value.len()) {
                     node.insert_entry(index, &key, Value::Inline(&value));
                     model.insert(key, value);

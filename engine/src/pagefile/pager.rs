@@ -29,8 +29,10 @@ use crate::trees::TreeError;
 
 /// Smallest and largest step by which the file grows, in pages: 1 MiB and 64 MiB.
 const GROW_PAGES: (usize, usize) = (64, 4096);
-/// Bounds of the free pages below which the file grows ahead of need: 256 KiB and 4 MiB.
-const LOW_WATER_PAGES: (usize, usize) = (16, 256);
+/// Bounds of the free pages below which the file grows ahead of need: 512 KiB and 4 MiB.
+const LOW_WATER_PAGES: (usize, usize) = (32, 256);
+/// Free pages that inserts leave to removals, so that deleting can begin on a full disk.
+pub(super) const REMOVAL_RESERVE_PAGES: usize = 16;
 /// Single-page buffers kept for reuse: 4 MiB.
 const POOL_PAGES: usize = 256;
 
@@ -134,6 +136,11 @@ impl<S: PageStore> Pager<S> {
 
     pub fn store_mut(&mut self) -> &mut S {
         &mut self.store
+    }
+
+    /// The transaction being written.
+    pub fn txn(&self) -> TxnId {
+        self.txn
     }
 
     pub fn durable(&self) -> TxnId {

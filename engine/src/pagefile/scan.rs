@@ -120,11 +120,11 @@ impl<S: PageStore> Pager<S> {
         let mut cursor = Cursor { steps: [None; LEVELS_MAX], len: 0 };
         let mut leaf = self.node(root.page, tree, root.level)?;
         for level in (1..=root.level).rev() {
-            let index = leaf.child_index(from);
+            let index = leaf.child_index(from, leaf.len() / 2);
             cursor.push(leaf, index);
             leaf = self.enter(leaf, index, tree, level, pass)?;
         }
-        let mut start = leaf.search(from).unwrap_or_else(|index| index);
+        let mut start = leaf.search(from, leaf.len() / 2).unwrap_or_else(|index| index);
         loop {
             if self.visit_leaf(leaf, start, tree, pass, visit)?.is_break() {
                 return Ok(());

@@ -18,6 +18,9 @@ use crate::trees::TreeError;
 /// Free pages below the last page in use that are not worth another move: a move copies branches, and takes as many.
 const SLACK_PAGES: usize = 16;
 
+/// Pages cut off the file at a time: 4 MiB.
+const CUT_PAGES: usize = 256;
+
 /// How far shrinking has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ShrinkProgress {
@@ -44,20 +47,32 @@ impl<S: PageStore> PageFile<S> {
             stuck = self.pager.space.free_below(first) <= SLACK_PAGES || !self.move_run(first, pages)?;
             moved += if stuck { 0 } else { pages };
         }
-        self.pager.truncate(0)?;
-        if !stuck {
+        if self.cut_tail()? || !stuck {
             return Ok(ShrinkProgress::More);
         }
-        let surplus = self.pager.space.pages() - 1 - self.pager.space.highest_used().index();
-        if moved == 0 && surplus <= SLACK_PAGES {
-            return Ok(ShrinkProgress::Done);
+        // What was freed up to now can be used, and cut off, once the transaction after this one is durable.
+        let settled = match self.shrink_settled {
+            Some(settled) if moved == 0 => settled,
+            _ => *self.shrink_settled.insert(self.pager.txn().next()),
+        };
+        if self.pager.durable() < settled {
+            self.pager.space.touch_segment(0); // so that there is something to flush
+            return Ok(ShrinkProgress::AwaitFlush);
         }
-        if self.pager.is_pinned() {
+        if self.pager.is_pinned() && self.pager.space.pending_pages() > SLACK_PAGES {
             return Ok(ShrinkProgress::Pinned);
         }
-        // Pages become free as flushes go by, so there must be something to flush.
-        self.pager.space.touch_segment(0);
-        Ok(ShrinkProgress::AwaitFlush)
+        self.shrink_settled = None;
+        Ok(ShrinkProgress::Done)
+    }
+
+    /// Cuts free pages off the end of the file, a bounded number at a time: the system has to let go of each one that
+    /// is cached. True if there are more.
+    fn cut_tail(&mut self) -> Result<bool, TreeError> {
+        let keep = self.pager.space.highest_busy().index() + 1;
+        let surplus = self.pager.space.pages() - keep;
+        self.pager.truncate(keep + surplus.saturating_sub(CUT_PAGES))?;
+        Ok(surplus > CUT_PAGES)
     }
 
     /// Moves a run of the current state to a lower place; false if there is none.
@@ -84,9 +99,9 @@ impl<S: PageStore> PageFile<S> {
     fn move_node(&mut self, page: PageId, tree: u8, level: u8) -> Result<bool, TreeError> {
         let key = self.pager.first_key(page, tree, level)?;
         let root = self.roots[usize::from(tree)];
-        self.pager.leaf(root, tree, &key)?;
+        let position = self.pager.lookup(root, tree, &key)?.ok_or_else(|| unreachable_page(page, tree))?.position;
         self.pager.ensure_room_now(Self::pages_needed(root))?;
-        let (path, leaf) = self.descend(tree, &key)?;
+        let (path, leaf) = self.copy_path(tree, position)?;
         // From the root down, then the leaf: the node at `level` is now a copy, or was dirty and is where it was.
         let depth = usize::from(root.level.saturating_sub(level));
         let nodes: Vec<PageId> = path.branches().chain([leaf]).collect();
@@ -111,14 +126,15 @@ impl<S: PageStore> PageFile<S> {
         let (key, value_bytes) = self.pager.overflow_owner(page, pages)?;
         let root = self.roots[usize::from(tree)];
         let reference = OverflowRef { page, value_bytes };
-        let leaf = self.pager.leaf(root, tree, &key)?.ok_or_else(|| unreachable_page(page, tree))?;
-        let index = leaf.search(&key).map_err(|_| unreachable_page(page, tree))?;
-        if leaf.entry(index).1 != Value::Overflow(reference) {
+        let lookup = self.pager.lookup(root, tree, &key)?.ok_or_else(|| unreachable_page(page, tree))?;
+        let index = lookup.found.map_err(|_| unreachable_page(page, tree))?;
+        let position = lookup.position;
+        if lookup.leaf.overflow(index) != Some(reference) {
             return Err(unreachable_page(page, tree));
         }
         self.pager.overflow(reference, tree, &key)?;
         self.pager.ensure_room_now(Self::pages_needed(root))?;
-        let (_, leaf) = self.descend(tree, &key)?;
+        let (_, leaf) = self.copy_path(tree, position)?;
         // Copying the path may have taken a page of the run found above.
         if self.pager.space.find_run(pages).is_none_or(|to| to > page) {
             return Ok(false);

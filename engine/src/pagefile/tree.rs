@@ -16,8 +16,8 @@ use super::format::{
     CHILD_BYTES, KEY_BYTES_MAX, LEVELS_MAX, NODE_CAPACITY, OVERFLOW_REF_BYTES, PageId, PageKind, Root, SLOT_BYTES,
     VALUE_BYTES_MAX, fits_inline, overflow_pages,
 };
-use super::node::{Node, NodeMut, OverflowRef, Value, cell_need, separator};
-use super::pager::Pager;
+use super::node::{Bounds, Node, NodeMut, OverflowRef, Value, cell_need, separator};
+use super::pager::{Pager, REMOVAL_RESERVE_PAGES};
 use super::store::PageStore;
 use crate::trees::TreeError;
 
@@ -25,17 +25,31 @@ use crate::trees::TreeError;
 const UNDERFULL_BYTES: usize = NODE_CAPACITY / 4;
 const MERGED_BYTES_MAX: usize = NODE_CAPACITY / 4 * 3;
 
+/// Where a key is or would be.
+pub(super) struct Lookup<'a> {
+    pub leaf: Node<'a>,
+    pub found: Result<usize, usize>,
+    pub position: Position,
+}
+
+/// The way from the root to a leaf.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    /// The child taken, by level of the branch.
+    pub children: [u16; LEVELS_MAX],
+    /// Every child taken is the last one of its branch.
+    pub rightmost: bool,
+}
+
 /// The branches from the root to a leaf's parent, all dirty, each with the index of the child taken.
 pub(super) struct Path {
     steps: [(PageId, usize); LEVELS_MAX],
     len: usize,
-    /// Every child taken is the last one of its branch.
-    rightmost: bool,
 }
 
 impl Path {
     fn new() -> Path {
-        Path { steps: [(PageId::NONE, 0); LEVELS_MAX], len: 0, rightmost: true }
+        Path { steps: [(PageId::NONE, 0); LEVELS_MAX], len: 0 }
     }
 
     fn push(&mut self, branch: PageId, index: usize) {
@@ -87,17 +101,25 @@ impl<S: PageStore> Pager<S> {
         })
     }
 
-    /// The leaf in which `key` is, if anywhere.
+    /// Finds `key`, reading and so verifying the path to it. None if the tree is empty.
     #[inline]
-    pub(super) fn leaf(&self, root: Root, tree: u8, key: &[u8]) -> Result<Option<Node<'_>>, TreeError> {
+    pub(super) fn lookup(&self, root: Root, tree: u8, key: &[u8]) -> Result<Option<Lookup<'_>>, TreeError> {
         if root.page.is_none() {
             return Ok(None);
         }
         let mut node = self.node(root.page, tree, root.level)?;
+        let mut bounds = Bounds::default();
+        let mut children = [0; LEVELS_MAX];
+        let mut rightmost = true;
         for level in (1..=root.level).rev() {
-            node = self.child(node, node.child_index(key), tree, level)?;
+            let index = node.child_index(key, bounds.guess(key, node.len()));
+            children[usize::from(level)] = index as u16;
+            rightmost &= index + 1 == node.len();
+            bounds = bounds.of_child(node, index);
+            node = self.child(node, index, tree, level)?;
         }
-        Ok(Some(node))
+        let found = node.search(key, bounds.guess(key, node.len()));
+        Ok(Some(Lookup { leaf: node, found, position: Position { children, rightmost } }))
     }
 
     pub(super) fn value<'a>(&'a self, tree: u8, key: &[u8], value: Value<'a>) -> Result<&'a [u8], TreeError> {
@@ -108,10 +130,9 @@ impl<S: PageStore> Pager<S> {
     }
 
     pub(super) fn get(&self, root: Root, tree: u8, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
-        let Some(leaf) = self.leaf(root, tree, key)? else { return Ok(None) };
-        match leaf.search(key) {
-            Ok(index) => self.value(tree, key, leaf.entry(index).1).map(Some),
-            Err(_) => Ok(None),
+        match self.lookup(root, tree, key)? {
+            Some(Lookup { leaf, found: Ok(index), .. }) => self.value(tree, key, leaf.entry(index).1).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -133,19 +154,23 @@ impl<S: PageStore> PageFile<S> {
         2 * (usize::from(root.level) + 1) + 1
     }
 
+    fn insert_needs(root: Root) -> usize {
+        Self::pages_needed(root) + REMOVAL_RESERVE_PAGES
+    }
+
     pub(super) fn insert_value(&mut self, tree: u8, key: &[u8], value: &[u8]) -> Result<(), TreeError> {
         if fits_inline(key.len(), value.len()) && key.len() <= KEY_BYTES_MAX {
             if self.append(tree, key, value) {
                 return Ok(());
             }
-            self.pager.ensure_room(Self::pages_needed(self.roots[usize::from(tree)]), 0)?;
+            self.pager.ensure_room(Self::insert_needs(self.roots[usize::from(tree)]), 0)?;
             return self.insert_at(tree, key, Value::Inline(value));
         }
         if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
             return Err(TreeError::TooLarge { key_bytes: key.len(), value_bytes: value.len() });
         }
         let pages = overflow_pages(key.len(), value.len());
-        self.pager.ensure_room(Self::pages_needed(self.roots[usize::from(tree)]), pages)?;
+        self.pager.ensure_room(Self::insert_needs(self.roots[usize::from(tree)]), pages)?;
         let reference = self.pager.allocate_overflow(tree, key, value);
         let inserted = self.insert_at(tree, key, Value::Overflow(reference));
         if inserted.is_err() {
@@ -172,18 +197,15 @@ impl<S: PageStore> PageFile<S> {
         true
     }
 
-    /// Descends to the leaf of `key`, copying what is not dirty. The caller has read the path once before, so that an
-    /// error does not come halfway.
-    pub(super) fn descend(&mut self, tree: u8, key: &[u8]) -> Result<(Path, PageId), TreeError> {
+    /// Copies what is not dirty on the way to a leaf, which a lookup has just found and verified.
+    pub(super) fn copy_path(&mut self, tree: u8, position: Position) -> Result<(Path, PageId), TreeError> {
         let root = self.roots[usize::from(tree)];
         let mut page = self.pager.make_dirty(root.page)?;
         self.roots[usize::from(tree)].page = page;
         let mut path = Path::new();
         for level in (1..=root.level).rev() {
-            let branch = self.pager.node(page, tree, level)?;
-            let index = branch.child_index(key);
-            let child = branch.child(index);
-            path.rightmost &= index + 1 == branch.len();
+            let index = usize::from(position.children[usize::from(level)]);
+            let child = self.pager.dirty_node(page).node().child(index);
             let copy = self.pager.make_dirty(child)?;
             if copy != child {
                 self.pager.dirty_node(page).set_child(index, copy);
@@ -197,22 +219,18 @@ impl<S: PageStore> PageFile<S> {
     fn insert_at(&mut self, tree: u8, key: &[u8], value: Value<'_>) -> Result<(), TreeError> {
         let root = self.roots[usize::from(tree)];
         self.tails[usize::from(tree)] = PageId::NONE;
-        if self.pager.leaf(root, tree, key)?.is_none() {
-            let page = self.pager.new_node(tree, 0);
-            self.roots[usize::from(tree)] = Root { page, level: 0, entries: 0 };
-        }
-        let (mut path, page) = self.descend(tree, key)?;
-        let mut leaf = self.pager.dirty_node(page);
-        let index = match leaf.node().search(key) {
+        let (found, position) = match self.pager.lookup(root, tree, key)? {
+            Some(lookup) => (lookup.found, lookup.position),
+            None => {
+                let page = self.pager.new_node(tree, 0);
+                self.roots[usize::from(tree)] = Root { page, level: 0, entries: 0 };
+                (Err(0), Position { children: [0; LEVELS_MAX], rightmost: true })
+            }
+        };
+        let (mut path, page) = self.copy_path(tree, position)?;
+        let index = match found {
             Ok(index) => {
-                let old = leaf.node().entry(index).1;
-                let old = if let Value::Overflow(reference) = old { Some(reference) } else { None };
-                let replaced = leaf.overwrite(index, value);
-                if !replaced {
-                    leaf.remove(index);
-                }
-                self.free_overflow(key, old);
-                if replaced {
+                if self.replace_in_place(page, index, key, value) {
                     return Ok(());
                 }
                 index
@@ -223,7 +241,7 @@ impl<S: PageStore> PageFile<S> {
             }
         };
         let mut leaf = self.pager.dirty_node(page);
-        let is_tail = path.rightmost && index == leaf.node().len();
+        let is_tail = position.rightmost && index == leaf.node().len();
         let target = if leaf.node().room() >= entry_need(key, value) {
             leaf.insert_entry(index, key, value);
             page
@@ -234,6 +252,18 @@ impl<S: PageStore> PageFile<S> {
             self.tails[usize::from(tree)] = target;
         }
         Ok(())
+    }
+
+    /// Overwrites the value of an entry if the new one is as long; else removes the entry.
+    fn replace_in_place(&mut self, page: PageId, index: usize, key: &[u8], value: Value<'_>) -> bool {
+        let mut leaf = self.pager.dirty_node(page);
+        let old = leaf.node().overflow(index);
+        let replaced = leaf.overwrite(index, value);
+        if !replaced {
+            leaf.remove(index);
+        }
+        self.free_overflow(key, old);
+        replaced
     }
 
     fn free_overflow(&mut self, key: &[u8], reference: Option<OverflowRef>) {
@@ -357,17 +387,14 @@ impl<S: PageStore> PageFile<S> {
 
     pub(super) fn remove_key(&mut self, tree: u8, key: &[u8]) -> Result<bool, TreeError> {
         let root = self.roots[usize::from(tree)];
-        let Some(leaf) = self.pager.leaf(root, tree, key)? else { return Ok(false) };
-        if leaf.search(key).is_err() {
+        let Some(Lookup { found: Ok(index), position, .. }) = self.pager.lookup(root, tree, key)? else {
             return Ok(false);
-        }
+        };
         self.pager.ensure_room(Self::pages_needed(root), 0)?;
         self.tails[usize::from(tree)] = PageId::NONE;
-        let (mut path, page) = self.descend(tree, key)?;
+        let (mut path, page) = self.copy_path(tree, position)?;
         let mut leaf = self.pager.dirty_node(page);
-        let index = leaf.node().search(key).expect("it was there");
-        let (_, value) = leaf.node().entry(index);
-        let old = if let Value::Overflow(reference) = value { Some(reference) } else { None };
+        let old = leaf.node().overflow(index);
         leaf.remove(index);
         self.free_overflow(key, old);
         self.roots[usize::from(tree)].entries -= 1;
