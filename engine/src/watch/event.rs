@@ -134,9 +134,9 @@ impl EventBatch {
         self.inner.events.iter().map(|meta| Event { meta, arena: &self.inner.arena })
     }
 
-    /// Index of the first event whose main revision is at least `main`.
-    pub fn lower_bound(&self, main: i64) -> usize {
-        self.inner.events.partition_point(|event| event.main < main)
+    /// Index of the first event whose (main, sub) revision is at least `from`.
+    pub fn lower_bound(&self, from: (i64, i64)) -> usize {
+        self.inner.events.partition_point(|event| (event.main, i64::from(event.sub)) < from)
     }
 
     /// Appends the plain records of the events in `range` to `out`: one copy if nothing lies between them.
@@ -244,6 +244,8 @@ pub struct EventBatchBuilder {
     /// Arena and event count at the start of the revision being collected, for backing out when the limit is hit.
     revision_start: (i64, usize, usize),
     bytes_max: usize,
+    /// The first revision may go beyond the limit.
+    keeps_first: bool,
     /// The first revision that had to be left out.
     truncated_at: Option<i64>,
 }
@@ -257,7 +259,19 @@ impl EventBatchBuilder {
     /// As [`Self::new`] with another bound for the bytes of one batch.
     pub fn with_limit(mode: EventMode, revision: i64, bytes_max: usize) -> Self {
         let batch = BatchInner { previous: revision, ..BatchInner::default() };
-        Self { mode, batch, revision_start: (revision, 0, 0), bytes_max, truncated_at: None }
+        Self { mode, batch, revision_start: (revision, 0, 0), bytes_max, keeps_first: false, truncated_at: None }
+    }
+
+    /// A builder for a history chunk that starts with revision `from`. The first revision with events is always taken
+    /// whole, so that every chunk makes progress; [`Self::is_full`] tells when to stop reading.
+    pub fn for_history(with_prev: bool, from: i64, bytes_max: usize) -> Self {
+        let mode = if with_prev { EventMode::WithPrev } else { EventMode::Plain };
+        Self { keeps_first: true, ..Self::with_limit(mode, from - 1, bytes_max) }
+    }
+
+    /// Whether a revision had to be left out: more events would be for nothing.
+    pub fn is_full(&self) -> bool {
+        self.truncated_at.is_some()
     }
 
     /// What is collected at present.
@@ -386,8 +400,8 @@ impl EventBatchBuilder {
             kind,
             is_create,
         });
-        if end > self.bytes_max {
-            let (revision, arena_len, events_len) = self.revision_start;
+        let (revision, arena_len, events_len) = self.revision_start;
+        if end > self.bytes_max && !(self.keeps_first && events_len == 0) {
             self.truncated_at = Some(revision);
             self.batch.arena.truncate(arena_len);
             self.batch.events.truncate(events_len);
@@ -490,6 +504,19 @@ mod tests {
     }
 
     #[test]
+    fn a_history_chunk_holds_at_least_one_revision() {
+        let mut builder = EventBatchBuilder::for_history(false, 7, 20);
+        for sub in 0..5 {
+            builder.put(9, sub, true, KV_A, None);
+        }
+        assert!(!builder.is_full());
+        builder.put(10, 0, true, KV_A, None);
+        assert!(builder.is_full());
+        let chunk = builder.finish(12);
+        assert_eq!((chunk.previous(), chunk.complete(), chunk.len()), (6, 9, 5));
+    }
+
+    #[test]
     fn record_heads_of_every_size_are_found_again() {
         for body in [1usize, 126, 127, 128, 129, 16383, 16384, 16385, 2_097_151, 2_097_152] {
             assert_eq!(head_len_of(1 + varint_len(body as u64) + body), 1 + varint_len(body as u64));
@@ -499,6 +526,6 @@ mod tests {
     #[test]
     fn lower_bound_finds_the_first_event_of_a_revision() {
         let batch = build(EventMode::Plain);
-        assert_eq!([1, 2, 3, 4].map(|main| batch.lower_bound(main)), [0, 0, 1, 2]);
+        assert_eq!([(1, 0), (2, 0), (2, 1), (3, 0), (4, 0)].map(|from| batch.lower_bound(from)), [0, 0, 1, 1, 2]);
     }
 }
