@@ -224,13 +224,17 @@ impl LogRecovery {
         }
         let last = self.entries.back().map(|last| last.index).or(self.base.map(|base| base.index));
         match last {
+            // A snapshot was installed and its mark lost in a crash; the log went on behind what the store holds.
+            Some(last) if entry.index > last + 1 && entry.index <= self.applied.index + 1 => {
+                self.base = None;
+                self.entries.clear();
+                self.bytes = 0;
+            }
             Some(last) if entry.index > last + 1 => return Err(RecoverError::Gap { last, found: entry.index }),
-            // Behind a snapshot mark only later entries make sense; a replaced base came from trimming below.
+            // Behind a snapshot mark, or the part that was trimmed, nothing is replaced: it was applied.
             Some(last) if entry.index <= last => {
-                return Err(RecoverError::Invalid {
-                    kind: "entry",
-                    detail: format!("entry {} replaces one that was applied ({last})", entry.index),
-                });
+                let detail = format!("entry {} replaces one that was applied ({last})", entry.index);
+                return Err(RecoverError::Invalid { kind: "entry", detail });
             }
             _ => {}
         }

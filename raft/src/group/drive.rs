@@ -7,7 +7,7 @@ use raft::{ProgressState, StateRole};
 use super::{Group, InFlight, mix};
 use crate::conf::{ConfChange, ConfChangeKind, ConfState};
 use crate::convert;
-use crate::error::ProposeError;
+use crate::error::{ApplyConfError, ProposeError};
 use crate::message::{PeerBody, PeerMessage, round_context, round_of};
 use crate::read_index::Waiter;
 use crate::ready::Ready;
@@ -296,6 +296,29 @@ impl Group {
     pub(super) fn take_conf_change(&mut self, index: u64) {
         let next = self.conf_changes.pop_front();
         assert_eq!(next, Some(index), "configuration changes are applied in order, each once");
+    }
+
+    /// Carries a committed configuration change out in raft-rs.
+    pub(super) fn change_conf(&mut self, entry: &Entry) -> Result<(), ApplyConfError> {
+        let refused = |detail: String| ApplyConfError { detail };
+        let change = ConfChange::decode(&entry.data).map_err(|error| refused(error.to_string()))?;
+        if let Some(raw) = convert::conf_change_to_raft(&change) {
+            let state = self.raw.apply_conf_change(&raw).map_err(|error| refused(error.to_string()))?;
+            self.set_conf(convert::conf_state_from_raft(&state));
+            self.abdicate_if_removed();
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// No configuration change is under way any more: a snapshot that waited may be restored.
+    pub(super) fn step_postponed(&mut self) {
+        if self.conf_changes.is_empty()
+            && let Some(message) = self.postponed.take()
+        {
+            // It was checked when it came; it may be out of date by now, and is then ignored.
+            let _ = self.step(message);
+        }
     }
 
     /// Applied up to `index`; an earlier index (from before a snapshot) changes nothing.

@@ -134,6 +134,8 @@ pub struct Group {
     held: VecDeque<Entry>,
     /// Configuration changes handed out and not yet applied or refused.
     conf_changes: VecDeque<u64>,
+    /// A snapshot that arrived while there were some: its configuration must not meet theirs.
+    postponed: Option<PeerMessage>,
     role: RoleChange,
     reported_role: RoleChange,
     /// The election timeout of `timeout_term`.
@@ -195,6 +197,7 @@ impl Group {
             durable,
             held: VecDeque::new(),
             conf_changes: VecDeque::new(),
+            postponed: None,
             role: RoleChange { term: durable.term, ..RoleChange::default() },
             reported_role: RoleChange { term: durable.term, ..RoleChange::default() },
             timeout: 0,
@@ -372,15 +375,10 @@ impl Group {
     /// If it is not the next configuration change handed out.
     pub fn apply_conf_change(&mut self, entry: &Entry) -> Result<ConfState, ApplyConfError> {
         self.take_conf_change(entry.index);
-        let change = ConfChange::decode(&entry.data).map_err(|error| ApplyConfError { detail: error.to_string() })?;
-        if let Some(raw) = convert::conf_change_to_raft(&change) {
-            let state =
-                self.raw.apply_conf_change(&raw).map_err(|error| ApplyConfError { detail: error.to_string() })?;
-            self.set_conf(convert::conf_state_from_raft(&state));
-            self.abdicate_if_removed();
-            self.settle();
-        }
-        Ok(self.conf.clone())
+        let result = self.change_conf(entry);
+        let conf = self.conf.clone();
+        self.step_postponed();
+        result.map(|()| conf)
     }
 
     /// Declines a committed configuration change, which every member must decline alike.
@@ -389,6 +387,7 @@ impl Group {
     /// If it is not the next configuration change handed out.
     pub fn refuse_conf_change(&mut self, entry: &Entry) {
         self.take_conf_change(entry.index);
+        self.step_postponed();
     }
 
     /// Drops log entries up to `index` from memory; at most what is applied. The window also trims itself.

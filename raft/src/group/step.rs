@@ -33,6 +33,10 @@ impl Group {
                 // It would win at once, with a log that could still lose its end.
                 return Ok(());
             }
+            PeerBody::Snapshot(_) if !self.conf_changes.is_empty() => {
+                self.postponed = Some(message);
+                return Ok(());
+            }
             _ => self.step_raft(message)?,
         }
         self.settle();
