@@ -1,0 +1,364 @@
+//! The lessor against a naive one, and its rates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plinth_engine::lease::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Grant(i64, i64),
+    Revoke(i64),
+    Attach(i64, u8),
+    Detach(u8),
+    Renew(i64),
+    Advance(u64),
+    Expire { apply: usize },
+    Promote(u64),
+    Demote,
+    Checkpoint(i64, i64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let id = || 1i64..8;
+    prop_oneof![
+        4 => (id(), -1i64..8).prop_map(|(id, ttl)| Op::Grant(id, ttl)),
+        1 => id().prop_map(Op::Revoke),
+        4 => (0i64..8, 0u8..6).prop_map(|(id, key)| Op::Attach(id, key)),
+        1 => (0u8..6).prop_map(Op::Detach),
+        3 => id().prop_map(Op::Renew),
+        4 => (0u64..3000).prop_map(Op::Advance),
+        4 => (0usize..4).prop_map(|apply| Op::Expire { apply }),
+        1 => (0u64..2000).prop_map(Op::Promote),
+        1 => Just(Op::Demote),
+        1 => (id(), 0i64..4).prop_map(|(id, ttl)| Op::Checkpoint(id, ttl)),
+    ]
+}
+
+const CONFIG: LessorConfig = LessorConfig { ttl_min_seconds: 2, checkpoint_interval_seconds: None };
+
+#[derive(Clone, Copy, Debug)]
+struct NaiveLease {
+    ttl: i64,
+    remaining: i64,
+    deadline: Option<u64>,
+}
+
+#[derive(Default, Debug)]
+struct Naive {
+    now: u64,
+    promoted: bool,
+    leases: BTreeMap<i64, NaiveLease>,
+    keys: BTreeMap<u8, i64>,
+    /// Lease to the time until which its revoke is under way.
+    pending: BTreeMap<i64, u64>,
+}
+
+impl Naive {
+    fn due(&self) -> BTreeSet<i64> {
+        let is_due = |lease: &NaiveLease| lease.deadline.is_some_and(|at| at <= self.now);
+        self.leases.iter().filter(|(_, lease)| is_due(lease)).map(|(&id, _)| id).collect()
+    }
+
+    fn keys_of(&self, id: i64) -> Vec<Vec<u8>> {
+        self.keys.iter().filter(|&(_, &lease)| lease == id).map(|(&key, _)| vec![key]).collect()
+    }
+
+    fn revoke(&mut self, id: i64) -> Option<Vec<Vec<u8>>> {
+        self.leases.remove(&id)?;
+        self.pending.remove(&id);
+        let keys = self.keys_of(id);
+        self.keys.retain(|_, lease| *lease != id);
+        Some(keys)
+    }
+}
+
+fn check(lessor: &Lessor, naive: &Naive) {
+    assert_eq!(lessor.len(), naive.leases.len());
+    assert_eq!(lessor.is_promoted(), naive.promoted);
+    assert_eq!(lessor.attached_keys(), naive.keys.len());
+    for key in 0..6 {
+        assert_eq!(lessor.lease_of(&[key]), naive.keys.get(&key).copied());
+    }
+    for id in 1..8 {
+        let mut keys: Vec<Vec<u8>> = lessor.keys(id).map(<[u8]>::to_vec).collect();
+        keys.sort();
+        assert_eq!(keys, naive.keys_of(id));
+        let expected = naive.leases.get(&id).map(|lease| {
+            let left = lease.deadline.map(|at| (at as i64 - naive.now as i64) / 1000);
+            TimeToLive { remaining_seconds: left.unwrap_or(9_223_372_036), granted_seconds: lease.ttl }
+        });
+        assert_eq!(lessor.time_to_live(id, Millis(naive.now)).ok(), expected);
+        assert_eq!(lessor.stored_ttl(id), naive.leases.get(&id).map(|lease| (lease.ttl, lease.remaining)));
+    }
+    let mut order: Vec<(u64, i64)> =
+        naive.leases.iter().map(|(&id, lease)| (lease.deadline.unwrap_or(u64::MAX), id)).collect();
+    order.sort();
+    assert_eq!(lessor.leases(), order.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+}
+
+fn expire(lessor: &mut Lessor, naive: &mut Naive, apply: usize) {
+    let mut out = Vec::new();
+    lessor.expired(Millis(naive.now), &mut out);
+    let named: BTreeSet<i64> = out.iter().copied().collect();
+    assert_eq!(named.len(), out.len(), "a lease is named once");
+    let due = naive.due();
+    assert!(named.is_subset(&due), "only expired leases are named");
+    for id in due {
+        // With seven leases no limit is ever reached, so that every one that is not under way is named.
+        let is_under_way = naive.pending.get(&id).is_some_and(|&until| naive.now < until);
+        assert_eq!(named.contains(&id), !is_under_way, "lease {id}");
+    }
+    for &id in &named {
+        naive.pending.insert(id, naive.now + REVOKE_RETRY_MILLIS);
+    }
+    for id in out.into_iter().take(apply) {
+        let keys = lessor.revoke(id).unwrap().into_iter().map(Vec::from).collect();
+        assert_eq!(naive.revoke(id), Some(keys));
+    }
+}
+
+fn apply(lessor: &mut Lessor, naive: &mut Naive, op: Op) {
+    let now = Millis(naive.now);
+    match op {
+        Op::Grant(id, ttl) => {
+            let granted = lessor.grant(id, ttl, now);
+            if naive.leases.contains_key(&id) {
+                assert_eq!(granted, Err(LeaseError::Exists));
+            } else {
+                let ttl = ttl.max(2);
+                assert_eq!(granted, Ok(ttl));
+                let deadline = naive.promoted.then_some(naive.now + ttl as u64 * 1000);
+                naive.leases.insert(id, NaiveLease { ttl, remaining: 0, deadline });
+            }
+        }
+        Op::Revoke(id) => {
+            let keys = lessor.revoke(id).ok().map(|keys| keys.into_iter().map(Vec::from).collect());
+            assert_eq!(keys, naive.revoke(id));
+        }
+        Op::Attach(id, key) => {
+            let attached = lessor.attach(id, &[key]);
+            if id == 0 {
+                naive.keys.remove(&key);
+            } else if naive.leases.contains_key(&id) {
+                assert_eq!(attached, Ok(()));
+                naive.keys.insert(key, id);
+            } else {
+                assert_eq!(attached, Err(LeaseError::NotFound));
+            }
+        }
+        Op::Detach(key) => {
+            lessor.detach(&[key]);
+            naive.keys.remove(&key);
+        }
+        Op::Renew(id) => {
+            let renewed = lessor.renew(id, now);
+            match naive.leases.get_mut(&id) {
+                _ if !naive.promoted => assert_eq!(renewed, Err(LeaseError::NotPrimary)),
+                None => assert_eq!(renewed, Err(LeaseError::NotFound)),
+                Some(lease) if lease.deadline.unwrap() <= naive.now => assert_eq!(renewed, Ok(Renewal::Expired)),
+                Some(lease) => {
+                    assert_eq!(renewed, Ok(Renewal::Renewed { ttl: lease.ttl, clear_checkpoint: false }));
+                    lease.deadline = Some(naive.now + lease.ttl as u64 * 1000);
+                }
+            }
+        }
+        Op::Advance(millis) => naive.now += millis,
+        Op::Expire { apply } => expire(lessor, naive, apply),
+        Op::Promote(extend) => {
+            lessor.promote(now, extend);
+            naive.promoted = true;
+            naive.pending.clear();
+            for lease in naive.leases.values_mut() {
+                let seconds = if lease.remaining > 0 { lease.remaining } else { lease.ttl };
+                lease.deadline = Some(naive.now + extend + seconds as u64 * 1000);
+            }
+        }
+        Op::Demote => {
+            lessor.demote();
+            naive.promoted = false;
+            naive.pending.clear();
+            naive.leases.values_mut().for_each(|lease| lease.deadline = None);
+        }
+        Op::Checkpoint(id, remaining) => {
+            assert_eq!(lessor.checkpoint(id, remaining), naive.leases.contains_key(&id));
+            if let Some(lease) = naive.leases.get_mut(&id) {
+                lease.remaining = remaining;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn agrees_with_a_naive_lessor(ops in prop::collection::vec(op(), 1..120)) {
+        let mut lessor = Lessor::new(CONFIG);
+        let mut naive = Naive::default();
+        for op in ops {
+            apply(&mut lessor, &mut naive, op);
+            check(&lessor, &naive);
+        }
+    }
+}
+
+#[test]
+fn the_minimum_ttl_follows_the_election_timeout() {
+    for (election, min) in [(1000, 2), (100, 1), (1001, 2), (1400, 3), (5000, 8), (50_000, 75)] {
+        assert_eq!(LessorConfig::for_election_timeout(election).ttl_min_seconds, min, "{election} ms");
+    }
+}
+
+#[test]
+fn grants_are_checked() {
+    let mut lessor = Lessor::new(CONFIG);
+    assert_eq!(lessor.grant(1, TTL_MAX_SECONDS + 1, Millis(0)), Err(LeaseError::TtlTooLarge));
+    assert_eq!(lessor.grant(1, TTL_MAX_SECONDS, Millis(0)), Ok(TTL_MAX_SECONDS));
+    assert_eq!(lessor.grant(0, 5, Millis(0)), Err(LeaseError::NotFound));
+    assert_eq!(lessor.grant(2, i64::MIN, Millis(0)), Ok(2));
+    assert_eq!(lessor.grant(i64::MIN, 7, Millis(0)), Ok(7));
+    lessor.promote(Millis(u64::MAX - 5), u64::MAX);
+    assert_eq!(
+        lessor.renew(1, Millis(u64::MAX - 5)),
+        Ok(Renewal::Renewed { ttl: TTL_MAX_SECONDS, clear_checkpoint: false })
+    );
+}
+
+#[test]
+fn revoked_keys_come_in_order() {
+    let mut lessor = Lessor::new(CONFIG);
+    lessor.grant(1, 5, Millis(0)).unwrap();
+    for key in ["b", "ab", "c", "a", "aa"] {
+        lessor.attach(1, key.as_bytes()).unwrap();
+    }
+    let keys = lessor.revoke(1).unwrap();
+    assert_eq!(keys.iter().map(|key| &key[..]).collect::<Vec<_>>(), [&b"a"[..], b"aa", b"ab", b"b", b"c"]);
+    assert_eq!(lessor.revoke(1), Err(LeaseError::NotFound));
+}
+
+#[test]
+fn at_most_sixteen_revokes_are_under_way_and_lost_ones_are_named_again() {
+    let mut lessor = Lessor::new(CONFIG);
+    lessor.promote(Millis(0), 0);
+    (1..=100).for_each(|id| assert_eq!(lessor.grant(id, 2, Millis(0)), Ok(2)));
+    let expired = |lessor: &mut Lessor, now| {
+        let mut out = Vec::new();
+        lessor.expired(Millis(now), &mut out);
+        out
+    };
+    assert!(expired(&mut lessor, 1999).is_empty());
+    let first = expired(&mut lessor, 2000);
+    assert_eq!(first, (1..=16).collect::<Vec<_>>());
+    assert!(expired(&mut lessor, 2100).is_empty());
+    lessor.revoke(first[3]).unwrap();
+    assert_eq!(expired(&mut lessor, 2100), [17], "an applied revoke makes room for another");
+    let again = expired(&mut lessor, 5000);
+    assert_eq!(again.len(), 15, "lost revokes are named again, the seventeenth is not lost yet");
+    assert!(again.iter().all(|id| first.contains(id)));
+    assert_eq!(expired(&mut lessor, 5100), [17]);
+}
+
+#[test]
+fn at_most_five_hundred_leases_expire_per_pass() {
+    let mut lessor = Lessor::new(CONFIG);
+    lessor.promote(Millis(0), 0);
+    (1..=2200).for_each(|id| assert_eq!(lessor.grant(id, 2, Millis(0)), Ok(2)));
+    let mut per_pass = Vec::new();
+    for now in (2000..).step_by(500) {
+        let mut count = 0;
+        for offset in [0, 100, 499] {
+            loop {
+                let mut out = Vec::new();
+                lessor.expired(Millis(now + offset), &mut out);
+                assert!(out.len() <= REVOKES_PENDING_MAX);
+                if out.is_empty() {
+                    break;
+                }
+                count += out.len();
+                out.into_iter().for_each(|id| assert!(lessor.revoke(id).is_ok()));
+            }
+        }
+        if count == 0 {
+            break;
+        }
+        per_pass.push(count);
+    }
+    assert_eq!(per_pass, [500, 500, 500, 500, 200]);
+}
+
+#[test]
+fn promotion_spreads_many_deadlines() {
+    for (count, is_spread) in [(999, false), (1000, true), (10_000, true)] {
+        let mut lessor = Lessor::new(CONFIG);
+        (1..=count).for_each(|id| assert!(lessor.grant(id, 60 + id % 3, Millis(0)).is_ok()));
+        lessor.promote(Millis(1000), 500);
+        let mut left: Vec<u64> = Vec::new();
+        let mut now = 0;
+        // Read the deadlines back in milliseconds: the moment at which the remaining seconds drop to zero.
+        for id in lessor.leases() {
+            let granted = lessor.time_to_live(id, Millis(1500)).unwrap();
+            assert!(granted.remaining_seconds >= granted.granted_seconds, "never shorter than the TTL");
+            while lessor.time_to_live(id, Millis(now + 999)).unwrap().remaining_seconds > 0 {
+                now += 1;
+            }
+            left.push(now + 1);
+        }
+        let densest = left.iter().map(|&at| left.iter().filter(|&&t| at <= t && t < at + 1000).count()).max().unwrap();
+        if is_spread {
+            assert!(densest <= SPREAD_PER_SECOND, "{count}: {densest}");
+        } else {
+            assert_eq!(densest, 333, "{count}");
+        }
+    }
+}
+
+#[test]
+fn long_leases_are_checkpointed_and_renewal_clears_that() {
+    let config = LessorConfig { ttl_min_seconds: 2, checkpoint_interval_seconds: Some(300) };
+    let mut lessor = Lessor::new(config);
+    lessor.promote(Millis(0), 0);
+    lessor.grant(1, 1000, Millis(0)).unwrap();
+    lessor.grant(2, 300, Millis(0)).unwrap();
+    lessor.grant(3, 301, Millis(0)).unwrap();
+    assert!(lessor.due_checkpoints(Millis(299_999)).is_empty());
+    lessor.renew(3, Millis(299_999)).unwrap();
+    let due = lessor.due_checkpoints(Millis(300_500));
+    assert_eq!(due, [Checkpoint { id: 1, remaining_ttl: 700 }], "rounded up; a lease just renewed is not worth it");
+    assert!(lessor.due_checkpoints(Millis(300_500)).is_empty());
+    assert!(lessor.checkpoint(1, 700));
+    assert_eq!(lessor.stored_ttl(1), Some((1000, 700)));
+    let renewed = lessor.renew(1, Millis(400_000));
+    assert_eq!(renewed, Ok(Renewal::Renewed { ttl: 1000, clear_checkpoint: true }));
+    assert!(lessor.checkpoint(1, 0));
+    assert_eq!(lessor.renew(1, Millis(400_001)), Ok(Renewal::Renewed { ttl: 1000, clear_checkpoint: false }));
+    assert!(lessor.checkpoint(1, 7));
+    lessor.promote(Millis(500_000), 1000);
+    assert_eq!(lessor.time_to_live(1, Millis(500_000)).unwrap().remaining_seconds, 8);
+    assert!(!lessor.checkpoint(9, 7));
+}
+
+#[test]
+fn at_most_a_thousand_checkpoints_share_an_entry() {
+    let config = LessorConfig { ttl_min_seconds: 2, checkpoint_interval_seconds: Some(300) };
+    let mut lessor = Lessor::new(config);
+    lessor.promote(Millis(0), 0);
+    (1..=1500).for_each(|id| assert!(lessor.grant(id, 1000, Millis(0)).is_ok()));
+    assert_eq!(lessor.due_checkpoints(Millis(300_000)).len(), 1000);
+    assert_eq!(lessor.due_checkpoints(Millis(300_000)).len(), 500);
+    assert_eq!(lessor.due_checkpoints(Millis(300_000)).len(), 0);
+}
+
+#[test]
+fn restored_leases_wait_for_promotion() {
+    let mut lessor = Lessor::new(CONFIG);
+    lessor.restore(7, 1, 0);
+    lessor.restore(8, 60, 30);
+    lessor.attach(7, b"k").unwrap();
+    let mut out = Vec::new();
+    lessor.expired(Millis(1 << 50), &mut out);
+    assert!(out.is_empty());
+    assert_eq!(lessor.next_deadline(), None);
+    lessor.promote(Millis(0), 1000);
+    assert_eq!(lessor.next_deadline(), Some(Millis(3000)), "raised to the minimum TTL");
+    assert_eq!(lessor.time_to_live(8, Millis(0)).unwrap().remaining_seconds, 31);
+}
