@@ -329,7 +329,7 @@ fn a_full_disk_is_clean() {
             Ok(()) => key += 1,
             Err(error) => break error,
         }
-        if key % 100 == 0 {
+        if key.is_multiple_of(100) {
             flushed(&mut file);
         }
     };

@@ -107,14 +107,17 @@ impl PageId {
         PageId(u32::try_from(index).expect("PAGES_MAX fits 32 bits"))
     }
 
+    #[inline]
     pub(super) fn is_none(self) -> bool {
         self.0 == 0
     }
 
+    #[inline]
     pub(super) fn index(self) -> usize {
         self.0 as usize
     }
 
+    #[inline]
     pub(super) fn offset(self) -> u64 {
         u64::from(self.0) * PAGE_SIZE as u64
     }
@@ -178,26 +181,32 @@ impl PageKind {
     }
 }
 
+#[inline]
 pub(super) fn get_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(*bytes[at..].first_chunk().expect("offset is inside the page"))
 }
 
+#[inline]
 pub(super) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(*bytes[at..].first_chunk().expect("offset is inside the page"))
 }
 
+#[inline]
 pub(super) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(*bytes[at..].first_chunk().expect("offset is inside the page"))
 }
 
+#[inline]
 pub(super) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }
 
+#[inline]
 pub(super) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
+#[inline]
 pub(super) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }

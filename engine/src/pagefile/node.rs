@@ -49,35 +49,43 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    #[inline]
     pub fn new(page: &'a PageBytes) -> Self {
         Node { page }
     }
 
+    #[inline]
     pub fn page(self) -> &'a PageBytes {
         self.page
     }
 
     /// The page this node says it is.
+    #[inline]
     pub fn id(self) -> PageId {
         PageId(get_u32(self.page, 8))
     }
 
+    #[inline]
     pub fn level(self) -> u8 {
         self.page[6]
     }
 
+    #[inline]
     pub fn len(self) -> usize {
         usize::from(get_u16(self.page, SLOTS_AT))
     }
 
+    #[inline]
     fn heap(self) -> usize {
         usize::from(get_u16(self.page, HEAP_AT))
     }
 
+    #[inline]
     fn dead(self) -> usize {
         usize::from(get_u16(self.page, DEAD_AT))
     }
 
+    #[inline]
     fn cell_at(self, index: usize) -> usize {
         usize::from(get_u16(self.page, HEADER_BYTES + index * SLOT_BYTES))
     }
@@ -162,22 +170,26 @@ impl<'a> Node<'a> {
     }
 
     /// Bytes of live cells and their slots.
+    #[inline]
     pub fn live_bytes(self) -> usize {
         PAGE_SIZE - self.heap() - self.dead() + self.len() * SLOT_BYTES
     }
 
     /// Bytes of a cell, without its slot.
+    #[inline]
     pub fn cell_bytes(self, index: usize) -> usize {
         let (key, value, _) = self.cell(index);
         CELL_HEADER_BYTES + key.len() + value.len()
     }
 
     /// Bytes that one more cell and its slot may take, after compaction if need be.
+    #[inline]
     pub fn room(self) -> usize {
         NODE_CAPACITY - self.live_bytes()
     }
 
     /// Bytes between slots and heap.
+    #[inline]
     fn gap(self) -> usize {
         self.heap() - HEADER_BYTES - self.len() * SLOT_BYTES
     }
@@ -222,8 +234,11 @@ impl<'a> Bounds<'a> {
         if at < low || at >= high || len == 0 {
             return len / 2;
         }
-        let guess = u128::from(at - low) * len as u128 / u128::from(high - low);
-        guess as usize
+        // Leave 16 bits for the multiplication: a node has fewer keys than 2^16.
+        let width = (high - low) | 1;
+        let shift = 16u32.saturating_sub(width.leading_zeros());
+        let guess = ((at - low) >> shift) * len as u64 / (width >> shift);
+        (guess as usize).min(len - 1)
     }
 }
 
@@ -242,6 +257,7 @@ fn head(key: &[u8], from: usize) -> u64 {
 }
 
 /// Bytes a cell and its slot take.
+#[inline]
 pub(super) fn cell_need(key_bytes: usize, value_bytes: usize) -> usize {
     SLOT_BYTES + CELL_HEADER_BYTES + key_bytes + value_bytes
 }

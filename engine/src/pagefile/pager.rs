@@ -104,6 +104,7 @@ fn corrupt(page: PageId, tree: u8, detail: impl Into<String>) -> TreeError {
     TreeError::Corrupt { page: page.get(), tree, detail: detail.into() }
 }
 
+#[inline]
 fn as_page(bytes: &[u8]) -> &PageBytes {
     bytes.first_chunk().expect("a run has at least one page")
 }
@@ -166,11 +167,13 @@ impl<S: PageStore> Pager<S> {
 
     // Reading.
 
+    #[inline]
     pub fn place(&self, page: PageId) -> Option<Place> {
         self.table.get(page.index()).map(|packed| packed.get().get())
     }
 
     /// Bytes of a run in memory.
+    #[inline]
     fn in_memory(&self, place: Place) -> Option<&[u8]> {
         match place {
             Place::Dirty(index) => Some(&self.dirty[index].as_ref().expect("the table names live runs").bytes),
@@ -181,6 +184,7 @@ impl<S: PageStore> Pager<S> {
         }
     }
 
+    #[inline]
     fn read_file(&self, page: PageId, pages: usize, tree: u8) -> Result<&[u8], TreeError> {
         self.store.read(page.offset(), pages * PAGE_SIZE).map_err(|error| match error {
             PageIoError::OutOfRange { .. } => corrupt(page, tree, error.to_string()),
@@ -313,6 +317,7 @@ impl<S: PageStore> Pager<S> {
     // Writing.
 
     /// A dirty page, to be changed.
+    #[inline]
     pub fn page_mut(&mut self, page: PageId) -> &mut PageBytes {
         let Some(Place::Dirty(index)) = self.place(page) else { panic!("page {page} is not dirty") };
         let run = self.dirty[index].as_mut().expect("the table names live runs");

@@ -14,6 +14,9 @@ use crate::trees::{TreeError, Visit};
 /// Leaves a cold pass reads ahead, and pages after which it lets go.
 const WINDOW_PAGES: usize = 64;
 
+/// Key and value.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
 /// A position in a tree: the branches above the current leaf.
 struct Cursor<'a> {
     steps: [Option<(Node<'a>, usize)>; LEVELS_MAX],
@@ -203,7 +206,7 @@ impl<S: PageStore> Pager<S> {
     }
 
     /// The last entry.
-    pub(super) fn last(&self, root: Root, tree: u8) -> Result<Option<(&[u8], &[u8])>, TreeError> {
+    pub(super) fn last(&self, root: Root, tree: u8) -> Result<Option<Entry<'_>>, TreeError> {
         if root.page.is_none() {
             return Ok(None);
         }

@@ -162,7 +162,7 @@ fn keep_some_sectors(bytes: &mut [u8], offset: usize, written: &[u8], random: &m
         let keep = match mode {
             0 => false,
             1 => true,
-            _ => random() % 2 == 0,
+            _ => random().is_multiple_of(2),
         };
         let at = offset + index * SECTOR_BYTES;
         if keep && at + sector.len() <= bytes.len() {

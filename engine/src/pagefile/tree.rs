@@ -122,6 +122,7 @@ impl<S: PageStore> Pager<S> {
         Ok(Some(Lookup { leaf: node, found, position: Position { children, rightmost } }))
     }
 
+    #[inline]
     pub(super) fn value<'a>(&'a self, tree: u8, key: &[u8], value: Value<'a>) -> Result<&'a [u8], TreeError> {
         match value {
             Value::Inline(bytes) => Ok(bytes),
@@ -129,6 +130,7 @@ impl<S: PageStore> Pager<S> {
         }
     }
 
+    #[inline]
     pub(super) fn get(&self, root: Root, tree: u8, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
         match self.lookup(root, tree, key)? {
             Some(Lookup { leaf, found: Ok(index), .. }) => self.value(tree, key, leaf.entry(index).1).map(Some),
@@ -136,6 +138,7 @@ impl<S: PageStore> Pager<S> {
         }
     }
 
+    #[inline]
     pub(super) fn dirty_node(&mut self, page: PageId) -> NodeMut<'_> {
         NodeMut::new(self.page_mut(page))
     }
