@@ -12,6 +12,8 @@ use bytes::Bytes;
 
 use super::call::Call;
 use super::status::{Code, Status};
+use crate::http1::{Http1Request, Response};
+use crate::server::Http1Reply;
 
 /// Shape of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,12 @@ pub trait Service: 'static {
 
     /// A new stream of a `ServerStream` or `BidiStream` method. The handler gets the request messages.
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler>;
+
+    /// An HTTP/1.1 request on the same port (told apart by the first bytes). Must not block; may answer later.
+    fn http1(&self, request: Http1Request, reply: Http1Reply) {
+        drop(request);
+        reply.respond(&Response::error(404, "404 page not found"));
+    }
 }
 
 /// The receiving half of a stream. The transport calls it; it answers through its `StreamReply`.

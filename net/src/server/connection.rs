@@ -290,7 +290,7 @@ pub(super) struct ConnectionTimer {
 }
 
 impl ConnectionTimer {
-    fn has_fired(&mut self, now: Instant) -> bool {
+    pub(super) fn has_fired(&mut self, now: Instant) -> bool {
         let fired = self.armed.as_ref().is_some_and(|(when, _)| *when <= now);
         if fired {
             self.armed = None;
@@ -298,7 +298,7 @@ impl ConnectionTimer {
         fired
     }
 
-    fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) {
+    pub(super) fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) {
         let Some(deadline) = deadline else { return };
         if self.armed.as_ref().is_some_and(|(when, _)| *when <= deadline) {
             return;

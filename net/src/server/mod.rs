@@ -4,8 +4,10 @@
 //! (`ListenOptions::reuse_port`), and the kernel spreads connections over them.
 
 mod connection;
+mod http1;
 mod options;
 mod read_buffer;
+mod reply;
 mod shutdown;
 mod transport;
 
@@ -23,14 +25,20 @@ use glommio::timer::{Timer, sleep};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use options::{ListenOptions, ServerOptions};
+pub use reply::{Http1Body, Http1Reply};
 pub use shutdown::{Phase, Shutdown};
 pub use transport::{Plain, Transport};
 
 use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, Service};
+use crate::h2::frame::PREFACE;
 use crate::h2::{Config, KeepaliveConfig};
+use crate::http1::Decoder;
 use crate::sys;
 use connection::{ConnectionTask, ConnectionTimer, Shared};
+use http1::{Http1Task, REQUEST_TIMEOUT};
 use read_buffer::ReadBuffer;
+use reply::Http1Shared;
+use shutdown::Subscription;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -63,7 +71,7 @@ impl Listener {
 }
 
 /// What the connections of a server share.
-struct Shelf {
+struct Common {
     service: Rc<dyn Service>,
     options: ServerOptions,
     methods: Rc<MethodTable>,
@@ -80,17 +88,17 @@ pub async fn serve(listener: Listener, service: Rc<dyn Service>, options: Server
         overload: options.overload.clone(),
         in_flight_on_reactor: Cell::new(0),
     };
-    let shelf = Shelf {
+    let common = Rc::new(Common {
         methods: Rc::new(MethodTable::new(service.methods())),
         service,
         options,
         limits: Rc::new(limits),
         read_buffer: Rc::default(),
         shutdown: shutdown.clone(),
-    };
-    accept(listener, &shelf).await;
+    });
+    accept(listener, &common).await;
     let subscription = shutdown.subscribe(false);
-    let mut timeout = pin!(Timer::new(shelf.options.drain_timeout));
+    let mut timeout = pin!(Timer::new(common.options.drain_timeout));
     poll_fn(|cx| {
         if shutdown.phase() < Phase::Closing && timeout.as_mut().poll(cx).is_ready() {
             shutdown.close();
@@ -101,8 +109,8 @@ pub async fn serve(listener: Listener, service: Rc<dyn Service>, options: Server
 }
 
 /// Accepts until the shutdown begins.
-async fn accept(listener: Listener, shelf: &Shelf) {
-    let subscription = shelf.shutdown.subscribe(false);
+async fn accept(listener: Listener, common: &Rc<Common>) {
+    let subscription = common.shutdown.subscribe(false);
     loop {
         let accepted = {
             let mut accepting = pin!(listener.inner.accept());
@@ -114,40 +122,106 @@ async fn accept(listener: Listener, shelf: &Shelf) {
         };
         match accepted {
             None => return,
-            Some(Ok(stream)) => shelf.start(stream),
+            Some(Ok(stream)) => start(stream, common),
             // Either this one connection failed, or the system is short of something; it gets time to recover.
             Some(Err(_)) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-impl Shelf {
-    fn start(&self, stream: TcpStream) {
-        let Ok(address) = stream.peer_addr() else { return };
-        if stream.set_nodelay(true).is_err() {
-            return;
+fn start(stream: TcpStream, common: &Rc<Common>) {
+    // Either fails only if the client is gone already.
+    let Ok(address) = stream.peer_addr() else { return };
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let new = NewConnection {
+        transport: Plain(stream),
+        peer: Rc::new(Peer { address, common_name: None }),
+        common: Rc::clone(common),
+        subscription: common.shutdown.subscribe(true),
+    };
+    glommio::spawn_local(new.run()).detach();
+}
+
+/// A connection whose protocol is not known yet.
+struct NewConnection<T> {
+    transport: T,
+    peer: Rc<Peer>,
+    common: Rc<Common>,
+    subscription: Subscription,
+}
+
+impl<T: Transport + Unpin> NewConnection<T> {
+    /// Tells the protocols apart by the first bytes, then serves.
+    async fn run(mut self) {
+        let mut first = Vec::new();
+        while PREFACE.starts_with(&first) && first.len() < PREFACE.len() {
+            match self.read_some().await {
+                Some(bytes) => first.extend_from_slice(&bytes),
+                None => return,
+            }
         }
-        let peer = Rc::new(Peer { address, common_name: None });
+        if first.starts_with(PREFACE) { self.run_http2(first).await } else { self.run_http1(first).await }
+    }
+
+    /// `None` if there will be nothing to serve.
+    async fn read_some(&mut self) -> Option<bytes::Bytes> {
+        let mut timeout = pin!(Timer::new(REQUEST_TIMEOUT));
+        let (transport, subscription) = (&mut self.transport, &self.subscription);
+        poll_fn(|cx| {
+            let expired = timeout.as_mut().poll(cx).is_ready();
+            if expired || subscription.poll_phase(cx, Phase::Draining).is_ready() {
+                return Poll::Ready(None);
+            }
+            let mut buffer = self.common.read_buffer.borrow_mut();
+            let read = transport.poll_read(cx, buffer.room());
+            read.map(|result| result.ok().filter(|count| *count > 0).map(|count| buffer.take(count)))
+        })
+        .await
+    }
+
+    async fn run_http2(self, first: Vec<u8>) {
         let now = Instant::now();
+        let options = &self.common.options;
         let keepalive = KeepaliveConfig {
-            min_time: self.options.keepalive_min_time,
-            interval: self.options.keepalive_interval,
-            timeout: self.options.keepalive_timeout,
+            min_time: options.keepalive_min_time,
+            interval: options.keepalive_interval,
+            timeout: options.keepalive_timeout,
         };
-        let config = Config { max_concurrent_streams: self.options.max_concurrent_streams, keepalive };
-        let core = GrpcConnection::new(config, Rc::clone(&self.limits), Rc::clone(&self.methods), peer, now);
+        let config = Config { max_concurrent_streams: options.max_concurrent_streams, keepalive };
+        let (limits, methods) = (Rc::clone(&self.common.limits), Rc::clone(&self.common.methods));
+        let mut core = GrpcConnection::new(config, limits, methods, self.peer, now);
+        core.h2().receive(first.into(), now);
         let task = ConnectionTask {
-            transport: Plain(stream),
+            transport: self.transport,
             shared: Rc::new(Shared::new(core)),
-            service: Rc::clone(&self.service),
-            read_buffer: Rc::clone(&self.read_buffer),
-            max_in_flight: self.options.max_in_flight_per_connection,
-            shutdown: self.shutdown.clone(),
-            subscription: self.shutdown.subscribe(true),
+            service: Rc::clone(&self.common.service),
+            read_buffer: Rc::clone(&self.common.read_buffer),
+            max_in_flight: options.max_in_flight_per_connection,
+            shutdown: self.common.shutdown.clone(),
+            subscription: self.subscription,
             timer: ConnectionTimer::default(),
             phase: Phase::Running,
             read_ended: false,
         };
-        glommio::spawn_local(task).detach();
+        task.await;
+    }
+
+    async fn run_http1(self, first: Vec<u8>) {
+        let task = Http1Task {
+            transport: self.transport,
+            shared: Rc::new(Http1Shared::new(self.peer)),
+            service: Rc::clone(&self.common.service),
+            read_buffer: Rc::clone(&self.common.read_buffer),
+            shutdown: self.common.shutdown.clone(),
+            subscription: self.subscription,
+            timer: ConnectionTimer::default(),
+            decoder: Decoder::new(self.common.options.http1),
+            input: first,
+            request_deadline: None,
+            read_ended: false,
+        };
+        task.await;
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::grpc::{Code, Status};
+use crate::http1::Limits;
 
 /// What a server allows its clients, and how it watches over them.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct ServerOptions {
     pub overload: Status,
     /// How long open calls may take to end after a graceful shutdown began, before they are cut off.
     pub drain_timeout: Duration,
+    /// Bounds of HTTP/1.1 requests.
+    pub http1: Limits,
 }
 
 impl Default for ServerOptions {
@@ -42,6 +45,7 @@ impl Default for ServerOptions {
                 message: std::borrow::Cow::Borrowed("etcdserver: too many requests"),
             },
             drain_timeout: Duration::from_secs(7),
+            http1: Limits::default(),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! A server on a thread of its own, and a gRPC client on h2 to talk to it.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::net::SocketAddr;
 use std::rc::Rc;
