@@ -118,6 +118,9 @@ impl Hub {
 
     /// Watchers that were offered what they want of the batch, or want nothing, are past it.
     pub(super) fn advance_unsynced(&mut self, batch: &EventBatch) {
+        if batch.complete() == batch.previous() {
+            return;
+        }
         let range = (batch.previous() + 1, 0)..=(batch.complete(), u32::MAX);
         let passed: Vec<u32> = self.runnable.range(range).map(|&(_, id)| id).collect();
         for id in passed {

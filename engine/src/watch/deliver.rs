@@ -83,9 +83,9 @@ impl Hub {
     fn encode_events(&mut self, key: StreamKey, head: Delivery, ids: HeaderIds, out: &mut Vec<u8>) {
         let watcher = &self.watchers[head.watcher as usize];
         let (watch_id, prev_kv) = (watcher.watch_id, watcher.prev_kv);
-        let header = self.header.get(ids, self.revision);
         let mut limits = Limits { message_bytes: self.config.message_bytes, fragment_bytes: None };
         if watcher.fragment {
+            let header = self.header.get(ids, self.outbox.slots.get(head.slot).revision);
             let room = self.config.fragment_bytes.saturating_sub(fragment_prefix_len(header, watch_id));
             limits = Limits { message_bytes: limits.message_bytes.min(room), fragment_bytes: Some(room) };
         }
@@ -93,20 +93,13 @@ impl Hub {
             self.encode_part(key, head, limits, ids, out);
             return;
         }
-        put_event_prefix(header, watch_id, false, out);
-        // Deliveries of one watcher that stand next to each other share a message.
-        let mut bytes = 0;
-        loop {
+        let stream = &mut self.outbox.streams[key.index as usize];
+        let (count, last_slot) = stream.mergeable(head, limits.message_bytes);
+        let revision = self.outbox.slots.get(last_slot).revision;
+        put_event_prefix(self.header.get(ids, revision), watch_id, false, out);
+        for _ in 0..count {
             let stream = &mut self.outbox.streams[key.index as usize];
-            let delivery = match stream.queue.front() {
-                Some(&Item::Events(next)) if next.watcher == head.watcher => next,
-                _ => break,
-            };
-            if bytes > 0 && bytes + delivery.bytes >= limits.message_bytes {
-                break;
-            }
-            bytes += delivery.bytes;
-            stream.queue.pop_front();
+            let Some(Item::Events(delivery)) = stream.queue.pop_front() else { unreachable!("counted above") };
             stream.queued_bytes -= ITEM_COST + delivery.bytes;
             let slot = self.outbox.slots.get(delivery.slot);
             let batch = self.outbox.slots.batch(delivery.slot);
@@ -125,7 +118,8 @@ impl Hub {
         let runs = &self.outbox.slots.get(head.slot).runs[head.first as usize..head.last as usize];
         let cut = cut(batch, runs, head.start, prev_kv, limits);
         assert!(cut.bytes > 0, "a message takes at least one event");
-        put_event_prefix(self.header.get(ids, self.revision), watcher.watch_id, cut.is_fragment, out);
+        let revision = self.outbox.slots.get(head.slot).revision;
+        put_event_prefix(self.header.get(ids, revision), watcher.watch_id, cut.is_fragment, out);
         append_events(batch, runs, head.start..cut.end, prev_kv, out);
         let rest = head.bytes - cut.bytes;
         assert!(rest == records_len(batch, runs, cut.end, prev_kv), "a delivery knows its size");

@@ -331,8 +331,9 @@ impl Hub {
 
     /// Refuses a create: for reasons that only the server knows, such as permissions.
     pub fn reject(&mut self, key: StreamKey, reason: &str, current_revision: i64) {
-        if self.outbox.get(key).is_some() {
-            let revision = self.revision.max(current_revision);
+        let revision = self.revision.max(current_revision);
+        if let Some(stream) = self.outbox.get_mut(key) {
+            stream.announced_revision = stream.announced_revision.max(revision);
             self.outbox.push(key.index, Item::Control(Control::Rejected { reason: reason.into(), revision }));
         }
     }

@@ -123,7 +123,7 @@ impl Hub {
         }
         let Offer { runs, refs, .. } = offer;
         if refs > 0 {
-            self.outbox.slots.push(batch, runs, refs);
+            self.outbox.slots.push(batch, runs, refs, self.revision.max(batch.complete()));
         }
         if audience == Audience::Unsynced {
             self.advance_unsynced(batch);
@@ -227,6 +227,9 @@ impl Offer<'_> {
             watcher.is_set_back = true;
             self.set_back.push(SetBack { watcher: id, from: batch.event(start as usize).main() });
             return;
+        }
+        if self.audience == Audience::Unsynced {
+            stream.announced_revision = stream.announced_revision.max(batch.complete());
         }
         watcher.queued += 1;
         watcher.is_quiet = false;

@@ -53,6 +53,8 @@ pub(super) struct Slot {
     pub(super) batch: Option<EventBatch>,
     pub(super) runs: Vec<Run>,
     refs: u32,
+    /// The store's revision, as known when the deliveries were queued: what their messages' headers tell.
+    pub(super) revision: i64,
     /// Bytes of all batches that had gone through with this one.
     pub(super) position: u64,
 }
@@ -75,11 +77,11 @@ impl Slots {
     }
 
     /// Adds a batch that `refs` deliveries point to.
-    pub(super) fn push(&mut self, batch: &EventBatch, runs: Vec<Run>, refs: u32) {
+    pub(super) fn push(&mut self, batch: &EventBatch, runs: Vec<Run>, refs: u32, revision: i64) {
         assert!(refs > 0, "a batch is kept for somebody");
         let bytes = batch.heap_bytes() + runs.capacity() * size_of::<Run>() + size_of::<Slot>();
         self.total_bytes += bytes as u64;
-        self.slots.push_back(Slot { batch: Some(batch.clone()), runs, refs, position: self.total_bytes });
+        self.slots.push_back(Slot { batch: Some(batch.clone()), runs, refs, revision, position: self.total_bytes });
         self.retained_bytes += batch.heap_bytes();
     }
 
@@ -133,7 +135,8 @@ pub(super) struct Stream {
     pub(super) watches: BTreeMap<i64, u32>,
     /// Where the search for a free watch id starts.
     pub(super) next_id: i64,
-    /// The greatest revision that a created message announced.
+    /// The greatest revision that a create or a history chunk spoke of. It may be ahead of what was published here;
+    /// until that has followed, no progress is told, so that revisions do not seem to go back.
     pub(super) announced_revision: i64,
     /// Live watchers, those of them that read history, and those that want progress.
     pub(super) live: usize,
@@ -169,6 +172,21 @@ impl Stream {
             is_listed: false,
             in_backlog: false,
         }
+    }
+
+    /// How many deliveries from the head on can share a message, and the last one's slot: those of one watcher that
+    /// stand next to each other, while they fit.
+    pub(super) fn mergeable(&self, head: Delivery, bytes_max: usize) -> (usize, u64) {
+        let (mut count, mut last_slot, mut bytes) = (1, head.slot, head.bytes);
+        for item in self.queue.iter().skip(1) {
+            match item {
+                Item::Events(next) if next.watcher == head.watcher && bytes + next.bytes < bytes_max => {
+                    (count, last_slot, bytes) = (count + 1, next.slot, bytes + next.bytes);
+                }
+                _ => break,
+            }
+        }
+        (count, last_slot)
     }
 
     /// The batch that the stream holds longest.

@@ -1,12 +1,10 @@
 //! The watch hub seen from its shell: every answer of the contract, one test each.
 
-mod watch_support;
-
+use crate::support::{Change, Message, NaiveStore, pull, pull_all};
 use plinth_engine::lease::Millis;
 use plinth_engine::watch::{
     EventMode, History, Hub, HubConfig, REASON_COMPACTED, REASON_DUPLICATE_ID, REASON_EMPTY_RANGE, StreamKey, WatchSpec,
 };
-use watch_support::{Change, Message, NaiveStore, pull, pull_all};
 
 struct Fixture {
     hub: Hub,

@@ -1,0 +1,5 @@
+//! Watching, from the outside: each answer of the contract, and everything at once against a naive model.
+
+mod hub;
+mod model;
+mod support;
