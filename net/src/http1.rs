@@ -27,7 +27,7 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use date::HttpDate;
+pub use date::{HttpDate, civil_from_days};
 pub use head::{Headers, Method, Version};
 pub use response::{BodyCoding, CONTINUE, Framing, Response, write_chunk, write_response, write_stream_head};
 

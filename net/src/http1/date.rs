@@ -38,7 +38,7 @@ impl HttpDate {
 ///
 /// Years are counted from March, so that the leap day is the last of a year, in eras of 400 years, which all have the
 /// same number of days.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
+pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     const DAYS_PER_ERA: u64 = 146_097;
     const DAYS_TO_EPOCH: u64 = 719_468; // from 0000-03-01 to 1970-01-01
     let since_march_0 = days + DAYS_TO_EPOCH;
