@@ -81,15 +81,18 @@ impl Directory {
     }
 
     /// Removes half-made files of an earlier run; returns the names of retired ones, oldest first.
+    ///
+    /// Without any segment the next log starts anew, perhaps under the same identity: records in files left over from
+    /// an older one could then validate, so these are removed as well.
     pub(crate) fn tidy(&self) -> Result<Vec<String>, DiskFault> {
         self.sync_names()?;
-        let mut spares = Vec::new();
-        for name in self.names()? {
-            if name.ends_with(".tmp") {
-                self.remove(&name)?;
-            } else if name.ends_with(".spare") {
-                spares.push(name);
-            }
+        let names = self.names()?;
+        let new_log = names.iter().all(|name| SegmentSeq::from_file_name(name).is_none());
+        let (mut spares, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.ends_with(".spare"));
+        let worthless = others.into_iter().filter(|name| name.ends_with(".tmp"));
+        let removed: Vec<_> = if new_log { worthless.chain(spares.drain(..)).collect() } else { worthless.collect() };
+        for name in removed {
+            self.remove(&name)?;
         }
         spares.sort();
         Ok(spares)

@@ -6,6 +6,7 @@
 //!
 //! Invariants an implementation keeps:
 //! - A segment is listed only once its header and its whole length are durable, and its name as well.
+//! - Where there is no segment there is no retired file either: a new log may bear the identity of an older one.
 //! - Retired segments vanish in the order they were retired, also across a crash.
 //! - Flushes may complete in any order; each covers at least its own bytes.
 //! - A buffer handed to [`Disk::write`] belongs to the kernel until it comes back.

@@ -25,7 +25,7 @@
 //!
 //! Deliberately absent: files and I/O; what a payload means.
 
-use crate::limits::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use crate::limits::{BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES};
 use crate::types::{GroupId, Lsn, SegmentSeq, WalId};
 
 /// First bytes of every segment.
@@ -136,6 +136,9 @@ pub enum HeaderError {
     /// Written by a newer version.
     #[error("format version {0}, this version reads {FORMAT_VERSION}")]
     Version(u32),
+    /// A size no segment has.
+    #[error("segment size {0} is not a number of blocks between 16 KiB and 1 GiB")]
+    Geometry(u64),
 }
 
 impl SegmentHeader {
@@ -154,7 +157,7 @@ impl SegmentHeader {
         out
     }
 
-    /// Reads a header; checks magic, checksum and version, in this order.
+    /// Reads a header; checks magic, checksum, version and size, in this order.
     pub fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Self, HeaderError> {
         if bytes[..8] != MAGIC {
             return Err(HeaderError::Magic);
@@ -167,10 +170,15 @@ impl SegmentHeader {
         if version != FORMAT_VERSION {
             return Err(HeaderError::Version(version));
         }
+        let segment_bytes = u64_at(bytes, segment_at::BYTES);
+        let whole = segment_bytes.is_multiple_of(BLOCK_BYTES as u64);
+        if !whole || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
+            return Err(HeaderError::Geometry(segment_bytes));
+        }
         Ok(Self {
             wal: WalId(u64_at(bytes, segment_at::WAL)),
             seq: SegmentSeq::new(u64_at(bytes, segment_at::SEQ)),
-            segment_bytes: u64_at(bytes, segment_at::BYTES),
+            segment_bytes,
             recycled: u32_at(bytes, segment_at::FLAGS) & FLAG_RECYCLED != 0,
         })
     }
@@ -223,9 +231,10 @@ impl RecordHeader {
         out
     }
 
-    /// Reads a header; `None` unless its checksum holds under this identity.
+    /// Reads a header; `None` unless its checksum holds under this identity and its number is one that is given out.
     pub fn decode(bytes: &[u8; RECORD_HEADER_BYTES], identity: Identity) -> Option<Self> {
-        if identity.crc(&bytes[record_at::PAYLOAD_CRC..]) != u32_at(bytes, record_at::HEADER_CRC) {
+        let sound = identity.crc(&bytes[record_at::PAYLOAD_CRC..]) == u32_at(bytes, record_at::HEADER_CRC);
+        if !sound || matches!(Self::peek_lsn(bytes).get(), 0 | u64::MAX) {
             return None;
         }
         Some(Self {
@@ -320,12 +329,16 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_named() {
+    fn a_newer_version_and_an_odd_size_are_named() {
         let mut bytes = sample().0.encode();
         bytes[segment_at::VERSION] = 2;
         let crc = SegmentHeader::crc(&bytes);
         bytes[segment_at::CRC..][..4].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Version(2)));
+        for segment_bytes in [0, 4096, SEGMENT_BYTES_MIN + 8, SEGMENT_BYTES_MAX + 4096, u64::MAX] {
+            let header = SegmentHeader { segment_bytes, ..sample().0 };
+            assert_eq!(SegmentHeader::decode(&header.encode()), Err(HeaderError::Geometry(segment_bytes)));
+        }
     }
 
     proptest! {
@@ -342,7 +355,7 @@ mod tests {
 
         #[test]
         fn record_headers_round_trip(
-            payload_crc: u32, lsn: u64, length: u32, behind: u32, group: u32, schema: u16, kind: u8, seq: u32,
+            payload_crc: u32, lsn in 1..u64::MAX, length: u32, behind: u32, group: u32, schema: u16, kind: u8, seq: u32,
         ) {
             let identity = Identity::new(WalId(9), SegmentSeq::new(seq.into()));
             let header = RecordHeader {

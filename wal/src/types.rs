@@ -86,7 +86,11 @@ impl SegmentSeq {
     pub fn from_file_name(name: &str) -> Option<Self> {
         let digits = name.strip_suffix(".wal")?;
         let canonical = digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if canonical { u64::from_str_radix(digits, 16).ok().map(Self) } else { None }
+        if !canonical {
+            return None;
+        }
+        // The ends of the range are never given out, so that a segment always has neighbours to speak of.
+        u64::from_str_radix(digits, 16).ok().filter(|number| (1..u64::MAX).contains(number)).map(Self)
     }
 }
 
@@ -162,10 +166,12 @@ mod tests {
 
     #[test]
     fn file_names_round_trip_and_reject_others() {
-        for number in [0, 1, 0x2a, u64::MAX] {
+        for number in [1, 0x2a, u64::MAX - 1] {
             let seq = SegmentSeq::new(number);
             assert_eq!(SegmentSeq::from_file_name(&seq.file_name()), Some(seq));
         }
+        assert_eq!(SegmentSeq::from_file_name(&SegmentSeq::new(0).file_name()), None);
+        assert_eq!(SegmentSeq::from_file_name(&SegmentSeq::new(u64::MAX).file_name()), None);
         for name in ["", "1.wal", "000000000000000A.wal", "+00000000000000a.wal", "0000000000000001.spare"] {
             assert_eq!(SegmentSeq::from_file_name(name), None, "{name}");
         }

@@ -61,6 +61,8 @@ pub struct SimDisk {
     flights: Vec<Flight>,
     requests: VecDeque<Request>,
     job: Option<Job>,
+    /// A job failed for good.
+    halted: bool,
     completions: VecDeque<Completion>,
     buffers: Vec<AlignedBuf>,
 }
@@ -70,9 +72,13 @@ impl SimDisk {
     pub fn new(medium: &SimMedium, schedule: Schedule) -> Self {
         // A crash in here is found again by whoever goes on.
         let _ = medium.with(Files::sync_names);
-        let halves = medium.names().into_iter().filter(|name| name.ends_with(".tmp"));
-        for name in halves.collect::<Vec<_>>() {
-            let _ = medium.with(|files| files.remove(&name).and_then(|()| files.sync_names()));
+        let names = medium.names();
+        // As the real one: a new log may have the identity of an older one.
+        let new_log = names.iter().all(|name| SegmentSeq::from_file_name(name).is_none());
+        for name in names {
+            if name.ends_with(".tmp") || (new_log && name.ends_with(".spare")) {
+                let _ = medium.with(|files| files.remove(&name).and_then(|()| files.sync_names()));
+            }
         }
         Self {
             medium: medium.clone(),
@@ -81,6 +87,7 @@ impl SimDisk {
             flights: Vec::new(),
             requests: VecDeque::new(),
             job: None,
+            halted: false,
             completions: VecDeque::new(),
             buffers: Vec::new(),
         }
@@ -128,6 +135,8 @@ impl SimDisk {
             Err(Halt::Fault(fault)) => {
                 let prepares = job.prepares;
                 self.job = None;
+                // As the helper thread: nothing more is done, or the files would vanish out of order.
+                self.halted = !fault.is_out_of_space();
                 self.completions.push_back(match prepares {
                     Some(segment) => Completion::Prepared { segment, result: Err(fault) },
                     None => Completion::Failed(fault),
@@ -145,6 +154,7 @@ impl SimDisk {
 
     fn next_job(&mut self) {
         if self.job.is_none()
+            && !self.halted
             && let Some(request) = self.requests.pop_front()
         {
             self.job = Some(match request {

@@ -8,9 +8,11 @@
 //! jobs stay in order, everything else interleaves. Deliberately absent: real files, clocks, threads.
 
 mod disk;
+mod fuzz;
 mod medium;
 mod rng;
 
 pub use disk::{Schedule, SimDisk};
+pub use fuzz::{FuzzSummary, fuzz};
 pub use medium::{Loss, SimMedium};
 pub use rng::Rng;

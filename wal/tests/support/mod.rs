@@ -8,6 +8,8 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
+
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
 use plinth_wal::*;
 
@@ -34,6 +36,8 @@ pub struct Ledger {
     pub appended: Vec<Kept>,
     pub durable: Lsn,
     pub released: Lsn,
+    /// How the log was found, each time it was opened.
+    pub ends: BTreeSet<&'static str>,
 }
 
 pub fn options(rng: &mut Rng) -> WalOptions {
@@ -56,6 +60,7 @@ impl Ledger {
         }
         let (mut wal, recovered) = opened.map_err(|error| format!("refused: {error}"))?;
         self.check(&recovered)?;
+        self.ends.insert(recovered.report.end);
         self.adopt(&recovered, &wal);
         for _ in 0..rounds {
             self.act(&mut wal, rng).map_err(|error| error.to_string())?;
@@ -91,7 +96,8 @@ impl Ledger {
         let length = rng.below(most + 1) as usize;
         let fill = rng.bits();
         // Zeros and repetitions are what torn sectors like to hide in.
-        let payload: Vec<u8> = (0..length as u64).map(|at| if fill % 3 == 0 { 0 } else { (fill ^ at) as u8 }).collect();
+        let payload: Vec<u8> =
+            (0..length as u64).map(|at| if fill.is_multiple_of(3) { 0 } else { (fill ^ at) as u8 }).collect();
         let (group, schema) = (GroupId(rng.below(3) as u32), rng.bits() as u16);
         let kind = [RecordKind::Metadata, RecordKind::Entry, RecordKind::HardState, RecordKind::SnapshotMark]
             [rng.below(4) as usize];
