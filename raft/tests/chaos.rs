@@ -44,6 +44,11 @@ struct Weather {
     cut: usize,
     conf: usize,
     snapshot: usize,
+    /// One in so many crashes takes everybody.
+    blackout: usize,
+    /// Flushes and applying take so many times longer.
+    slow_disk: usize,
+    slow_apply: usize,
 }
 
 impl Weather {
@@ -57,6 +62,9 @@ impl Weather {
             cut: level(&[200, 1_000, 100_000]),
             conf: level(&[50, 300, 100_000]),
             snapshot: level(&[20, 200]),
+            blackout: level(&[2, 10, 100_000]),
+            slow_disk: level(&[1, 1, 4, 20]),
+            slow_apply: level(&[1, 1, 6]),
         }
     }
 }
@@ -116,8 +124,12 @@ impl Run {
 
     fn step(&mut self, id: u64) {
         if self.dice.one_in(self.weather.crash) {
-            let torn = self.dice.below(4);
-            return self.cluster.crash(id, torn);
+            let victims = if self.dice.one_in(self.weather.blackout) { self.running() } else { vec![id] };
+            for id in victims {
+                let torn = self.dice.below(4);
+                self.cluster.crash(id, torn);
+            }
+            return;
         }
         if self.dice.one_in(self.weather.cut) {
             return self.change_cut();
@@ -143,10 +155,10 @@ impl Run {
             8..=10 => {
                 self.cluster.take_ready(id);
             }
-            11..=12 => {
+            11..=12 if self.dice.one_in(self.weather.slow_disk) => {
                 self.cluster.finish_flush(id);
             }
-            13..=14 => {
+            13..=14 if self.dice.one_in(self.weather.slow_apply) => {
                 self.cluster.apply_one(id);
             }
             _ => self.network(),

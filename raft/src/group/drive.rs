@@ -113,16 +113,20 @@ impl Group {
         self.set_conf(convert::conf_state_from_raft(&raw));
     }
 
-    /// Whether no part of the log could be lost in a crash.
-    pub(super) fn is_log_durable(&self) -> bool {
+    /// Whether raft-rs may start an election. Not while a snapshot is on its way to the disk: it looks for the entries
+    /// behind the applied index, which are gone. And a sole voter, who wins the moment it campaigns, not while part of its
+    /// log could still be lost.
+    pub(super) fn may_campaign(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        log.last_index() == log.persisted
-            && !self.in_flight.iter().any(|ready| ready.entries || ready.snapshot.is_some())
+        if self.in_flight.iter().any(|ready| ready.snapshot.is_some()) {
+            return false;
+        }
+        !self.alone || (log.last_index() == log.persisted && !self.in_flight.iter().any(|ready| ready.entries))
     }
 
     /// A sole voter need not wait for an election timeout. raft-rs declines while configuration changes are unapplied.
     pub(super) fn campaign_alone(&mut self) {
-        if self.alone && self.role.role != Role::Leader && self.is_log_durable() {
+        if self.alone && self.role.role != Role::Leader && self.may_campaign() {
             // Fails only for messages from elsewhere.
             let _ = self.raw.campaign();
             self.settle();

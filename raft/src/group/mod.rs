@@ -216,8 +216,7 @@ impl Group {
     /// Time passes.
     pub fn tick(&mut self) {
         self.ticks += 1;
-        // A sole voter wins the moment it campaigns; it must not while part of its log could still be lost.
-        if !self.alone || self.role.role == Role::Leader || self.is_log_durable() {
+        if self.role.role == Role::Leader || self.may_campaign() {
             self.raw.tick();
         }
         if self.role.role == Role::Leader {
@@ -230,7 +229,7 @@ impl Group {
 
     /// Campaigns without waiting for the election timeout.
     pub fn campaign(&mut self) {
-        if !self.alone || self.is_log_durable() {
+        if self.may_campaign() {
             // Fails only for messages from elsewhere.
             let _ = self.raw.campaign();
         }

@@ -29,10 +29,7 @@ impl Group {
                     self.rounds.answer(round, index);
                 }
             }
-            PeerBody::TimeoutNow | PeerBody::VoteResponse { .. } if self.alone && !self.is_log_durable() => {
-                // It would win at once, with a log that could still lose its end.
-                return Ok(());
-            }
+            PeerBody::TimeoutNow | PeerBody::VoteResponse { .. } if !self.may_campaign() => return Ok(()),
             PeerBody::Snapshot(_) if !self.conf_changes.is_empty() => {
                 self.postponed = Some(message);
                 return Ok(());
