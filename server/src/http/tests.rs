@@ -152,7 +152,8 @@ fn probes_run_their_checks_without_those_excluded() {
 
 #[test]
 fn probes_answer_briefly_when_good_and_in_detail_when_not() {
-    let cases: &[(&str, &[(Check, &str)], u16, &str)] = &[
+    type Case = (&'static str, &'static [(Check, &'static str)], u16, &'static str);
+    let cases: &[Case] = &[
         ("/livez", &[], 200, "ok\n"),
         ("/livez?verbose", &[], 200, "[+]serializable_read ok\nok\n"),
         ("/livez?verbose=false", &[], 200, "[+]serializable_read ok\nok\n"),

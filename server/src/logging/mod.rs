@@ -13,6 +13,7 @@
 pub mod events;
 mod line;
 mod output;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -26,6 +27,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 pub use line::list;
+pub use supervisor::notify_ready;
 
 use crate::config::{ConfigError, Log, LogFormat, LogLevel, Notice, Severity};
 use line::{Caller, Line};
