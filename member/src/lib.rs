@@ -17,6 +17,7 @@ mod batching;
 pub mod limits;
 mod member;
 mod reads;
+pub mod records;
 pub mod recover;
 
 pub use member::{Applied, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};

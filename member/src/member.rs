@@ -7,19 +7,18 @@
 use crate::batching::Pending;
 use crate::limits::{APPLY_COMMANDS_PER_PUMP, READS_PENDING_MAX};
 use crate::reads::Reads;
+use crate::records;
 use crate::recover::{self, Identity};
 use plinth_engine::command::{Command, CommandError};
 use plinth_engine::error::{Error, OpError, StoreError};
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{Outcome, Store};
-use plinth_engine::trees::{TreeId, Trees};
+use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode};
 use plinth_raft::batch::Batch;
 use plinth_raft::error::{BatchError, GroupError};
 use plinth_raft::log::RecoveredLog;
-use plinth_raft::{
-    Change, ConfChange, ConfChangeKind, Entry, EntryKind, Group, GroupConfig, PeerMessage, Ready, Role, RoleChange,
-};
+use plinth_raft::{ConfChange, Entry, EntryKind, Group, GroupConfig, PeerMessage, Ready, Role, RoleChange};
 use plinth_wal::{Disk, GroupId, Lsn, RecordKind, SpaceState, Wal, WalError};
 use std::collections::VecDeque;
 
@@ -424,19 +423,10 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         let change = ConfChange::decode(&entry.data).ok();
         let Ok(conf) = self.group.apply_conf_change(entry) else { return Ok(()) };
         self.store.set_meta(META_CONF_STATE, &conf.encode())?;
-        let Some(change) = change else { return Ok(()) };
-        self.conf_changes += 1;
-        let ConfChangeKind::Members { changes, .. } = &change.kind else { return Ok(()) };
-        for single in changes {
-            let key = single.member().0.to_be_bytes();
-            match single {
-                Change::Remove(_) => {
-                    drop(self.store.trees_mut().remove(TreeId::Members, &key).map_err(StoreError::from)?)
-                }
-                _ if change.context.is_empty() => {}
-                _ => self.store.trees_mut().insert(TreeId::Members, &key, &change.context).map_err(StoreError::from)?,
-            }
+        if let Some(change) = change {
+            records::apply(&mut self.store, &change)?;
         }
+        self.conf_changes += 1;
         Ok(())
     }
 

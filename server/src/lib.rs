@@ -8,8 +8,16 @@
 //! - [`metrics`] is what reactors record into and what `/metrics` shows.
 //! - [`http`] is the content of the HTTP endpoints beside gRPC, as pure functions.
 
+pub mod api;
+pub mod boot;
 pub mod config;
 pub mod datadir;
+pub mod home;
 pub mod http;
 pub mod logging;
+pub mod members;
 pub mod metrics;
+pub mod notify;
+pub mod reactor;
+pub mod sys;
+pub mod wake;

@@ -1,0 +1,142 @@
+//! Member records in tree `Members`, as changed by committed configuration changes and by what members publish.
+//!
+//! Keys: eight bytes of the id, big-endian, alone for the record; with a trailing `a` for name and client URLs (which
+//! the store writes when a member publishes them); with a trailing `r` for the mark of a member that was removed.
+
+use plinth_engine::error::StoreError;
+use plinth_engine::store::Store;
+use plinth_engine::trees::{TreeId, Trees};
+use plinth_raft::{ConfChange, Member, MemberChange, MemberId};
+use std::ops::ControlFlow;
+
+/// Marks a removed member.
+const REMOVED: u8 = b'r';
+/// Holds what a member published.
+const ATTRIBUTES: u8 = b'a';
+
+fn key(id: MemberId, suffix: u8) -> Vec<u8> {
+    let mut key = id.0.to_be_bytes().to_vec();
+    key.push(suffix);
+    key
+}
+
+fn damaged(key: &[u8], detail: &'static str) -> StoreError {
+    StoreError::Record { tree: TreeId::Members.name(), key: key.to_vec(), detail }
+}
+
+/// Changes the records as a committed configuration change says.
+pub(crate) fn apply<T: Trees>(store: &mut Store<T>, change: &ConfChange) -> Result<(), StoreError> {
+    let change = MemberChange::from_conf_change(change).map_err(|_| damaged(&[], "a change that does not decode"))?;
+    let Some(change) = change else { return Ok(()) };
+    let id = change.member();
+    let place = id.0.to_be_bytes();
+    let mut record = match &change {
+        MemberChange::Add(member) => member.clone(),
+        MemberChange::Remove(_) => {
+            let trees = store.trees_mut();
+            trees.remove(TreeId::Members, &place)?;
+            trees.remove(TreeId::Members, &key(id, ATTRIBUTES))?;
+            return Ok(trees.insert(TreeId::Members, &key(id, REMOVED), b"removed")?);
+        }
+        MemberChange::Promote(_) | MemberChange::UpdatePeerUrls(..) => match get(store, id)? {
+            Some(member) => member,
+            None => return Ok(()),
+        },
+    };
+    match change {
+        MemberChange::Promote(_) => record.is_learner = false,
+        MemberChange::UpdatePeerUrls(_, urls) => record.peer_urls = urls,
+        MemberChange::Add(_) | MemberChange::Remove(_) => {}
+    }
+    Ok(store.trees_mut().insert(TreeId::Members, &place, &record.encode())?)
+}
+
+/// The record of one member, without what it published.
+fn get<T: Trees>(store: &Store<T>, id: MemberId) -> Result<Option<Member>, StoreError> {
+    let place = id.0.to_be_bytes();
+    match store.trees().get(TreeId::Members, &place)? {
+        None => Ok(None),
+        Some(bytes) => Member::decode(bytes).map(Some).map_err(|_| damaged(&place, "a record that does not decode")),
+    }
+}
+
+/// All members, by id, with what they published.
+pub fn list<T: Trees>(store: &Store<T>) -> Result<Vec<Member>, StoreError> {
+    let mut members: Vec<Member> = Vec::new();
+    let mut bad = None;
+    store.trees().scan(TreeId::Members, &[], &mut |key, value| {
+        let known = match key.len() {
+            8 => Member::decode(value).map(|member| members.push(member)).is_ok(),
+            9 if key[8] == ATTRIBUTES => match members.last_mut() {
+                Some(member) if member.id.0.to_be_bytes() == key[..8] => publish(member, value).is_some(),
+                _ => true,
+            },
+            _ => true,
+        };
+        if known {
+            return ControlFlow::Continue(());
+        }
+        bad = Some(damaged(key, "a record that does not decode"));
+        ControlFlow::Break(())
+    })?;
+    bad.map_or(Ok(members), Err)
+}
+
+/// Reads protobuf fields 1 (name) and 2 (client URLs) into a member.
+fn publish(member: &mut Member, mut bytes: &[u8]) -> Option<()> {
+    while let Some((&tag, rest)) = bytes.split_first() {
+        let mut len = 0_usize;
+        let mut taken = 0;
+        for (place, byte) in rest.iter().enumerate().take(5) {
+            len |= usize::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                taken = place + 1;
+                break;
+            }
+        }
+        let text = rest.get(taken..taken.checked_add(len)?)?;
+        let text = std::str::from_utf8(text).ok()?.to_owned();
+        match tag {
+            0x0a => member.name = text,
+            0x12 => member.client_urls.push(text),
+            _ => return None,
+        }
+        bytes = &rest[taken + len..];
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plinth_engine::command::{Command, MemberAttributes};
+    use plinth_engine::lease::Millis;
+    use plinth_engine::store::StoreConfig;
+    use plinth_engine::trees::MemTrees;
+
+    #[test]
+    fn a_member_is_added_published_moved_and_removed() {
+        let mut store = Store::open(MemTrees::new(), StoreConfig::default()).expect("an empty store");
+        let id = MemberId(7);
+        let member = Member { id, peer_urls: vec!["http://a:1".into()], is_learner: true, ..Member::default() };
+        apply(&mut store, &MemberChange::Add(member).to_conf_change()).expect("added");
+        let urls = vec!["http://a:2".to_string(), "http://a:3".to_string()];
+        let attributes = MemberAttributes { member: 7, name: "seven".into(), client_urls: urls.clone() };
+        let mut encoded = Vec::new();
+        Command::SetMemberAttributes(attributes).encode_into(&mut encoded);
+        store.apply(Command::access(&encoded).expect("valid"), Millis(1)).expect("applied");
+        apply(&mut store, &MemberChange::Promote(id).to_conf_change()).expect("promoted");
+        let moved = MemberChange::UpdatePeerUrls(id, vec!["http://b:1".into()]);
+        apply(&mut store, &moved.to_conf_change()).expect("moved");
+        let wanted = Member {
+            id,
+            name: "seven".into(),
+            peer_urls: vec!["http://b:1".into()],
+            client_urls: urls,
+            is_learner: false,
+        };
+        assert_eq!(list(&store).expect("readable"), [wanted]);
+        apply(&mut store, &MemberChange::Remove(id).to_conf_change()).expect("removed");
+        assert_eq!(list(&store).expect("readable"), []);
+    }
+}

@@ -1,0 +1,216 @@
+//! Service `v3electionpb.Election`: who leads is whose key under the election's name is oldest.
+
+use super::internal_watch::{Cancelled, InternalWatch};
+use super::kv::decode;
+use super::session::{commit, created_at, delete, get, lease_or_new, place, prefix_end, put, range_of, read};
+use super::session::{oldest, wait_for_turn};
+use super::status;
+use super::wire::field_message;
+use crate::home::Home;
+use bytes::Bytes;
+use plinth_engine::command::{Op, Txn};
+use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::proto::{mvccpb, v3electionpb as pb};
+use prost::Message;
+use std::rc::Rc;
+
+/// `Campaign`.
+pub fn campaign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::CampaignRequest>(body, reply) else { return };
+    let cancelled = Rc::new(Cancelled::default());
+    let told = cancelled.clone();
+    reply.on_cancel(move || told.set());
+    reply.park();
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        match run(&home, &request, &cancelled).await {
+            Ok((revision, leader)) => {
+                let state = home.state();
+                reply.send(|out| {
+                    state.header.append(out, revision);
+                    field_message(out, 2, |out| leader.encode(out).expect("a vector grows"));
+                });
+            }
+            Err(error) => reply.fail(status::through_client(error)),
+        }
+    })
+    .detach();
+}
+
+async fn run(
+    home: &Rc<Home>,
+    request: &pb::CampaignRequest,
+    cancelled: &Cancelled,
+) -> Result<(i64, pb::LeaderKey), Status> {
+    let lease = lease_or_new(home, request.lease).await?;
+    let (folder, key) = place(&request.name, lease);
+    let txn = Txn {
+        compare: vec![created_at(&key, 0)],
+        success: vec![put(&key, request.value.clone(), lease)],
+        failure: vec![get(&key)],
+    };
+    let (revision, response) = commit(home, txn).await?;
+    let mut rev = revision;
+    if !response.succeeded {
+        let own = range_of(&response, 0).first().ok_or(status::ELECTION_NOT_LEADER)?;
+        rev = own.create_revision;
+        if own.value != request.value
+            && let Err(error) = proclaim_value(home, &key, rev, request.value.clone(), lease).await
+        {
+            let _ = resign_key(home, &key, rev).await;
+            return Err(error);
+        }
+    }
+    if let Err(error) = wait_for_turn(home, &folder, rev, cancelled).await {
+        let _ = resign_key(home, &key, rev).await;
+        return Err(error);
+    }
+    Ok((revision, pb::LeaderKey { name: request.name.clone(), key, rev, lease }))
+}
+
+async fn proclaim_value(home: &Home, key: &Bytes, rev: i64, value: Bytes, lease: i64) -> Result<i64, Status> {
+    let txn = Txn { compare: vec![created_at(key, rev)], success: vec![put(key, value, lease)], failure: Vec::new() };
+    let (revision, response) = commit(home, txn).await?;
+    if response.succeeded { Ok(revision) } else { Err(status::ELECTION_NOT_LEADER) }
+}
+
+async fn resign_key(home: &Home, key: &Bytes, rev: i64) -> Result<i64, Status> {
+    let txn =
+        Txn { compare: vec![created_at(key, rev)], success: vec![Op::DeleteRange(delete(key))], failure: Vec::new() };
+    commit(home, txn).await.map(|(revision, _)| revision)
+}
+
+/// Answers with nothing but a header.
+fn answer(home: &Home, reply: UnaryReply, result: Result<i64, Status>) {
+    match result {
+        Ok(revision) => {
+            let state = home.state();
+            reply.send(|out| state.header.append(out, revision));
+        }
+        Err(error) => reply.fail(status::through_client(error)),
+    }
+}
+
+/// `Proclaim`.
+pub fn proclaim(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::ProclaimRequest>(body, reply) else { return };
+    let Some(leader) = request.leader else { return reply.fail(status::LEADER_FIELD_MISSING) };
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        let result = proclaim_value(&home, &leader.key, leader.rev, request.value, leader.lease).await;
+        answer(&home, reply, result);
+    })
+    .detach();
+}
+
+/// `Resign`.
+pub fn resign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::ResignRequest>(body, reply) else { return };
+    let Some(leader) = request.leader else { return reply.fail(status::LEADER_FIELD_MISSING) };
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        let result = resign_key(&home, &leader.key, leader.rev).await;
+        answer(&home, reply, result);
+    })
+    .detach();
+}
+
+/// `Leader`.
+pub fn leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::LeaderRequest>(body, reply) else { return };
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        let (folder, _) = place(&request.name, 0);
+        let end = prefix_end(&folder);
+        match read(&home, oldest(&folder, &end)).await {
+            Err(error) => reply.fail(status::through_client(error)),
+            Ok((_, pairs)) if pairs.is_empty() => reply.fail(status::ELECTION_NO_LEADER),
+            Ok((summary, pairs)) => reply.send(|out| append_leader(&home, out, summary.revision, &pairs[0])),
+        }
+    })
+    .detach();
+}
+
+fn append_leader(home: &Home, out: &mut Vec<u8>, revision: i64, pair: &mvccpb::KeyValue) {
+    home.state().header.append(out, revision);
+    field_message(out, 2, |out| pair.encode(out).expect("a vector grows"));
+}
+
+/// `Observe`: the current leader, then every new value and every new leader.
+pub struct Observe {
+    home: Rc<Home>,
+    reply: StreamReply,
+    cancelled: Rc<Cancelled>,
+    request: Option<pb::LeaderRequest>,
+}
+
+impl Observe {
+    /// Waits for the request.
+    pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        Box::new(Observe { home: home.clone(), reply, cancelled: Rc::default(), request: None })
+    }
+}
+
+impl StreamHandler for Observe {
+    fn message(&mut self, body: Bytes) {
+        match pb::LeaderRequest::decode(body) {
+            Ok(request) => self.request = Some(request),
+            Err(error) => self.reply.finish(status::undecodable(&error)),
+        }
+    }
+
+    fn half_close(&mut self) {
+        let Some(request) = self.request.take() else { return };
+        let (home, reply, cancelled) = (self.home.clone(), self.reply.clone(), self.cancelled.clone());
+        glommio::spawn_local(async move {
+            let status = match observe(&home, &request.name, &reply, &cancelled).await {
+                Ok(()) => Status::OK,
+                Err(error) if error.code == Code::Ok => error,
+                Err(error) => status::through_client(error),
+            };
+            reply.finish(status);
+        })
+        .detach();
+    }
+
+    fn writable(&mut self) {}
+
+    fn closed(&mut self) {
+        self.cancelled.set();
+    }
+}
+
+async fn observe(home: &Rc<Home>, name: &[u8], reply: &StreamReply, cancelled: &Cancelled) -> Result<(), Status> {
+    let (folder, _) = place(name, 0);
+    let end = prefix_end(&folder);
+    loop {
+        let (summary, mut pairs) = read(home, oldest(&folder, &end)).await?;
+        let mut revision = summary.revision;
+        if pairs.is_empty() {
+            let watch = InternalWatch::open(home, &folder, &end, revision + 1);
+            while pairs.is_empty() {
+                let Some(response) = watch.next(cancelled).await else { return Ok(()) };
+                let puts = response.events.into_iter().filter(|event| event.r#type == 0);
+                pairs = puts.filter_map(|event| event.kv).take(1).collect();
+            }
+            revision = pairs[0].mod_revision;
+        }
+        let leader = &pairs[0];
+        reply.send(|out| append_leader(home, out, revision, leader));
+        let watch = InternalWatch::open(home, &leader.key, &[], revision + 1);
+        let mut led = true;
+        while led {
+            let Some(response) = watch.next(cancelled).await else { return Ok(()) };
+            let at = response.header.as_ref().map_or(0, |header| header.revision);
+            for event in response.events {
+                match event.kv {
+                    Some(pair) if event.r#type == 0 => reply.send(|out| append_leader(home, out, at, &pair)),
+                    _ => led = false,
+                }
+                if !led {
+                    break;
+                }
+            }
+        }
+    }
+}

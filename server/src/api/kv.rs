@@ -1,0 +1,333 @@
+//! Service `KV`: puts, deletes, transactions and compactions are replicated, ranges and reading transactions wait for
+//! a linearizable moment unless the client asked for a serializable one.
+
+use super::wire::field_message;
+use super::{convert, status};
+use crate::home::counts::HomeCounts;
+use crate::home::waiter::Waiter;
+use crate::home::{Home, op_status};
+use bytes::Bytes;
+use plinth_engine::command::{Command, CommandRef, Range};
+use plinth_engine::error::{Error, OpError};
+use plinth_engine::range::{Budget, RangeCursor, RangeQuery, Step};
+use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::proto::etcdserverpb as pb;
+use prost::Message;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Keys looked at in one go before a range is read in steps: a point read or a small list is answered at once.
+const AT_ONCE: Budget = Budget { pairs: 64, bytes: 64 << 10, visits: 1000 };
+
+/// First chunk of a `RangeStream`, in keys.
+const STREAM_KEYS_FIRST: usize = 10;
+
+/// A `RangeStream` waits while this many bytes are queued in its connection.
+const STREAM_QUEUE_BYTES: usize = 4 << 20;
+
+/// Decodes a request or answers that it cannot be.
+pub(super) fn decode<M: Message + Default>(body: Bytes, reply: UnaryReply) -> Option<(M, UnaryReply)> {
+    match M::decode(body) {
+        Ok(message) => Some((message, reply)),
+        Err(error) => {
+            reply.fail(status::undecodable(&error));
+            None
+        }
+    }
+}
+
+/// `Put`.
+pub fn put(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let size = body.len();
+    let Some((request, reply)) = decode::<pb::PutRequest>(body, reply) else { return };
+    let put = convert::put(request);
+    if let Err(error) = put.check() {
+        return reply.fail(op_status(error));
+    }
+    if size > home.profile.limits.request_bytes_max {
+        return reply.fail(status::REQUEST_TOO_LARGE);
+    }
+    if !home.has_room(put.cost()) {
+        return reply.fail(status::NO_SPACE);
+    }
+    home.submit(|out| put.encode_into(out), Waiter::Reply(reply));
+}
+
+/// `DeleteRange`.
+pub fn delete_range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let size = body.len();
+    let Some((request, reply)) = decode::<pb::DeleteRangeRequest>(body, reply) else { return };
+    let delete = convert::delete_range(request);
+    if let Err(error) = delete.check() {
+        return reply.fail(op_status(error));
+    }
+    if size > home.profile.limits.request_bytes_max {
+        return reply.fail(status::REQUEST_TOO_LARGE);
+    }
+    home.submit(|out| delete.encode_into(out), Waiter::Reply(reply));
+}
+
+/// `Txn`.
+pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let size = body.len();
+    let Some((request, reply)) = decode::<pb::TxnRequest>(body, reply) else { return };
+    let serializable = is_serializable(&request);
+    let txn = convert::txn(request);
+    if let Err(error) = txn.check(home.profile.limits.txn_ops_max) {
+        return reply.fail(op_status(error));
+    }
+    if txn.is_read_only() {
+        let mut encoded = Vec::new();
+        txn.encode_into(&mut encoded);
+        return match serializable {
+            true => answer_read_txn(home, &encoded, reply),
+            false => home.read(Waiter::ReadTxn(encoded, reply)),
+        };
+    }
+    if size > home.profile.limits.request_bytes_max {
+        return reply.fail(status::REQUEST_TOO_LARGE);
+    }
+    if !home.has_room(txn.cost()) {
+        return reply.fail(status::NO_SPACE);
+    }
+    home.submit(|out| txn.encode_into(out), Waiter::Reply(reply));
+}
+
+/// Whether every range at the top level may be read locally; a transaction without operations may.
+fn is_serializable(request: &pb::TxnRequest) -> bool {
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| !matches!(&op.request, Some(pb::request_op::Request::RequestRange(range)) if !range.serializable))
+}
+
+/// `Compact`.
+pub fn compact(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::CompactionRequest>(body, reply) else { return };
+    let command = Command::Compact { revision: request.revision };
+    let waiter = if request.physical { Waiter::Physical(reply) } else { Waiter::Reply(reply) };
+    home.submit(|out| command.encode_into(out), waiter);
+}
+
+/// `Range`.
+pub fn range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::RangeRequest>(body, reply) else { return };
+    let serializable = request.serializable;
+    let range = convert::range(request);
+    if let Err(error) = range.check() {
+        return reply.fail(op_status(error));
+    }
+    match serializable {
+        true => answer_range(home, range, reply),
+        false => home.read(Waiter::Range(Box::new(range), reply)),
+    }
+}
+
+fn fail(reply: UnaryReply, error: Error) {
+    reply.fail(read_status(error));
+}
+
+/// The status of a failed read. Broken storage is told as such; the write path stops the process when it meets it.
+fn read_status(error: Error) -> Status {
+    match error {
+        Error::Refused(refusal) => op_status(refusal),
+        Error::Broken(broken) => {
+            tracing::error!(error = %broken, "stored data is broken");
+            Status::new(plinth_net::grpc::Code::DataLoss, broken.to_string())
+        }
+    }
+}
+
+/// Reads a range now: small ones at once, large ones in steps between which others get their turn.
+pub fn answer_range(home: &Rc<Home>, range: Range, reply: UnaryReply) {
+    let mut pairs = Vec::new();
+    let started = {
+        let state = home.state();
+        let store = state.member.store();
+        store.range_start(&RangeQuery::from(&range)).map_err(Error::from).and_then(|mut cursor| {
+            let step = store.range_step(&mut cursor, AT_ONCE, &mut pairs)?;
+            Ok((cursor, step))
+        })
+    };
+    HomeCounts::add(&home.counts.ranges);
+    match started {
+        Err(error) => fail(reply, error),
+        Ok((_, Step::Done(summary))) => finish_range(home, summary, &pairs, reply),
+        Ok((cursor, Step::More)) => {
+            let home = home.clone();
+            glommio::spawn_local(read_on(home, cursor, pairs, reply)).detach();
+        }
+    }
+}
+
+fn finish_range(home: &Home, summary: plinth_engine::range::RangeSummary, pairs: &[u8], reply: UnaryReply) {
+    let state = home.state();
+    reply.send(|out| {
+        out.reserve(pairs.len() + 64);
+        state.header.append(out, summary.revision);
+        out.extend_from_slice(pairs);
+        summary.append_fields(out);
+    });
+}
+
+/// Goes on with a large range. The answer is built once; its header goes in front when the revision is known.
+async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, small: Vec<u8>, reply: UnaryReply) {
+    // Room for the header in front, so that the pairs are never moved.
+    const HEADER_ROOM: usize = 64;
+    let mut body = vec![0; HEADER_ROOM];
+    body.extend_from_slice(&small);
+    drop(small);
+    loop {
+        glommio::executor().yield_task_queue_now().await;
+        if reply.is_cancelled() || home.is_stopping() {
+            return;
+        }
+        let step = home.state().member.store().range_step(&mut cursor, Budget::STEP, &mut body);
+        match step {
+            Ok(Step::More) => {}
+            Ok(Step::Done(summary)) => {
+                summary.append_fields(&mut body);
+                let mut header = Vec::with_capacity(HEADER_ROOM);
+                home.state().header.append(&mut header, summary.revision);
+                let start = HEADER_ROOM - header.len();
+                body[start..HEADER_ROOM].copy_from_slice(&header);
+                return reply.send_bytes(Bytes::from(body).slice(start..));
+            }
+            Err(error) => return fail(reply, error),
+        }
+    }
+}
+
+/// Evaluates a reading transaction now. `encoded` is a command made by [`txn`].
+pub fn answer_read_txn(home: &Home, encoded: &[u8], reply: UnaryReply) {
+    let Ok(CommandRef::Txn(txn)) = Command::access(encoded) else {
+        unreachable!("encoded by this process");
+    };
+    let state = home.state();
+    match state.member.store().read_txn(txn) {
+        Err(error) => fail(reply, error),
+        Ok(outcome) => reply.send(|out| {
+            state.header.append(out, outcome.revision);
+            out.extend_from_slice(&outcome.body);
+        }),
+    }
+}
+
+/// `RangeStream`: a range in chunks, at one revision.
+pub struct RangeStream {
+    home: Rc<Home>,
+    reply: StreamReply,
+    request: RefCell<Option<Range>>,
+    serializable: bool,
+}
+
+impl RangeStream {
+    /// Waits for the request.
+    pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        Box::new(RangeStream { home: home.clone(), reply, request: RefCell::new(None), serializable: false })
+    }
+}
+
+impl StreamHandler for RangeStream {
+    fn message(&mut self, body: Bytes) {
+        let request = match pb::RangeRequest::decode(body) {
+            Ok(request) => request,
+            Err(error) => return self.reply.finish(status::undecodable(&error)),
+        };
+        self.serializable = request.serializable;
+        let range = convert::range(request);
+        let refusal = match check_stream(&range) {
+            Ok(()) => None,
+            Err(refusal) => Some(refusal),
+        };
+        match refusal {
+            Some(refusal) => self.reply.finish(refusal),
+            None => *self.request.borrow_mut() = Some(range),
+        }
+    }
+
+    fn half_close(&mut self) {
+        let Some(range) = self.request.borrow_mut().take() else { return };
+        let (home, reply, serializable) = (self.home.clone(), self.reply.clone(), self.serializable);
+        glommio::spawn_local(async move {
+            let status = match stream_range(&home, range, serializable, &reply).await {
+                Ok(()) => Status::OK,
+                Err(status) => status,
+            };
+            reply.finish(status);
+        })
+        .detach();
+    }
+
+    fn writable(&mut self) {}
+
+    fn closed(&mut self) {}
+}
+
+fn check_stream(range: &Range) -> Result<(), Status> {
+    use plinth_engine::command::{SortOrder, SortTarget};
+    range.check().map_err(op_status)?;
+    let natural = range.sort_target == SortTarget::Key && range.sort_order != SortOrder::Descend;
+    if !natural {
+        return Err(status::STREAM_SORT);
+    }
+    let filters =
+        [range.min_mod_revision, range.max_mod_revision, range.min_create_revision, range.max_create_revision];
+    if filters.iter().any(|bound| *bound != 0) {
+        return Err(status::STREAM_FILTER);
+    }
+    Ok(())
+}
+
+async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: &StreamReply) -> Result<(), Status> {
+    if !serializable {
+        home.barrier().await?;
+    }
+    let chunk_bytes = home.profile.limits.request_bytes_max;
+    let mut keys = STREAM_KEYS_FIRST;
+    let mut cursor = {
+        let state = home.state();
+        state.member.store().range_start(&RangeQuery::from(&range)).map_err(op_status)?
+    };
+    loop {
+        while reply.queued_bytes() > STREAM_QUEUE_BYTES {
+            if reply.is_closed() {
+                return Ok(());
+            }
+            glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        if reply.is_closed() || home.is_stopping() {
+            return Err(status::STOPPED);
+        }
+        let mut pairs = Vec::new();
+        let budget = Budget { pairs: keys, bytes: 4 * chunk_bytes, visits: Budget::STEP.visits };
+        let step = home.state().member.store().range_step(&mut cursor, budget, &mut pairs).map_err(read_status)?;
+        match step {
+            Step::More if pairs.is_empty() => {}
+            Step::More => reply.send(|out| field_message(out, 1, |out| out.extend_from_slice(&pairs))),
+            Step::Done(summary) => {
+                let state = home.state();
+                reply.send(|out| {
+                    field_message(out, 1, |out| {
+                        state.header.append(out, cursor.revision());
+                        out.extend_from_slice(&pairs);
+                        summary.append_fields(out);
+                    })
+                });
+                return Ok(());
+            }
+        }
+        if pairs.len() * 2 < chunk_bytes {
+            keys = (keys * 2).min(Budget::STEP.pairs);
+        } else if pairs.len() > 2 * chunk_bytes {
+            keys = (keys / 2).max(1);
+        }
+        glommio::executor().yield_task_queue_now().await;
+    }
+}
+
+/// Whether a refusal is etcd's "compacted".
+pub(super) fn is_compacted(error: &Error) -> bool {
+    matches!(error, Error::Refused(OpError::Compacted))
+}

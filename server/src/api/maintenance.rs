@@ -1,0 +1,179 @@
+//! Service `Maintenance`: status, alarms, hashes, defragmentation. Moving leadership and snapshots are not served yet.
+
+use super::kv::decode;
+use super::status;
+use super::wire::{field_bytes, field_message, field_varint};
+use crate::config::version;
+use crate::home::counts::HomeCounts;
+use crate::home::waiter::Waiter;
+use crate::home::{Home, op_status};
+use bytes::Bytes;
+use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
+use plinth_engine::compact::WorkBudget;
+use plinth_engine::error::Error;
+use plinth_engine::hash::HashStep;
+use plinth_engine::pagefile::ShrinkProgress;
+use plinth_engine::trees::Trees;
+use plinth_net::grpc::{Code, Status, UnaryReply};
+use plinth_net::proto::etcdserverpb as pb;
+use std::rc::Rc;
+
+/// Pages moved in one step of a defragmentation.
+const SHRINK_PAGES: usize = 64;
+
+/// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
+const SHRINK_FLUSHES: usize = 200;
+
+/// `Alarm`.
+pub fn alarm(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::AlarmRequest>(body, reply) else { return };
+    let action = match request.action {
+        1 => AlarmAction::Activate,
+        2 => AlarmAction::Deactivate,
+        _ => AlarmAction::Get,
+    };
+    let kind = AlarmKind::from_wire(request.alarm).unwrap_or(AlarmKind::None);
+    let alarm = Alarm { action, member: request.member_id, kind };
+    home.submit(|out| Command::Alarm(alarm).encode_into(out), Waiter::Reply(reply));
+}
+
+/// Texts for `StatusResponse.errors`.
+fn errors(home: &Home) -> Vec<String> {
+    let state = home.state();
+    let mut errors = Vec::new();
+    if state.member.group().leader().is_none() {
+        errors.push(status::NO_LEADER.message.into_owned());
+    }
+    for (kind, member) in state.member.store().alarms().list(AlarmKind::None) {
+        errors.push(format!("memberID:{member} alarm:{} ", alarm_name(kind)));
+    }
+    errors
+}
+
+/// An alarm's name in the API.
+pub fn alarm_name(kind: AlarmKind) -> &'static str {
+    match kind {
+        AlarmKind::None => "NONE",
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    }
+}
+
+/// `Status`: local, never linearized.
+pub fn status(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
+    let errors = errors(home);
+    let state = home.state();
+    let (member, store) = (&state.member, state.member.store());
+    reply.send(|out| {
+        state.header.append(out, store.revision());
+        field_bytes(out, 2, version::ETCD_VERSION.as_bytes());
+        field_varint(out, 3, store.trees().size_bytes());
+        field_varint(out, 4, member.group().leader().map_or(0, |leader| leader.0));
+        field_varint(out, 5, member.group().commit());
+        field_varint(out, 6, member.group().term());
+        field_varint(out, 7, member.group().applied());
+        for error in &errors {
+            field_bytes(out, 8, error.as_bytes());
+        }
+        field_varint(out, 9, store.trees().in_use_bytes());
+        field_bytes(out, 11, version::STORAGE_VERSION.as_bytes());
+        field_varint(out, 12, home.profile.quota_bytes as u64);
+        field_message(out, 13, |_| {});
+    });
+}
+
+/// `HashKV`, computed in steps.
+pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::HashKvRequest>(body, reply) else { return };
+    let started = home.state().member.store().hash_kv_start(request.revision);
+    let mut cursor = match started {
+        Ok(cursor) => cursor,
+        Err(error) => return reply.fail(op_status(error)),
+    };
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        loop {
+            let step = home.state().member.store().hash_kv_step(&mut cursor, WorkBudget::STEP);
+            match step {
+                Ok(HashStep::More) => glommio::executor().yield_task_queue_now().await,
+                Ok(HashStep::Done(hash)) => {
+                    let state = home.state();
+                    return reply.send(|out| {
+                        state.header.append(out, state.member.store().revision());
+                        field_varint(out, 2, u64::from(hash.hash));
+                        field_varint(out, 3, hash.compact_revision as u64);
+                        field_varint(out, 4, hash.revision as u64);
+                    });
+                }
+                Err(error) => return reply.fail(broken(error)),
+            }
+        }
+    })
+    .detach();
+}
+
+fn broken(error: Error) -> Status {
+    match error {
+        Error::Refused(refusal) => op_status(refusal),
+        Error::Broken(broken) => Status::new(Code::DataLoss, broken.to_string()),
+    }
+}
+
+/// `Hash`, computed in steps.
+pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        let mut cursor = plinth_engine::hash::DbHashCursor::default();
+        loop {
+            let step = home.state().member.store().hash_db_step(&mut cursor, WorkBudget::STEP);
+            match step {
+                Ok(None) => glommio::executor().yield_task_queue_now().await,
+                Ok(Some(hash)) => {
+                    let state = home.state();
+                    return reply.send(|out| {
+                        state.header.append(out, state.member.store().revision());
+                        field_varint(out, 2, u64::from(hash));
+                    });
+                }
+                Err(error) => return reply.fail(broken(Error::Broken(error))),
+            }
+        }
+    })
+    .detach();
+}
+
+/// `Defragment`: gives free space at the end of the file back, online. Nobody else is stopped meanwhile.
+pub fn defragment(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        let start = std::time::Instant::now();
+        let before = home.state().member.store().trees().size_bytes();
+        let result = shrink(&home).await;
+        let after = home.state().member.store().trees().size_bytes();
+        HomeCounts::keep(&home.counts.defragmentations, start.elapsed());
+        match result {
+            Ok(()) => {
+                tracing::info!(before, after, took = ?start.elapsed(), "finished defragmenting");
+                reply.send(|_| {});
+            }
+            Err(error) => reply.fail(Status::new(Code::Unknown, error.to_string())),
+        }
+    })
+    .detach();
+}
+
+async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> {
+    let mut flushes = 0;
+    while flushes < SHRINK_FLUSHES && !home.is_stopping() {
+        let progress = home.state_mut().member.store_mut().trees_mut().shrink_step(SHRINK_PAGES)?;
+        match progress {
+            ShrinkProgress::More => glommio::executor().yield_task_queue_now().await,
+            ShrinkProgress::AwaitFlush | ShrinkProgress::Pinned => {
+                flushes += 1;
+                home.flushed().await;
+            }
+            ShrinkProgress::Done => break,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The gRPC API: which method is answered where.
+//!
+//! A unary handler gets the request's bytes and the reply, and answers at once, from the member's effects, or from a
+//! task. [`wire`] encodes hot answers, [`status`] holds every error text, [`convert`] turns requests into commands.
+
+pub mod cluster;
+pub mod convert;
+pub mod election;
+pub mod health;
+pub mod ids;
+pub mod internal_watch;
+pub mod kv;
+pub mod lease;
+pub mod lock;
+pub mod maintenance;
+pub mod session;
+pub mod status;
+pub mod watch;
+pub mod wire;
+
+use crate::home::Home;
+use bytes::Bytes;
+use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
+use std::rc::Rc;
+
+type Unary = fn(&Rc<Home>, Bytes, UnaryReply);
+type Stream = fn(&Rc<Home>, &Call, StreamReply) -> Box<dyn StreamHandler>;
+
+/// What answers a method.
+#[derive(Clone, Copy)]
+enum Handler {
+    Unary(Unary),
+    Stream(Stream),
+}
+
+macro_rules! methods {
+    ($($kind:ident $path:literal => $handler:expr;)*) => {
+        static METHODS: &[Method] = &[$(Method { path: $path, kind: MethodKind::$kind }),*];
+        static HANDLERS: &[Handler] = &[$(methods!(@handler $kind $handler)),*];
+    };
+    (@handler Unary $handler:expr) => { Handler::Unary($handler) };
+    (@handler $kind:ident $handler:expr) => { Handler::Stream($handler) };
+}
+
+methods! {
+    Unary "/etcdserverpb.KV/Put" => kv::put;
+    Unary "/etcdserverpb.KV/Range" => kv::range;
+    Unary "/etcdserverpb.KV/Txn" => kv::txn;
+    Unary "/etcdserverpb.KV/DeleteRange" => kv::delete_range;
+    Unary "/etcdserverpb.KV/Compact" => kv::compact;
+    ServerStream "/etcdserverpb.KV/RangeStream" => kv::RangeStream::open;
+    BidiStream "/etcdserverpb.Watch/Watch" => watch::WatchStream::open;
+    Unary "/etcdserverpb.Lease/LeaseGrant" => lease::grant;
+    Unary "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke;
+    BidiStream "/etcdserverpb.Lease/LeaseKeepAlive" => lease::KeepAlive::open;
+    Unary "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live;
+    Unary "/etcdserverpb.Lease/LeaseLeases" => lease::leases;
+    Unary "/etcdserverpb.Cluster/MemberList" => cluster::member_list;
+    Unary "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm;
+    Unary "/etcdserverpb.Maintenance/Status" => maintenance::status;
+    Unary "/etcdserverpb.Maintenance/Defragment" => maintenance::defragment;
+    Unary "/etcdserverpb.Maintenance/Hash" => maintenance::hash;
+    Unary "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv;
+    Unary "/v3lockpb.Lock/Lock" => lock::lock;
+    Unary "/v3lockpb.Lock/Unlock" => lock::unlock;
+    Unary "/v3electionpb.Election/Campaign" => election::campaign;
+    Unary "/v3electionpb.Election/Proclaim" => election::proclaim;
+    Unary "/v3electionpb.Election/Leader" => election::leader;
+    ServerStream "/v3electionpb.Election/Observe" => election::Observe::open;
+    Unary "/v3electionpb.Election/Resign" => election::resign;
+    Unary "/grpc.health.v1.Health/Check" => health::check;
+    ServerStream "/grpc.health.v1.Health/Watch" => health::HealthWatch::open;
+}
+
+/// The API of one home, for its reactor.
+pub struct Api {
+    home: Rc<Home>,
+}
+
+impl Api {
+    /// Answers from `home`.
+    pub fn new(home: Rc<Home>) -> Rc<Api> {
+        Rc::new(Api { home })
+    }
+}
+
+/// Whether the call's metadata is acceptable; if not, the status to fail it with.
+fn check_metadata(home: &Home, call: &Call) -> Option<plinth_net::grpc::Status> {
+    if call.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+        return Some(status::INVALID_CLIENT_API_VERSION);
+    }
+    if call.requires_leader() && home.state().member.group().leader().is_none() {
+        return Some(status::NO_LEADER);
+    }
+    None
+}
+
+impl Service for Api {
+    fn methods(&self) -> &'static [Method] {
+        METHODS
+    }
+
+    fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        if let Some(refusal) = check_metadata(&self.home, call) {
+            return reply.fail(refusal);
+        }
+        match HANDLERS[method] {
+            Handler::Unary(handler) => handler(&self.home, body, reply),
+            Handler::Stream(_) => unreachable!("the transport goes by the method's kind"),
+        }
+    }
+
+    fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        match HANDLERS[method] {
+            Handler::Stream(open) => open(&self.home, call, reply),
+            Handler::Unary(_) => unreachable!("the transport goes by the method's kind"),
+        }
+    }
+}

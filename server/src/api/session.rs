@@ -1,0 +1,160 @@
+//! What locks and elections share: keys under a name, one per lease, whose order of creation is the order of turns.
+//! The steps are those of etcd's `concurrency` package, done on the server.
+
+use super::internal_watch::{Cancelled, InternalWatch};
+use super::{ids, status};
+use crate::home::{Home, op_status};
+use bytes::Bytes;
+use plinth_engine::command::{
+    Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
+};
+use plinth_engine::error::Error;
+use plinth_engine::range::{RangeQuery, RangeSummary};
+use plinth_net::grpc::Status;
+use plinth_net::proto::{etcdserverpb as pb, mvccpb};
+use prost::Message;
+use std::rc::Rc;
+
+/// Time to live of the lease made for a caller without one, in seconds.
+const LEASE_TTL: i64 = 60;
+
+/// The end of the range of all keys that begin with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return end.into();
+        }
+    }
+    Bytes::from_static(&[0])
+}
+
+/// The lease given, or a new one.
+pub async fn lease_or_new(home: &Home, lease: i64) -> Result<i64, Status> {
+    if lease != 0 {
+        return Ok(lease);
+    }
+    let id = ids::next(home);
+    home.propose(Command::LeaseGrant { id, ttl: LEASE_TTL }).await?;
+    Ok(id)
+}
+
+/// The folder of a name, and the key of a lease in it.
+pub fn place(name: &[u8], lease: i64) -> (Bytes, Bytes) {
+    let folder = [name, b"/"].concat();
+    let key = [folder.as_slice(), format!("{lease:x}").as_bytes()].concat();
+    (folder.into(), key.into())
+}
+
+/// Whether a key was created at a revision (0: does not exist).
+pub fn created_at(key: &Bytes, revision: i64) -> Compare {
+    Compare { target: CompareTarget::Create, key: key.clone(), number: revision, ..Compare::default() }
+}
+
+/// Stores a pair with a lease.
+pub fn put(key: &Bytes, value: Bytes, lease: i64) -> Op {
+    Op::Put(Put { key: key.clone(), value, lease, ..Put::default() })
+}
+
+/// Reads a key.
+pub fn get(key: &Bytes) -> Op {
+    Op::Range(Range { key: key.clone(), ..Range::default() })
+}
+
+/// Deletes a key.
+pub fn delete(key: &Bytes) -> DeleteRange {
+    DeleteRange { key: key.clone(), ..DeleteRange::default() }
+}
+
+/// Replicates a transaction; its answer, with the revision of its header.
+pub async fn commit(home: &Home, txn: Txn) -> Result<(i64, pb::TxnResponse), Status> {
+    let outcome = home.propose(Command::Txn(txn)).await?;
+    let response = pb::TxnResponse::decode(outcome.body.as_slice()).expect("encoded by this process");
+    Ok((outcome.revision, response))
+}
+
+/// The pairs of one range in the answer of a transaction.
+pub fn range_of(response: &pb::TxnResponse, at: usize) -> &[mvccpb::KeyValue] {
+    match response.responses.get(at).and_then(|op| op.response.as_ref()) {
+        Some(pb::response_op::Response::ResponseRange(range)) => &range.kvs,
+        _ => &[],
+    }
+}
+
+/// Reads a range at a linearizable moment.
+pub async fn read(home: &Home, query: RangeQuery<'_>) -> Result<(RangeSummary, Vec<mvccpb::KeyValue>), Status> {
+    home.barrier().await?;
+    let mut pairs = Vec::new();
+    let summary = home.state().member.store().range(&query, &mut pairs).map_err(|error| match error {
+        Error::Refused(refusal) => op_status(refusal),
+        Error::Broken(broken) => Status::new(plinth_net::grpc::Code::DataLoss, broken.to_string()),
+    })?;
+    let decoded = pb::RangeResponse::decode(pairs.as_slice()).expect("encoded by this process");
+    Ok((summary, decoded.kvs))
+}
+
+/// The oldest key of a folder.
+pub fn oldest<'a>(folder: &'a [u8], end: &'a [u8]) -> RangeQuery<'a> {
+    RangeQuery {
+        key: folder,
+        range_end: end,
+        limit: 1,
+        sort_order: SortOrder::Ascend,
+        sort_target: SortTarget::Create,
+        ..RangeQuery::default()
+    }
+}
+
+/// Waits until no key of the folder is older than `create_revision`.
+pub async fn wait_for_turn(
+    home: &Rc<Home>,
+    folder: &[u8],
+    create_revision: i64,
+    cancelled: &Cancelled,
+) -> Result<(), Status> {
+    let end = prefix_end(folder);
+    loop {
+        let query = RangeQuery {
+            key: folder,
+            range_end: &end,
+            limit: 1,
+            sort_order: SortOrder::Descend,
+            sort_target: SortTarget::Create,
+            max_create_revision: create_revision - 1,
+            ..RangeQuery::default()
+        };
+        let (summary, older) = read(home, query).await?;
+        let Some(before) = older.first() else { return Ok(()) };
+        let watch = InternalWatch::open(home, &before.key, &[], summary.revision + 1);
+        loop {
+            let Some(response) = watch.next(cancelled).await else {
+                if cancelled.is_set() || home.is_stopping() {
+                    return Err(status::STOPPED);
+                }
+                break;
+            };
+            if response.events.iter().any(|event| event.r#type == mvccpb::event::EventType::Delete as i32) {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_end_where_etcd_ends_them() {
+        assert_eq!(prefix_end(b"a/"), Bytes::from_static(b"a0"));
+        assert_eq!(prefix_end(b"a\xff"), Bytes::from_static(b"b"));
+        assert_eq!(prefix_end(b"\xff\xff"), Bytes::from_static(b"\0"));
+    }
+
+    #[test]
+    fn a_place_is_name_slash_hex() {
+        let (folder, key) = place(b"lock", 0x1f);
+        assert_eq!((&folder[..], &key[..]), (&b"lock/"[..], &b"lock/1f"[..]));
+    }
+}

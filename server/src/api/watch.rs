@@ -1,0 +1,126 @@
+//! Service `Watch`: the hub's streams, connected to the transport.
+
+use super::status;
+use crate::home::{Home, State};
+use bytes::Bytes;
+use plinth_engine::watch::{StreamKey, WatchSpec};
+use plinth_net::grpc::{Call, StreamHandler, StreamReply};
+use plinth_net::proto::etcdserverpb as pb;
+use prost::Message;
+use std::rc::Rc;
+
+/// A stream gets no more messages while its connection has this much to send; the hub keeps them, within its bound.
+const SEND_QUEUE_BYTES: usize = 256 << 10;
+
+/// One watch stream.
+pub struct WatchStream {
+    home: Rc<Home>,
+    key: StreamKey,
+    reply: StreamReply,
+}
+
+impl WatchStream {
+    /// Opens the stream.
+    pub fn open(home: &Rc<Home>, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        let key = {
+            let mut state = home.state_mut();
+            let key = state.hub.open_stream();
+            state.watch_replies.insert(key, reply.clone());
+            key
+        };
+        if call.requires_leader() && home.state().member.group().leader().is_none() {
+            reply.finish(status::NO_LEADER);
+        }
+        Box::new(WatchStream { home: home.clone(), key, reply })
+    }
+
+    fn create(&self, request: &pb::WatchCreateRequest) {
+        use pb::watch_create_request::FilterType;
+        let has = |filter: FilterType| request.filters.contains(&(filter as i32));
+        let spec = WatchSpec {
+            key: &request.key,
+            range_end: &request.range_end,
+            start_revision: request.start_revision,
+            progress_notify: request.progress_notify,
+            no_put: has(FilterType::Noput),
+            no_delete: has(FilterType::Nodelete),
+            prev_kv: request.prev_kv,
+            watch_id: request.watch_id,
+            fragment: request.fragment,
+        };
+        let mut guard = self.home.state_mut();
+        let State { member, hub, .. } = &mut *guard;
+        let (revision, compacted) = (member.store().revision(), member.store().compact_revision());
+        hub.create(self.key, &spec, revision, compacted);
+        member.set_event_mode(hub.event_mode());
+    }
+
+    fn close(&self) {
+        let mut state = self.home.state_mut();
+        state.hub.close_stream(self.key);
+        state.watch_replies.remove(&self.key);
+    }
+}
+
+impl StreamHandler for WatchStream {
+    fn message(&mut self, body: Bytes) {
+        use pb::watch_request::RequestUnion;
+        let request = match pb::WatchRequest::decode(body) {
+            Ok(request) => request,
+            Err(error) => {
+                self.close();
+                return self.reply.finish(status::undecodable(&error));
+            }
+        };
+        match request.request_union {
+            None => return,
+            Some(RequestUnion::CreateRequest(create)) => self.create(&create),
+            Some(RequestUnion::CancelRequest(cancel)) => {
+                self.home.state_mut().hub.cancel(self.key, cancel.watch_id);
+            }
+            Some(RequestUnion::ProgressRequest(_)) => self.home.state_mut().hub.progress_request(self.key),
+        }
+        self.home.background.notify();
+        deliver_ready(&self.home);
+    }
+
+    fn half_close(&mut self) {}
+
+    fn writable(&mut self) {
+        let mut state = self.home.state_mut();
+        deliver(&self.home, &mut state, self.key);
+        drop(state);
+        self.home.background.notify();
+    }
+
+    fn closed(&mut self) {
+        self.close();
+    }
+}
+
+/// Sends what the hub has for every stream that has something.
+pub fn deliver_ready(home: &Home) {
+    let mut state = home.state_mut();
+    while let Some(key) = state.hub.pop_ready() {
+        deliver(home, &mut state, key);
+    }
+}
+
+/// Sends what the hub has for one stream, as far as its connection takes it; `writable` goes on.
+fn deliver(home: &Home, state: &mut State, key: StreamKey) {
+    let ids = home.header_ids(state);
+    let Some(reply) = state.watch_replies.get(&key) else { return };
+    while reply.queued_bytes() < SEND_QUEUE_BYTES {
+        state.watch_message.clear();
+        if !state.hub.next_message(key, ids, &mut state.watch_message) {
+            break;
+        }
+        reply.send(|out| out.extend_from_slice(&state.watch_message));
+    }
+}
+
+/// Goes on sending to a stream whose consumer has taken something.
+pub fn resume(home: &Home, key: StreamKey) {
+    let mut state = home.state_mut();
+    deliver(home, &mut state, key);
+}

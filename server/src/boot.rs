@@ -1,0 +1,204 @@
+//! From a data directory to a running member: opens the data file and the log, and bootstraps a new cluster of one.
+//!
+//! Blocking; done on the home reactor's thread before it serves anybody.
+
+use crate::config::Config;
+use crate::home::{HomeMember, Profile, RequestLimits};
+use plinth_engine::lease::LessorConfig;
+use plinth_engine::pagefile::{self, FileStore, FileWriter, PageFile};
+use plinth_engine::store::{Store, StoreConfig};
+use plinth_engine::trees::TreeError;
+use plinth_member::recover::{self, Identity};
+use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
+use plinth_raft::{ConfState, EntryId, GroupConfig, MemberChange, MemberId};
+use plinth_wal::{GroupId, SyncChoice, SyncMode, UringDisk, UringError, UringOptions, Wal, WalId, WalOptions};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The one group there is.
+const GROUP: GroupId = GroupId(0);
+
+/// Name of the data file in the member's folder.
+const DATA_FILE: &str = "data.plinth";
+/// Name of the log's folder there.
+const LOG_FOLDER: &str = "log";
+
+/// The member cannot be started. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The data file.
+    #[error("data file {path}: {source}")]
+    Data {
+        /// Its path.
+        path: String,
+        /// What is wrong.
+        source: pagefile::OpenError,
+    },
+    /// The data in it.
+    #[error("data file {path}: {source}; the file is damaged, restore the member from a snapshot")]
+    Content {
+        /// Its path.
+        path: String,
+        /// What is wrong.
+        source: plinth_engine::error::StoreError,
+    },
+    /// Writing it.
+    #[error("data file: {0}")]
+    Write(#[from] TreeError),
+    /// The log's device.
+    #[error(transparent)]
+    Log(#[from] UringError),
+    /// The log's content.
+    #[error(transparent)]
+    Recover(#[from] recover::RecoverError),
+    /// Consensus.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// The stored configuration of voters.
+    #[error("stored configuration of voters: {0}")]
+    Conf(#[from] plinth_raft::error::ConfError),
+    /// Waiting for the first records.
+    #[error("write-ahead log: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A member ready to be driven.
+pub struct Booted {
+    /// Consensus, log and data.
+    pub member: HomeMember,
+    /// Who it is.
+    pub profile: Profile,
+    /// Writes the data file.
+    pub writer: FileWriter,
+}
+
+/// A number that differs from start to start.
+fn random() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u128(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
+    hasher.finish()
+}
+
+fn open_data(path: &Path) -> Result<PageFile<FileStore>, BootError> {
+    let failed = |source| BootError::Data { path: path.display().to_string(), source };
+    let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
+    match PageFile::open(store) {
+        Ok(file) => Ok(file),
+        Err(pagefile::OpenError::Blank) => {
+            let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
+            let options = pagefile::Options { file_id: random() };
+            let mut file = PageFile::create(store, options).map_err(failed)?;
+            file.flush_now()?;
+            Ok(file)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Opens or creates everything below `folder` (the member's) and `log_folder`.
+pub fn boot(config: &Config, folder: &Path, log_folder: Option<&Path>) -> Result<Booted, BootError> {
+    let start = Instant::now();
+    let path = folder.join(DATA_FILE);
+    let file = open_data(&path)?;
+    let writer = file.store().writer();
+    let election_millis = config.cluster.election_timeout.as_millis() as u64;
+    let store_config = StoreConfig {
+        quota_bytes: config.storage.quota_flag,
+        lessor: LessorConfig::for_election_timeout(election_millis),
+        ..StoreConfig::default()
+    };
+    let store = Store::open(file, store_config)
+        .map_err(|source| BootError::Content { path: path.display().to_string(), source })?;
+    let data_took = start.elapsed();
+
+    let sync = if config.storage.no_fsync { SyncChoice::Use(SyncMode::Unsafe) } else { SyncChoice::Measure };
+    let default_folder = folder.join(LOG_FOLDER);
+    let disk =
+        UringDisk::open(log_folder.unwrap_or(&default_folder), UringOptions { sync, ..UringOptions::default() })?;
+    tracing::info!(mode = ?disk.sync_mode(), figures = ?disk.sync_figures(), "opened write-ahead log");
+    let applied = EntryId { index: store.applied().index, term: store.applied().term };
+    let recovered = recover::recover(disk, WalOptions::new(WalId(random())), GROUP, applied)?;
+    tracing::info!(
+        applied = applied.index,
+        last = recovered.log.last().index,
+        revision = store.revision(),
+        keys = store.live_keys(),
+        log_end = recovered.report.end,
+        data = ?data_took,
+        took = ?start.elapsed(),
+        "recovered"
+    );
+    assemble(config, store, recovered, election_millis, writer)
+}
+
+fn assemble(
+    config: &Config,
+    store: Store<PageFile<FileStore>>,
+    recovered: recover::Recovered<UringDisk>,
+    election_millis: u64,
+    writer: FileWriter,
+) -> Result<Booted, BootError> {
+    let recover::Recovered { mut wal, identity, mut log, .. } = recovered;
+    let identity = match identity {
+        Some(identity) if recover::is_bootstrapped(&log) => identity,
+        _ => {
+            let (identity, members) = new_cluster(config);
+            log = recover::append_bootstrap(&mut wal, GROUP, identity, members);
+            make_durable(&mut wal)?;
+            tracing::info!(cluster = %hex(identity.cluster), member = %identity.member, "bootstrapped a new cluster");
+            identity
+        }
+    };
+    let conf = match store.meta(META_CONF_STATE).map_err(Fatal::Store)? {
+        Some(bytes) => ConfState::decode(bytes)?,
+        None => ConfState::default(),
+    };
+    let ticks = config.cluster.election_ticks() as usize;
+    let group = GroupConfig { conf, election_ticks: ticks, ..GroupConfig::new(GROUP, identity.member, random()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
+    let member_config = MemberConfig {
+        identity,
+        group,
+        first_sequence: now,
+        request_timeout_millis: config.cluster.request_timeout().as_millis() as u64,
+    };
+    let profile = Profile {
+        cluster_id: identity.cluster,
+        member_id: identity.member.0,
+        name: config.name.clone(),
+        client_urls: config.addresses.advertise_client.iter().map(|url| url.as_str().to_string()).collect(),
+        election_millis,
+        quota_bytes: config.storage.quota_metric(),
+        limits: RequestLimits {
+            txn_ops_max: config.limits.txn_ops_max as usize,
+            request_bytes_max: config.limits.request_bytes_max as usize,
+        },
+    };
+    Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, writer })
+}
+
+fn hex(id: u64) -> String {
+    format!("{id:x}")
+}
+
+/// Ids of a new cluster of this member alone, and the context of its configuration change.
+fn new_cluster(config: &Config) -> (Identity, Vec<(MemberId, bytes::Bytes)>) {
+    let urls: Vec<String> = config.addresses.advertise_peer.iter().map(|url| url.as_str().to_string()).collect();
+    let member = plinth_raft::member_id(&urls, &config.cluster.token, None);
+    let cluster = plinth_raft::cluster_id([member]).0;
+    let record = plinth_raft::Member { id: member, peer_urls: urls, ..plinth_raft::Member::default() };
+    let context = MemberChange::Add(record).encode();
+    (Identity { member, cluster }, vec![(member, context)])
+}
+
+/// Flushes what was appended and waits for it.
+fn make_durable(wal: &mut Wal<UringDisk>) -> Result<(), BootError> {
+    let last = wal.flush().map_err(Fatal::Wal)?;
+    while last.is_some_and(|last| wal.durable() < last) {
+        wal.disk_mut().wait()?;
+        wal.poll().map_err(Fatal::Wal)?;
+    }
+    Ok(())
+}

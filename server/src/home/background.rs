@@ -1,0 +1,149 @@
+//! Work that has time: compaction, catching up of watchers, expiry of leases, progress notifications, trimming of
+//! resident pages. All of it in bounded steps, in the task queue with the least share.
+
+use super::counts::HomeCounts;
+use super::waiter::Waiter;
+use super::{Home, State};
+use crate::api::watch;
+use glommio::timer::sleep;
+use plinth_engine::command::Command;
+use plinth_engine::compact::{CompactProgress, WorkBudget};
+use plinth_engine::error::StoreError;
+use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often leases are looked at, as in etcd.
+const LEASE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often progress notifications may fall due.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a part of the resident pages is let go, and how much.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+const TRIM_BYTES: u64 = 64 << 20;
+
+/// Compacts and catches up whenever there is something to do. Ends only when the data is broken.
+pub async fn work(home: Rc<Home>) -> StoreError {
+    loop {
+        home.background.wait().await;
+        loop {
+            let more = match step(&home) {
+                Ok(more) => more,
+                Err(error) => return error,
+            };
+            if !more {
+                break;
+            }
+            glommio::executor().yield_task_queue_now().await;
+        }
+    }
+}
+
+fn step(home: &Rc<Home>) -> Result<bool, StoreError> {
+    let more = catch_up(home)?;
+    watch::deliver_ready(home);
+    Ok(compact(home)? || more)
+}
+
+/// Answers one history request of the hub.
+fn catch_up(home: &Home) -> Result<bool, StoreError> {
+    let mut guard = home.state_mut();
+    let State { member, hub, .. } = &mut *guard;
+    let Some(request) = hub.next_catch_up() else { return Ok(false) };
+    let history = read_history(member.store(), request)?;
+    hub.catch_up(request.id, history);
+    Ok(true)
+}
+
+fn read_history(store: &super::HomeStore, request: CatchUp) -> Result<History, StoreError> {
+    let compacted = store.compact_revision();
+    if request.from < compacted {
+        return Ok(History::Compacted(compacted));
+    }
+    let to = store.revision().min(request.from.saturating_add(request.revisions - 1));
+    let mut builder = EventBatchBuilder::for_history(request.with_prev, request.from, request.bytes);
+    let mut broken = None;
+    store.history(request.from, to, &mut |event| {
+        let prev = match request.with_prev && !event.is_create {
+            true => store.kv_at(event.key, event.revision),
+            false => Ok(None),
+        };
+        let prev = match prev {
+            Ok(prev) => prev,
+            Err(error) => {
+                broken = Some(error);
+                return ControlFlow::Break(());
+            }
+        };
+        let (main, sub) = (event.revision.main, event.revision.sub);
+        match event.is_delete {
+            true => builder.delete(main, sub, event.key, prev),
+            false => builder.put(main, sub, event.is_create, event.pair, prev),
+        }
+        if builder.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    match broken {
+        Some(error) => Err(error),
+        None => Ok(History::Events(builder.finish(to))),
+    }
+}
+
+/// One step of a compaction; those who waited for its end are answered.
+fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
+    let mut guard = home.state_mut();
+    let state = &mut *guard;
+    if !state.member.store().is_compacting() {
+        return Ok(false);
+    }
+    let progress = state.member.store_mut().compact_step(WorkBudget::STEP)?;
+    let finished = state.member.store().finished_compact_revision();
+    let (done, waiting) = std::mem::take(&mut state.physical).into_iter().partition(|(at, _)| *at <= finished);
+    state.physical = waiting;
+    let (header, revision) = (state.header.clone(), state.member.store().revision());
+    let compacted = state.member.store().compact_revision();
+    state.hub.compacted(compacted);
+    drop(guard);
+    let done: Vec<(i64, Waiter)> = done;
+    for (_, waiter) in done {
+        if let Waiter::Physical(reply) = waiter {
+            reply.send(|out| header.append(out, revision));
+        }
+    }
+    Ok(!matches!(progress, CompactProgress::Idle))
+}
+
+/// Revokes leases whose time is over; only a leader finds any.
+pub async fn expire_leases(home: Rc<Home>) {
+    let mut expired = Vec::new();
+    while !home.is_stopping() {
+        sleep(LEASE_INTERVAL).await;
+        home.state_mut().member.store_mut().leases_mut().expired(home.clock.now(), &mut expired);
+        for id in expired.drain(..) {
+            HomeCounts::add(&home.counts.leases_expired);
+            home.submit(|out| Command::LeaseRevoke { id }.encode_into(out), Waiter::Nobody);
+        }
+    }
+}
+
+/// Sends progress notifications when they are due.
+pub async fn notify_progress(home: Rc<Home>) {
+    while !home.is_stopping() {
+        sleep(PROGRESS_INTERVAL).await;
+        let now = home.clock.now();
+        let due = home.state().hub.next_tick().is_some_and(|at| at <= now);
+        if due {
+            home.state_mut().hub.tick(now);
+            watch::deliver_ready(&home);
+        }
+    }
+}
+
+/// Lets go of resident pages, a part at a time: hot ones come back with a minor fault, cold ones cost no memory.
+pub async fn trim(home: Rc<Home>) {
+    while !home.is_stopping() {
+        sleep(TRIM_INTERVAL).await;
+        home.state_mut().member.store_mut().trees_mut().trim_resident(TRIM_BYTES);
+    }
+}

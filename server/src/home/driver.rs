@@ -1,0 +1,113 @@
+//! The task that moves the member forward, and the answers that come of it.
+
+use super::counts::HomeCounts;
+use super::{Home, State};
+use crate::api::watch;
+use crate::api::wire::HeaderTemplate;
+use crate::wake::Woken;
+use glommio::timer::sleep;
+use plinth_member::{Effects, Fatal, Pumped};
+use plinth_raft::{Role, RoleChange};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Runs until the member fails, for good.
+pub async fn drive(home: Rc<Home>) -> Fatal {
+    let mut effects = Effects::default();
+    loop {
+        home.pump.wait().await;
+        loop {
+            match step(&home, &mut effects) {
+                Ok(Pumped::Idle) => break,
+                Ok(Pumped::More) => glommio::executor().yield_task_queue_now().await,
+                Err(fatal) => return fatal,
+            }
+        }
+    }
+}
+
+/// One pump and its answers.
+fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped, Fatal> {
+    let pumped = {
+        let mut guard = home.state_mut();
+        let state = &mut *guard;
+        state.member.set_event_mode(state.hub.event_mode());
+        state.member.pump(home.clock.now(), effects)?
+    };
+    settle(home, effects);
+    Ok(pumped)
+}
+
+/// Answers everyone, in order, and delivers what watchers are owed.
+pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
+    for change in effects.roles.drain(..) {
+        change_role(home, change);
+    }
+    if !effects.applied.is_empty() {
+        let header = home.state().header.clone();
+        let mut physical = Vec::new();
+        for (waiter, result) in effects.applied.drain(..) {
+            physical.extend(waiter.applied(home, &header, result));
+        }
+        if !physical.is_empty() {
+            let mut state = home.state_mut();
+            let compact_revision = state.member.store().compact_revision();
+            state.physical.extend(physical.into_iter().map(|(waiter, _)| (compact_revision, waiter)));
+        }
+        if home.state().member.store().is_compacting() {
+            home.background.notify();
+        }
+    }
+    for waiter in effects.reads.drain(..) {
+        waiter.readable(home);
+    }
+    for (waiter, why) in effects.lost.drain(..) {
+        waiter.lost(home, why);
+    }
+    // Nobody else is there yet to be sent anything.
+    effects.messages.clear();
+    if !effects.events.is_empty() {
+        for batch in effects.events.drain(..) {
+            home.state_mut().hub.publish(&batch);
+        }
+        watch::deliver_ready(home);
+    }
+}
+
+fn change_role(home: &Home, change: RoleChange) {
+    let mut guard = home.state_mut();
+    let State { member, header, .. } = &mut *guard;
+    *header = HeaderTemplate::new(home.profile.cluster_id, home.profile.member_id, change.term);
+    let now = home.clock.now();
+    let leases = member.store_mut().leases_mut();
+    match change.role {
+        Role::Leader => leases.promote(now, home.profile.election_millis),
+        _ => leases.demote(),
+    }
+    drop(guard);
+    let leader = change.leader.map(|leader| leader.to_string()).unwrap_or_default();
+    let role = format!("{:?}", change.role);
+    tracing::info!(member = %format!("{:x}", home.profile.member_id), term = change.term, role, leader, "role changed");
+    if change.leader.is_some() {
+        HomeCounts::add(&home.counts.leader_changes);
+    }
+}
+
+/// Wakes the driver when the log has news.
+pub async fn watch_log(home: Rc<Home>, mut woken: Woken) -> std::io::Result<()> {
+    loop {
+        woken.wait().await?;
+        home.pump.notify();
+    }
+}
+
+/// Lets consensus feel the time.
+pub async fn tick(home: Rc<Home>, interval: Duration) {
+    let mut effects = Effects::default();
+    while !home.is_stopping() {
+        sleep(interval).await;
+        home.state_mut().member.tick(home.clock.now(), &mut effects);
+        settle(&home, &mut effects);
+        home.pump.notify();
+    }
+}

@@ -1,0 +1,134 @@
+//! The page-file flush: every so often what apply has changed becomes durable in the data file, off the path of
+//! acknowledgements. A thread of its own writes and syncs, in paced chunks; the reactor only freezes and takes notice.
+
+use super::Home;
+use super::counts::HomeCounts;
+use crate::wake::{self, Waker, Woken};
+use glommio::timer::sleep;
+use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
+use std::io;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Time between two flushes while there is something to write (etcd: backend-batch-interval).
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Beyond this many bytes of changed pages a flush does not wait for its time.
+const DIRTY_BYTES_EAGER: usize = 32 << 20;
+
+/// Bytes written before the thread lets others at the device.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Pause after a chunk, so that a large flush does not starve the log's own writes.
+const CHUNK_PAUSE: Duration = Duration::from_millis(1);
+
+/// A flush that was carried out, and how long it took.
+type Done = (Flush, io::Result<()>, Duration);
+
+/// The reactor's end of the thread.
+pub struct Flusher {
+    jobs: Sender<Flush>,
+    done: Receiver<Done>,
+    woken: Woken,
+}
+
+impl Flusher {
+    /// Starts the thread. Call on the home reactor.
+    pub fn start(writer: FileWriter) -> io::Result<Flusher> {
+        let (waker, woken) = wake::pair()?;
+        let (jobs, inbox) = channel();
+        let (outbox, done) = channel();
+        std::thread::Builder::new().name("page-flush".into()).spawn(move || run(writer, &inbox, &outbox, &waker))?;
+        Ok(Flusher { jobs, done, woken })
+    }
+
+    async fn carry_out(&mut self, flush: Flush) -> io::Result<Done> {
+        let gone = || io::Error::other("the page-file thread ended");
+        self.jobs.send(flush).map_err(|_| gone())?;
+        loop {
+            self.woken.wait().await?;
+            if let Ok(done) = self.done.try_recv() {
+                return Ok(done);
+            }
+        }
+    }
+}
+
+fn run(mut writer: FileWriter, jobs: &Receiver<Flush>, done: &Sender<Done>, waker: &Waker) {
+    while let Ok(flush) = jobs.recv() {
+        let start = Instant::now();
+        let result = write(&flush, &mut writer);
+        if done.send((flush, result, start.elapsed())).is_err() {
+            return;
+        }
+        waker.wake();
+    }
+}
+
+fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<()> {
+    let mut writes = flush.writes(CHUNK_BYTES);
+    while let Some((offset, bytes)) = writes.next() {
+        writer.write_at(offset, bytes)?;
+        if bytes.len() >= CHUNK_BYTES {
+            std::thread::sleep(CHUNK_PAUSE);
+        }
+    }
+    writer.sync()?;
+    let (offset, bytes) = flush.meta();
+    writer.write_at(offset, bytes)?;
+    writer.sync()
+}
+
+/// Flushes whenever there is something, until the member stops. An error is fatal: the kernel may have dropped pages.
+pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result<Flusher> {
+    loop {
+        let mut waited = Duration::ZERO;
+        const SLICE: Duration = Duration::from_millis(20);
+        while waited < INTERVAL && !home.is_stopping() {
+            sleep(SLICE).await;
+            waited += SLICE;
+            if home.flush_is_wanted() || home.state().member.store().trees().dirty_bytes() > DIRTY_BYTES_EAGER {
+                break;
+            }
+        }
+        if home.is_stopping() {
+            return Ok(flusher);
+        }
+        flush_once(&home, &mut flusher).await?;
+    }
+}
+
+/// Makes everything applied so far durable in the data file.
+pub async fn flush_once(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()> {
+    let number = home.flush_begins();
+    let result = flush_changes(home, flusher).await;
+    home.flush_ends(number);
+    result
+}
+
+async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()> {
+    let (flush, applied) = loop {
+        {
+            let mut state = home.state_mut();
+            if state.member.is_between_entries() {
+                let applied = state.member.store().applied().index;
+                let begun = state.member.store_mut().trees_mut().begin_flush();
+                match begun.map_err(io::Error::other)? {
+                    None => return Ok(()),
+                    Some(flush) => break (flush, applied),
+                }
+            }
+        }
+        glommio::executor().yield_task_queue_now().await;
+    };
+    let (flush, result, took) = flusher.carry_out(flush).await?;
+    result?;
+    HomeCounts::keep(&home.counts.commits, took);
+    let mut state = home.state_mut();
+    state.member.store_mut().trees_mut().finish_flush(flush);
+    state.member.stored_up_to(applied);
+    drop(state);
+    home.pump.notify();
+    Ok(())
+}

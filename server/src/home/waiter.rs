@@ -1,0 +1,94 @@
+//! Everyone who waits for the member: what they asked for and how they are answered.
+
+use super::oneshot::Sender;
+use super::{Home, op_status};
+use crate::api::kv;
+use crate::api::wire::HeaderTemplate;
+use plinth_engine::command::Range;
+use plinth_engine::error::OpError;
+use plinth_engine::store::Outcome;
+use plinth_member::Lost;
+use plinth_net::grpc::{Status, UnaryReply};
+use std::rc::Rc;
+
+use crate::api::status;
+
+/// Who waits.
+pub enum Waiter {
+    /// A client's write: answered with a header and the outcome's body.
+    Reply(UnaryReply),
+    /// A client's compaction that waits until old data is gone.
+    Physical(UnaryReply),
+    /// A linearizable range.
+    Range(Box<Range>, UnaryReply),
+    /// A linearizable transaction that only reads, as an encoded command.
+    ReadTxn(Vec<u8>, UnaryReply),
+    /// A command of the server itself.
+    Outcome(Sender<Result<Outcome, Status>>),
+    /// A task that waits for a linearizable point in time.
+    Barrier(Sender<Result<(), Status>>),
+    /// The alarm that the home itself raises.
+    Alarm,
+    /// A command whose outcome nobody needs, such as the revocation of an expired lease.
+    Nobody,
+}
+
+impl Waiter {
+    /// Answers a waiter that gets nothing else.
+    pub fn fail(self, status: Status) {
+        match self {
+            Waiter::Reply(reply) | Waiter::Physical(reply) => reply.fail(status),
+            Waiter::Range(_, reply) | Waiter::ReadTxn(_, reply) => reply.fail(status),
+            Waiter::Outcome(sender) => sender.send(Err(status)),
+            Waiter::Barrier(sender) => sender.send(Err(status)),
+            Waiter::Alarm | Waiter::Nobody => {}
+        }
+    }
+
+    /// Answers with the outcome of the command. A physical compaction comes back: it has to wait on.
+    pub fn applied(
+        self,
+        home: &Home,
+        header: &HeaderTemplate,
+        result: Result<Outcome, OpError>,
+    ) -> Option<(Waiter, Outcome)> {
+        match (self, result) {
+            (Waiter::Reply(reply), Ok(outcome)) => reply.send(|out| {
+                header.append(out, outcome.revision);
+                out.extend_from_slice(&outcome.body);
+            }),
+            (waiter @ Waiter::Physical(_), Ok(outcome)) => return Some((waiter, outcome)),
+            (Waiter::Outcome(sender), result) => sender.send(result.map_err(op_status)),
+            (Waiter::Alarm, _) => home.alarm_raised(),
+            (waiter, Err(error)) => waiter.fail(op_status(error)),
+            (Waiter::Nobody, Ok(_)) => {}
+            (Waiter::Range(..) | Waiter::ReadTxn(..) | Waiter::Barrier(_), Ok(_)) => {
+                unreachable!("reads are never submitted as commands")
+            }
+        }
+        None
+    }
+
+    /// Answers a read whose moment has come.
+    pub fn readable(self, home: &Rc<Home>) {
+        match self {
+            Waiter::Range(range, reply) => kv::answer_range(home, *range, reply),
+            Waiter::ReadTxn(txn, reply) => kv::answer_read_txn(home, &txn, reply),
+            Waiter::Barrier(sender) => sender.send(Ok(())),
+            waiter => waiter.fail(status::STOPPED),
+        }
+    }
+
+    /// Answers a waiter whose outcome will not be known.
+    pub fn lost(self, home: &Home, why: Lost) {
+        if matches!(self, Waiter::Alarm) {
+            home.alarm_raised();
+        }
+        self.fail(match why {
+            Lost::Timeout => status::TIMEOUT,
+            Lost::LeaderChanged => status::LEADER_CHANGED,
+            Lost::NoLeader => status::NO_LEADER,
+            Lost::Stopped => status::STOPPED,
+        });
+    }
+}
