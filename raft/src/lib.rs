@@ -14,7 +14,8 @@
 //! - [`Members`]: ids, member records, and etcd's rules for changing them
 //! - [`limits`], [`error`]: every bound, every error
 //!
-//! Private: `window` (the log in memory), `read_index` (rounds of linearizable reads), `convert` (the border with raft-rs).
+//! Private: `window` (the log in memory), `read_index` (rounds of linearizable reads), `flow` (bytes in flight), `convert`
+//! (the border with raft-rs).
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod batch;
 mod conf;
 mod convert;
 pub mod error;
+mod flow;
 pub mod group;
 pub mod limits;
 pub mod log;

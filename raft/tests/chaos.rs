@@ -84,6 +84,7 @@ fn small_window(config: &mut plinth_raft::GroupConfig) {
     config.window = WindowBounds { entries: 12, bytes: 1 << 20 };
     config.append_bytes = 300;
     config.in_flight_messages = 4;
+    config.in_flight_bytes = 500;
     config.uncommitted_bytes = 4_000;
 }
 

@@ -80,8 +80,9 @@ impl Group {
             if led && (role.leader != self.role.leader || role.term != self.role.term) {
                 self.rounds.fail_all();
             }
-            if role.role != Role::Leader {
+            if role.role != Role::Leader || role.term != self.role.term {
                 self.snapshots_asked.clear();
+                self.flow.clear();
             }
             self.role = role;
         }
@@ -268,7 +269,7 @@ impl Group {
             if message.msg_type == MessageType::MsgSnapshot {
                 self.raw.mut_store().withdraw(MemberId(message.to));
             }
-            out.extend(PeerMessage::from_raft(self.group, message));
+            out.extend(PeerMessage::from_raft(self.group, message).and_then(|message| self.flow.send(message)));
         }
     }
 

@@ -39,6 +39,7 @@ use crate::GroupId;
 use crate::conf::{ConfChange, ConfState};
 use crate::convert;
 use crate::error::{ApplyConfError, GroupError, ProposeError, TransferError};
+use crate::flow::Flow;
 use crate::limits;
 use crate::log::RecoveredLog;
 use crate::message::{PeerMessage, SnapshotMeta};
@@ -66,6 +67,8 @@ pub struct GroupConfig {
     pub append_bytes: u64,
     /// Append messages in flight to one follower.
     pub in_flight_messages: usize,
+    /// Bytes of entries in flight to one follower.
+    pub in_flight_bytes: usize,
     /// Bytes of proposals not yet committed.
     pub uncommitted_bytes: u64,
     /// Bytes of committed entries in one `Ready`.
@@ -86,6 +89,7 @@ impl GroupConfig {
             conf: ConfState::default(),
             append_bytes: limits::APPEND_BYTES_MAX,
             in_flight_messages: limits::IN_FLIGHT_MESSAGES_MAX,
+            in_flight_bytes: limits::IN_FLIGHT_BYTES_MAX,
             uncommitted_bytes: limits::UNCOMMITTED_BYTES_MAX,
             committed_bytes_per_ready: limits::COMMITTED_BYTES_PER_READY,
             window: WindowBounds { entries: limits::WINDOW_ENTRIES, bytes: limits::WINDOW_BYTES },
@@ -142,6 +146,7 @@ pub struct Group {
     timeout: usize,
     timeout_term: u64,
     rounds: ReadRounds,
+    flow: Flow,
     /// Messages of this crate's own making; they depend on nothing durable.
     messages: Vec<PeerMessage>,
     /// Followers whose wish for a snapshot the shell knows of.
@@ -203,6 +208,7 @@ impl Group {
             timeout: 0,
             timeout_term: 0,
             rounds: ReadRounds::new(mix(config.seed, config.member.0)),
+            flow: Flow::new(config.in_flight_bytes),
             messages: Vec::new(),
             snapshots_asked: Vec::new(),
             ticks: 0,
@@ -310,9 +316,10 @@ impl Group {
         } else if self.in_flight.is_empty() {
             sent.append(&mut sent_later);
         }
+        // Appends released by flow control come before those that raft-rs sent later.
+        ready.messages.append(&mut self.messages);
         self.convert_messages(sent, &mut ready.messages);
         self.convert_messages(sent_later, &mut ready.persisted_messages);
-        ready.messages.append(&mut self.messages);
         self.hand_out_reads(&mut ready);
         self.hand_out_snapshot_requests(&mut ready);
         if self.role != self.reported_role {
@@ -416,6 +423,7 @@ impl Group {
 
     /// Messages to `to` are being lost.
     pub fn report_unreachable(&mut self, to: MemberId) {
+        self.flow.reset(to);
         self.raw.report_unreachable(to.0);
         self.settle();
     }

@@ -30,6 +30,10 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Heard from since the last check of the quorum.
     pub recent_active: bool,
+    /// Bytes of entries sent and not acknowledged.
+    pub in_flight_bytes: usize,
+    /// Appends that wait until there are fewer.
+    pub parked: usize,
 }
 
 /// A snapshot of the figures.
@@ -96,8 +100,16 @@ impl Group {
     }
 
     fn peers(&self) -> Vec<PeerStatus> {
-        let of = |(&id, progress): (&u64, &raft::Progress)| PeerStatus {
-            member: MemberId(id),
+        let of = |(&id, progress): (&u64, &raft::Progress)| self.peer(MemberId(id), progress);
+        let mut peers: Vec<PeerStatus> = self.raw.raft.prs().iter().map(of).collect();
+        peers.sort_by_key(|peer| peer.member);
+        peers
+    }
+
+    fn peer(&self, member: MemberId, progress: &raft::Progress) -> PeerStatus {
+        let (in_flight_bytes, parked) = self.flow.figures(member);
+        PeerStatus {
+            member,
             matched: progress.matched,
             next: progress.next_idx,
             state: match progress.state {
@@ -106,9 +118,8 @@ impl Group {
                 ProgressState::Snapshot => PeerState::Snapshot,
             },
             recent_active: progress.recent_active,
-        };
-        let mut peers: Vec<PeerStatus> = self.raw.raft.prs().iter().map(of).collect();
-        peers.sort_by_key(|peer| peer.member);
-        peers
+            in_flight_bytes,
+            parked,
+        }
     }
 }

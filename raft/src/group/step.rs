@@ -42,6 +42,16 @@ impl Group {
 
     fn step_raft(&mut self, message: PeerMessage) -> Result<(), StepError> {
         let from = message.from;
+        if self.role.role == Role::Leader && message.term == self.role.term {
+            match &message.body {
+                PeerBody::AppendResponse { reject: Some(_), .. } => self.flow.reset(from),
+                PeerBody::AppendResponse { index, .. } => {
+                    self.flow.acknowledged(from, *index, &mut self.messages);
+                }
+                PeerBody::HeartbeatResponse { .. } => self.flow.alive(from, &mut self.messages),
+                _ => {}
+            }
+        }
         let is_snapshot = matches!(message.body, PeerBody::Snapshot(_));
         let malformed = |_| StepError::Malformed { from, rule: "configuration changes decode" };
         let raw = message.into_raft().map_err(malformed)?.expect("a message for raft-rs");
