@@ -1,20 +1,17 @@
 //! Which watchers want which events.
 //!
 //! Watchers of the same range and filters form a *group*: an event is matched against groups, not watchers, and what it
-//! costs does not depend on how many watchers do not want it. Groups of single keys are found by hash, the others in an
-//! interval tree.
+//! costs does not depend on how many watchers do not want it. Groups of single keys and of prefixes are found by hash
+//! (`prefix`), all others in an interval tree (`interval`).
 //!
 //! The hub keeps two indices: of the watchers that take part in live events, and of those that read history.
 
-use std::hash::BuildHasher;
 use std::rc::Rc;
-
-use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
 
 use super::event::{EventBatch, EventKind};
 use super::interval::IntervalTree;
-use super::range::KeyRange;
+use super::prefix::HashedKeys;
+use super::range::{Bound, KeyRange, Shape};
 
 /// Filters of a watcher as bits. Watchers with other filters are in other groups.
 pub(super) const NO_PUT: u8 = 1;
@@ -63,10 +60,9 @@ impl Group {
 pub(super) struct WatchIndex {
     groups: Vec<Group>,
     free: Vec<u32>,
-    points: HashTable<u32>,
-    /// Groups of single keys per class, so that classes nobody uses cost nothing.
-    points_per_class: [usize; 3],
-    ranges: IntervalTree,
+    keys: HashedKeys,
+    prefixes: HashedKeys,
+    intervals: IntervalTree,
     /// Groups with events in the batch matched last.
     touched: Vec<u32>,
     epoch: u64,
@@ -78,9 +74,9 @@ impl WatchIndex {
         Self {
             groups: Vec::new(),
             free: Vec::new(),
-            points: HashTable::new(),
-            points_per_class: [0; 3],
-            ranges: IntervalTree::new(seed),
+            keys: HashedKeys::default(),
+            prefixes: HashedKeys::default(),
+            intervals: IntervalTree::new(seed),
             touched: Vec::new(),
             epoch: 0,
             members: 0,
@@ -116,10 +112,15 @@ impl WatchIndex {
     }
 
     fn find(&self, range: &KeyRange, class: u8) -> Option<u32> {
-        if !range.is_point() {
-            return self.ranges.get(range, class);
+        let start = range.start();
+        match range.shape() {
+            Shape::Point => self.keys.get(start, class),
+            Shape::Prefix => {
+                let found = self.prefixes.get(start, class);
+                found.or_else(|| self.intervals.get((start, &prefix_end(start), class)))
+            }
+            Shape::Interval(end) => self.intervals.get((start, end, class)),
         }
-        find_point(&self.points, &self.groups, range.start(), class)
     }
 
     fn add_group(&mut self, range: Rc<KeyRange>, class: u8) -> u32 {
@@ -134,25 +135,30 @@ impl WatchIndex {
                 index32(self.groups.len() - 1)
             }
         };
-        if range.is_point() {
-            let groups = &self.groups;
-            let rehash = |&g: &u32| hash(groups[g as usize].range.start(), groups[g as usize].class);
-            self.points.insert_unique(hash(range.start(), class), index, rehash);
-            self.points_per_class[class as usize] += 1;
-        } else {
-            self.ranges.insert(range, class, index);
+        let start = range.start();
+        match range.shape() {
+            Shape::Point => self.keys.insert(start, class, index),
+            Shape::Prefix => {
+                if !self.prefixes.insert_prefix(start, class, index) {
+                    self.intervals.insert((start, &prefix_end(start), class), index);
+                }
+            }
+            Shape::Interval(end) => self.intervals.insert((start, end, class), index),
         }
         index
     }
 
     fn remove_group(&mut self, index: u32) {
         let Group { range, class, .. } = &self.groups[index as usize];
-        if range.is_point() {
-            let entry = self.points.find_entry(hash(range.start(), *class), |&g| g == index);
-            entry.expect("groups of single keys are indexed").remove();
-            self.points_per_class[*class as usize] -= 1;
-        } else {
-            self.ranges.remove(range, *class);
+        let start = range.start();
+        match range.shape() {
+            Shape::Point => assert!(self.keys.remove(start, *class), "groups of single keys are indexed"),
+            Shape::Prefix => {
+                if !self.prefixes.remove_prefix(start, *class) {
+                    self.intervals.remove((start, &prefix_end(start), *class));
+                }
+            }
+            Shape::Interval(end) => self.intervals.remove((start, end, *class)),
         }
         self.groups[index as usize].runs = Vec::new();
         self.groups[index as usize].members = Vec::new();
@@ -166,7 +172,7 @@ impl WatchIndex {
         if self.members == 0 {
             return;
         }
-        let Self { groups, points, points_per_class, ranges, touched, epoch, .. } = self;
+        let Self { groups, keys, prefixes, intervals, touched, epoch, .. } = self;
         for index in first..batch.len() {
             let event = batch.event(index);
             let filtered_by = match event.kind() {
@@ -174,7 +180,7 @@ impl WatchIndex {
                 EventKind::Delete => NO_DELETE,
             };
             let index = index32(index);
-            let mut hit = |groups: &mut Vec<Group>, at: u32| {
+            let mut hit = |at: u32| {
                 let group = &mut groups[at as usize];
                 if group.class & filtered_by != 0 {
                     return;
@@ -187,16 +193,9 @@ impl WatchIndex {
                 }
                 group.hit(index);
             };
-            for class in 0..3u8 {
-                if points_per_class[class as usize] > 0
-                    && let Some(at) = find_point(points, groups, event.key(), class)
-                {
-                    hit(groups, at);
-                }
-            }
-            if !ranges.is_empty() {
-                ranges.stab(event.key(), &mut |at| hit(groups, at));
-            }
+            keys.visit_equal(event.key(), &mut hit);
+            prefixes.visit_prefixes(event.key(), &mut hit);
+            intervals.stab(event.key(), &mut hit);
         }
     }
 
@@ -206,16 +205,12 @@ impl WatchIndex {
     }
 }
 
-fn find_point(points: &HashTable<u32>, groups: &[Group], key: &[u8], class: u8) -> Option<u32> {
-    let same = |&g: &u32| {
-        let group = &groups[g as usize];
-        group.class == class && group.range.start() == key
-    };
-    points.find(hash(key, class), same).copied()
-}
-
-fn hash(key: &[u8], class: u8) -> u64 {
-    FxBuildHasher.hash_one(key).wrapping_add(u64::from(class))
+/// The end of a prefix as an interval, for prefixes that the table has no room for.
+fn prefix_end(prefix: &[u8]) -> Bound {
+    let at = prefix.iter().rposition(|&byte| byte != 0xff).expect("prefixes of 0xff alone are open intervals");
+    let mut end = prefix[..=at].to_vec();
+    end[at] += 1;
+    Bound::Before(end.into())
 }
 
 pub(super) fn index32(index: usize) -> u32 {

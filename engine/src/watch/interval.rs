@@ -1,72 +1,69 @@
 //! Intervals of keys, asked for all that hold a given key.
 //!
-//! A treap ordered by (start, end, class); every node knows which node of its subtree ends last, so that a query skips
-//! subtrees that end before the key: `O(log n)` expected for a key that no interval holds, plus `O(log n)` for each that
-//! does, whatever the shape of the intervals. Why not a table of prefixes by length: ranges need not be prefixes, and a
-//! client may choose thousands of lengths. Why not boundaries with sets of watchers: one wide range over many narrow ones
-//! would cost an update of each.
+//! A treap ordered by (start, end, class); every node knows where the last interval of its subtree ends, so that a query
+//! skips subtrees that end before the key: `O(log n)` expected for a key that no interval holds, plus `O(log n)` for each
+//! that does, whatever the shape of the intervals. Why not boundaries with the intervals between them: one wide interval
+//! over many narrow ones would cost an update of each.
 //!
 //! Priorities come from a seeded generator, so that no choice of keys unbalances the tree.
 //!
 //! Invariants: an interval with its class is in the tree at most once; parents have priorities not below their children.
 
 use std::cmp::Ordering;
-use std::rc::Rc;
 
-use super::range::KeyRange;
+use super::range::Bound;
 
 const NIL: u32 = u32::MAX;
 
+/// Keys are held in the node, or one step away, because a query is a walk over cold memory.
 #[derive(Debug)]
 struct Node {
-    range: Rc<KeyRange>,
-    class: u8,
-    payload: u32,
-    priority: u32,
+    start: Box<[u8]>,
+    end: Bound,
+    /// Where the interval of this subtree ends that ends last.
+    last_end: Bound,
     left: u32,
     right: u32,
-    /// The node of this subtree that ends last.
-    last_end: u32,
+    payload: u32,
+    priority: u32,
+    class: u8,
 }
+
+/// Start, end and class of an interval.
+pub(super) type Interval<'a> = (&'a [u8], &'a Bound, u8);
 
 /// A set of intervals, each with a payload.
 #[derive(Debug)]
 pub(super) struct IntervalTree {
-    nodes: Vec<Option<Node>>,
+    nodes: Vec<Node>,
     free: Vec<u32>,
     root: u32,
-    len: usize,
     random: SplitMix,
 }
 
 impl IntervalTree {
     pub(super) fn new(seed: u64) -> Self {
-        Self { nodes: Vec::new(), free: Vec::new(), root: NIL, len: 0, random: SplitMix(seed) }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        Self { nodes: Vec::new(), free: Vec::new(), root: NIL, random: SplitMix(seed) }
     }
 
     fn node(&self, at: u32) -> &Node {
-        self.nodes[at as usize].as_ref().expect("links lead to nodes")
+        &self.nodes[at as usize]
     }
 
     fn node_mut(&mut self, at: u32) -> &mut Node {
-        self.nodes[at as usize].as_mut().expect("links lead to nodes")
+        &mut self.nodes[at as usize]
     }
 
-    fn compare(&self, at: u32, range: &KeyRange, class: u8) -> Ordering {
+    fn compare(&self, at: u32, (start, end, class): Interval<'_>) -> Ordering {
         let node = self.node(at);
-        let by_start = node.range.start().cmp(range.start());
-        by_start.then_with(|| node.range.cmp_end(range)).then(node.class.cmp(&class))
+        (*node.start).cmp(start).then_with(|| node.end.cmp(end)).then(node.class.cmp(&class))
     }
 
     /// The payload of an interval.
-    pub(super) fn get(&self, range: &KeyRange, class: u8) -> Option<u32> {
+    pub(super) fn get(&self, interval: Interval<'_>) -> Option<u32> {
         let mut at = self.root;
         while at != NIL {
-            at = match self.compare(at, range, class) {
+            at = match self.compare(at, interval) {
                 Ordering::Equal => return Some(self.node(at).payload),
                 Ordering::Less => self.node(at).right,
                 Ordering::Greater => self.node(at).left,
@@ -76,44 +73,50 @@ impl IntervalTree {
     }
 
     /// Adds an interval that is not in the tree.
-    pub(super) fn insert(&mut self, range: Rc<KeyRange>, class: u8, payload: u32) {
-        assert!(self.get(&range, class).is_none(), "an interval is in the tree once");
-        let (left, right) = self.split(self.root, &range, class);
-        let priority = self.random.next() as u32;
-        let node = Node { range, class, payload, priority, left: NIL, right: NIL, last_end: NIL };
+    pub(super) fn insert(&mut self, interval: Interval<'_>, payload: u32) {
+        assert!(self.get(interval).is_none(), "an interval is in the tree once");
+        let (start, end, class) = interval;
+        let (left, right) = self.split(self.root, interval);
+        let node = Node {
+            start: start.into(),
+            end: end.clone(),
+            last_end: end.clone(),
+            left: NIL,
+            right: NIL,
+            payload,
+            priority: self.random.next() as u32,
+            class,
+        };
         let at = match self.free.pop() {
             Some(at) => {
-                self.nodes[at as usize] = Some(node);
+                self.nodes[at as usize] = node;
                 at
             }
             None => {
-                self.nodes.push(Some(node));
+                self.nodes.push(node);
                 u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 intervals")
             }
         };
-        self.refresh(at);
         let left = self.merge(left, at);
         self.root = self.merge(left, right);
-        self.len += 1;
     }
 
     /// Takes an interval out of the tree.
-    pub(super) fn remove(&mut self, range: &KeyRange, class: u8) {
-        self.root = self.remove_below(self.root, range, class);
-        self.len -= 1;
+    pub(super) fn remove(&mut self, interval: Interval<'_>) {
+        self.root = self.remove_below(self.root, interval);
     }
 
-    fn remove_below(&mut self, at: u32, range: &KeyRange, class: u8) -> u32 {
+    fn remove_below(&mut self, at: u32, interval: Interval<'_>) -> u32 {
         assert!(at != NIL, "only intervals of the tree are removed");
         let (left, right) = (self.node(at).left, self.node(at).right);
-        match self.compare(at, range, class) {
+        match self.compare(at, interval) {
             Ordering::Equal => {
-                self.nodes[at as usize] = None;
+                self.node_mut(at).start = Box::default();
                 self.free.push(at);
                 return self.merge(left, right);
             }
-            Ordering::Less => self.node_mut(at).right = self.remove_below(right, range, class),
-            Ordering::Greater => self.node_mut(at).left = self.remove_below(left, range, class),
+            Ordering::Less => self.node_mut(at).right = self.remove_below(right, interval),
+            Ordering::Greater => self.node_mut(at).left = self.remove_below(left, interval),
         }
         self.refresh(at);
         at
@@ -130,16 +133,16 @@ impl IntervalTree {
     fn stab_below(&self, mut at: u32, key: &[u8], visit: &mut impl FnMut(u32)) {
         loop {
             let node = self.node(at);
-            if self.node(node.last_end).range.ends_by(key) {
+            if node.last_end.is_reached_by(key) {
                 return;
             }
             if node.left != NIL {
                 self.stab_below(node.left, key, visit);
             }
-            if node.range.start() > key {
+            if *node.start > *key {
                 return;
             }
-            if !node.range.ends_by(key) {
+            if !node.end.is_reached_by(key) {
                 visit(node.payload);
             }
             if node.right == NIL {
@@ -150,16 +153,16 @@ impl IntervalTree {
     }
 
     /// Everything before the given interval, and the rest.
-    fn split(&mut self, at: u32, range: &KeyRange, class: u8) -> (u32, u32) {
+    fn split(&mut self, at: u32, interval: Interval<'_>) -> (u32, u32) {
         if at == NIL {
             return (NIL, NIL);
         }
-        let parts = if self.compare(at, range, class) == Ordering::Less {
-            let (near, far) = self.split(self.node(at).right, range, class);
+        let parts = if self.compare(at, interval) == Ordering::Less {
+            let (near, far) = self.split(self.node(at).right, interval);
             self.node_mut(at).right = near;
             (at, far)
         } else {
-            let (far, near) = self.split(self.node(at).left, range, class);
+            let (far, near) = self.split(self.node(at).left, interval);
             self.node_mut(at).left = near;
             (far, at)
         };
@@ -185,16 +188,16 @@ impl IntervalTree {
 
     /// Recomputes what a node knows about its subtree.
     fn refresh(&mut self, at: u32) {
-        let mut last = at;
-        for child in [self.node(at).left, self.node(at).right] {
+        let node = self.node(at);
+        let mut last = &node.end;
+        for child in [node.left, node.right] {
             if child != NIL {
-                let other = self.node(child).last_end;
-                if self.node(other).range.cmp_end(&self.node(last).range) == Ordering::Greater {
-                    last = other;
-                }
+                last = last.max(&self.node(child).last_end);
             }
         }
-        self.node_mut(at).last_end = last;
+        if *last != node.last_end {
+            self.node_mut(at).last_end = last.clone();
+        }
     }
 }
 
@@ -223,9 +226,12 @@ mod tests {
                 return 0;
             }
             let node = self.node(at);
-            for child in [node.left, node.right] {
-                assert!(child == NIL || self.node(child).priority <= node.priority);
+            let mut last = node.end.clone();
+            for child in [node.left, node.right].into_iter().filter(|&child| child != NIL) {
+                assert!(self.node(child).priority <= node.priority);
+                last = last.max(self.node(child).last_end.clone());
             }
+            assert_eq!(node.last_end, last);
             1 + self.check(node.left) + self.check(node.right)
         }
     }
@@ -234,43 +240,44 @@ mod tests {
         prop::collection::vec(prop::sample::select(vec![0u8, b'a', b'b', 0xff]), 1..4)
     }
 
-    fn range() -> impl Strategy<Value = KeyRange> {
-        (key(), prop_oneof![3 => key(), 1 => Just(vec![0])])
-            .prop_filter_map("empty or a point", |(key, end)| KeyRange::new(&key, &end).filter(|r| !r.is_point()))
+    fn interval() -> impl Strategy<Value = (Vec<u8>, Bound, u8)> {
+        let bound = prop_oneof![3 => key().prop_map(|key| Bound::Before(key.into())), 1 => Just(Bound::Open)];
+        (key(), bound, 0u8..3).prop_filter("empty", |(start, end, _)| !end.is_reached_by(start))
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]
         fn agrees_with_a_list(
-            ops in prop::collection::vec((any::<bool>(), range(), 0u8..3), 1..80),
+            ops in prop::collection::vec((any::<bool>(), interval()), 1..80),
             probes in prop::collection::vec(key(), 1..20),
         ) {
             let mut tree = IntervalTree::new(7);
-            let mut list: Vec<(KeyRange, u8, u32)> = Vec::new();
-            for (i, (add, range, class)) in ops.into_iter().enumerate() {
-                let known = list.iter().position(|(r, c, _)| *r == range && *c == class);
-                prop_assert_eq!(tree.get(&range, class), known.map(|at| list[at].2));
+            let mut list: Vec<(Vec<u8>, Bound, u8, u32)> = Vec::new();
+            for (i, (add, (start, end, class))) in ops.into_iter().enumerate() {
+                let interval = (&start[..], &end, class);
+                let known = list.iter().position(|(s, e, c, _)| (&s[..], e, *c) == interval);
+                prop_assert_eq!(tree.get(interval), known.map(|at| list[at].3));
                 match (add, known) {
                     (true, None) => {
-                        tree.insert(Rc::new(range.clone()), class, i as u32);
-                        list.push((range, class, i as u32));
+                        tree.insert(interval, i as u32);
+                        list.push((start, end, class, i as u32));
                     }
                     (false, Some(at)) => {
-                        tree.remove(&range, class);
+                        tree.remove(interval);
                         list.swap_remove(at);
                     }
                     _ => {}
                 }
                 prop_assert_eq!(tree.check(tree.root), list.len());
             }
-            prop_assert_eq!(tree.is_empty(), list.is_empty());
             for probe in probes {
                 let mut found = Vec::new();
                 tree.stab(&probe, &mut |payload| found.push(payload));
                 found.sort_unstable();
-                let holds = |r: &KeyRange| r.start() <= &probe[..] && !r.ends_by(&probe);
-                let mut expected: Vec<u32> = list.iter().filter(|(r, ..)| holds(r)).map(|&(.., p)| p).collect();
+                let holds = |start: &[u8], end: &Bound| start <= &probe[..] && !end.is_reached_by(&probe);
+                let mut expected: Vec<u32> =
+                    list.iter().filter(|(start, end, ..)| holds(start, end)).map(|&(.., payload)| payload).collect();
                 expected.sort_unstable();
                 prop_assert_eq!(found, expected);
             }
@@ -287,8 +294,8 @@ mod tests {
         }
         let mut tree = IntervalTree::new(1);
         for i in 0..10_000u32 {
-            let key = i.to_be_bytes();
-            tree.insert(Rc::new(KeyRange::new(&key, &(i + 1).to_be_bytes()).unwrap()), 0, i);
+            let end = Bound::Before((i + 1).to_be_bytes().as_slice().into());
+            tree.insert((&i.to_be_bytes(), &end, 0), i);
         }
         assert!(depth(&tree, tree.root) < 50);
     }

@@ -1,7 +1,7 @@
 //! Watching keys: events of applied changes, and the watchers that want them.
 //!
 //! Tour: `event` is what the store produces, once per applied Raft entry, shared by all reactors. `hub` holds the
-//! streams and watchers of one reactor; `publish` matches events (against `index`, whose ranges lie in `interval`),
+//! streams and watchers of one reactor; `publish` matches events (against `index`, made of `prefix` and `interval`),
 //! `catch_up` brings watchers to the present that start in the past or fell behind, `deliver` encodes what waits in
 //! `queue` as messages of `wire`.
 //!
@@ -23,6 +23,7 @@ pub mod event;
 mod hub;
 mod index;
 mod interval;
+mod prefix;
 mod publish;
 mod queue;
 mod range;
