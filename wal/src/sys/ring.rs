@@ -223,3 +223,72 @@ impl Drop for Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_BYTES;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    /// Runs one chain on a file and returns its result; the wake-up must have come.
+    fn run(file: &File, sync: bool) -> Result<(), (&'static str, i32)> {
+        let (mut wake, sender) = UnixStream::pair().expect("a pair");
+        let mut ring = Ring::new(&sender).expect("a ring");
+        ring.set_file(3, Some(file.as_raw_fd())).expect("a place in the table");
+        let buffer = AlignedBuf::zeroed(BLOCK_BYTES);
+        ring.push(Chain { ticket: 77, file: 3, offset: 0, bytes: BLOCK_BYTES, buffer, sync });
+        ring.submit().expect("submitted");
+        // Blocks until the chain's last link.
+        let mut byte = [0];
+        wake.read_exact(&mut byte).expect("woken");
+        assert_eq!(byte, WAKE);
+        let event = ring.poll().expect("whoever is woken finds the result");
+        assert_eq!((event.ticket, event.buffer.capacity()), (77, BLOCK_BYTES));
+        assert!(ring.poll().is_none());
+        event.result
+    }
+
+    #[test]
+    fn success_wakes_and_reports() {
+        let file = tempfile::tempfile().expect("a file");
+        for sync in [false, true] {
+            assert_eq!(run(&file, sync), Ok(()));
+        }
+        assert_eq!(file.metadata().expect("metadata").len(), BLOCK_BYTES as u64);
+    }
+
+    #[test]
+    fn a_failed_write_and_a_failed_sync_wake_and_report() {
+        let read_only = File::open("/dev/zero").expect("open");
+        for sync in [false, true] {
+            assert_eq!(run(&read_only, sync), Err(("write", libc::EBADF)));
+        }
+        let unsyncable = File::options().write(true).open("/dev/null").expect("open");
+        assert_eq!(run(&unsyncable, true), Err(("fdatasync", libc::EINVAL)));
+        let full = File::options().write(true).open("/dev/full").expect("open");
+        assert_eq!(run(&full, true), Err(("write", libc::ENOSPC)));
+    }
+
+    #[test]
+    fn dropping_a_ring_waits_for_what_is_in_flight() {
+        let file = tempfile::tempfile().expect("a file");
+        let (_wake, sender) = UnixStream::pair().expect("a pair");
+        let mut ring = Ring::new(&sender).expect("a ring");
+        ring.set_file(0, Some(file.as_raw_fd())).expect("a place in the table");
+        for ticket in 0..FLUSHES_IN_FLIGHT_MAX as u64 {
+            let mut buffer = AlignedBuf::zeroed(BLOCK_BYTES);
+            buffer.bytes_mut().fill(ticket as u8 + 1);
+            let offset = ticket * BLOCK_BYTES as u64;
+            ring.push(Chain { ticket, file: 0, offset, bytes: BLOCK_BYTES, buffer, sync: true });
+        }
+        ring.submit().expect("submitted");
+        drop(ring);
+        let mut bytes = Vec::new();
+        let mut reader = file.try_clone().expect("clone");
+        reader.read_to_end(&mut bytes).expect("read");
+        assert_eq!(bytes.len(), FLUSHES_IN_FLIGHT_MAX * BLOCK_BYTES);
+        assert!(bytes.chunks(BLOCK_BYTES).enumerate().all(|(at, block)| block.iter().all(|b| *b == at as u8 + 1)));
+    }
+}
