@@ -3,6 +3,7 @@
 //! `cargo run -p plinth-net --example echo -- 127.0.0.1:50051`
 //!
 //! Methods: `/echo.Echo/Unary`, `/echo.Echo/Repeat` (server stream: the message ten times), `/echo.Echo/Chat` (both ways).
+//! Plain requests over HTTP/1.1 and HTTP/2 get their body back too.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -11,7 +12,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use plinth_net::grpc::{Call, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
+use plinth_net::http1::{Http1Request, Response};
+use plinth_net::server::{Http1Reply, ListenOptions, Listener, ServerOptions, Shutdown, serve};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,6 +35,11 @@ impl Service for Echo {
 
     fn unary(&self, _method: usize, _call: &Call, body: Bytes, reply: UnaryReply) {
         reply.send(|out| out.extend_from_slice(&body));
+    }
+
+    fn http1(&self, request: Http1Request, reply: Http1Reply) {
+        let body = if request.body.is_empty() { Bytes::from_static(b"echo\n") } else { request.body };
+        reply.respond(&Response::with_body(200, "text/plain", body));
     }
 
     fn stream(&self, method: usize, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
@@ -66,7 +73,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let reactor = LocalExecutorBuilder::new(Placement::Unbound).spawn(move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
         println!("listening on {}", listener.local_addr()?);
-        serve(listener, Rc::new(Echo), ServerOptions::default(), Shutdown::new()).await;
+        let options = ServerOptions { http_over_h2: true, ..ServerOptions::default() };
+        serve(listener, Rc::new(Echo), options, Shutdown::new()).await;
         Ok::<(), std::io::Error>(())
     })?;
     reactor.join()??;

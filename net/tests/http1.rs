@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::server::{Http1Reply, ServerOptions};
-use support::{Server, call, connect, run_client};
+use support::{Server, answer, call, connect, run_client, send_all};
 
 const METHODS: &[Method] = &[Method { path: "/t.Test/Echo", kind: MethodKind::Unary }];
 
@@ -48,7 +49,7 @@ impl Service for Pages {
                 let body = reply.stream(200, &[]);
                 glommio::spawn_local(async move {
                     for piece in ["one", "two"] {
-                        body.send(piece.as_bytes());
+                        body.send(piece);
                         glommio::timer::sleep(Duration::from_millis(5)).await;
                     }
                     body.finish();
@@ -59,7 +60,7 @@ impl Service for Pages {
                 let body = reply.stream(200, &[]);
                 let cancelled = Arc::clone(&self.cancelled);
                 body.on_cancel(move || _ = cancelled.fetch_add(1, Ordering::SeqCst));
-                body.send(b"first");
+                body.send("first");
                 glommio::spawn_local(async move {
                     while !body.is_cancelled() {
                         glommio::timer::sleep(Duration::from_millis(5)).await;
@@ -74,9 +75,13 @@ impl Service for Pages {
 }
 
 fn start() -> (Server, Pages) {
+    start_with(ServerOptions::default())
+}
+
+fn start_with(options: ServerOptions) -> (Server, Pages) {
     let pages = Pages::default();
     let service = pages.clone();
-    (Server::start(ServerOptions::default(), move || service), pages)
+    (Server::start(options, move || service), pages)
 }
 
 /// Sends requests, of which the last asks for the connection to be closed, and reads to the end.
@@ -175,7 +180,8 @@ fn a_lost_client_cancels_an_endless_body() {
 #[test]
 fn what_is_not_http_is_refused() {
     let (server, _) = start();
-    let answer = exchange(&server, "\x16\x03\x01 this is no request\r\n\r\n");
+    assert_eq!(exchange(&server, "\x16\x03\x01 this is no request\r\n\r\n"), "");
+    let answer = exchange(&server, "no request HTTP/1.1\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
 }
 
@@ -186,6 +192,71 @@ fn http2_is_served_beside_it() {
         let client = connect(&server).await;
         assert_eq!(call(&client, "/t.Test/Echo", b"x").await.unwrap().messages, ["x"]);
     });
+}
+
+#[test]
+fn plain_requests_over_http2() {
+    let (server, pages) = start_with(ServerOptions { http_over_h2: true, ..ServerOptions::default() });
+    run_client(async {
+        let client = connect(&server).await;
+        let large = "x".repeat(300_000);
+        let cases =
+            [("/echo", "hello", "hello"), ("/echo", "", ""), ("/echo", &large, &large), ("/later", "", "later")];
+        for (path, body, expected) in cases.into_iter().chain([("/pieces", "", "onetwo")]) {
+            assert_eq!(plain(&client, "POST", path, body).await, (200, expected.to_owned()), "{path}");
+        }
+        assert_eq!(plain(&client, "HEAD", "/later", "").await, (200, String::new()));
+        assert_eq!(plain(&client, "GET", "/none", "").await, (404, "404 page not found\n".to_owned()));
+        assert_eq!(plain(&client, "GET", "/forgotten", "").await, (500, "Internal Server Error\n".to_owned()));
+        let too_large = "x".repeat((4 << 20) + 1);
+        assert_eq!(plain(&client, "POST", "/echo", &too_large).await.0, 413);
+        assert_eq!(call(&client, "/t.Test/Echo", b"x").await.unwrap().messages, ["x"]);
+
+        let request = http::Request::builder().uri("http://h/endless").body(()).unwrap();
+        let (response, mut send) = client.clone().send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "first");
+        send.send_reset(h2::Reason::CANCEL);
+        for _ in 0..1000 {
+            if pages.cancelled.load(Ordering::SeqCst) == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the handler never hears of it");
+    });
+}
+
+#[test]
+fn plain_requests_over_http2_are_refused_where_etcd_does() {
+    let (server, _) = start();
+    run_client(async {
+        let client = connect(&server).await;
+        let request = http::Request::builder().uri("http://h/echo").body(()).unwrap();
+        let (response, _) = client.clone().send_request(request, true).unwrap();
+        let answer = answer(response).await.unwrap();
+        assert_eq!((answer.http_status, answer.status), (415, 3));
+        assert_eq!(answer.text, "invalid gRPC request content-type \"\"");
+    });
+}
+
+/// Status and body of a request that is not gRPC.
+async fn plain(client: &SendRequest<Bytes>, method: &str, path: &str, body: &str) -> (u16, String) {
+    let uri = format!("http://host{path}");
+    let request = http::Request::builder().method(method).uri(uri).body(()).unwrap();
+    let mut client = client.clone().ready().await.unwrap();
+    let (response, mut send) = client.send_request(request, body.is_empty()).unwrap();
+    send_all(&mut send, Bytes::copy_from_slice(body.as_bytes())).await;
+    let response = response.await.unwrap();
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        text.extend_from_slice(&piece);
+    }
+    (status, String::from_utf8(text).unwrap())
 }
 
 #[test]

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use super::DEADLINE_EXCEEDED;
 use super::call::{Call, Peer};
 use super::head::{CallHead, MethodTable};
+use super::http::HttpRequest;
 use super::message::{MessageReader, PREFIX_BYTES, prefix};
 use super::service::{CallKey, MethodKind, StreamHandler};
 use super::status::{Code, Status, percent_encoded};
@@ -28,6 +29,7 @@ use crate::h2::frame::StreamId;
 use crate::h2::hpack::Constant;
 use crate::h2::limits::SHARED_BODY_BYTES_MIN;
 use crate::h2::{Config, Connection, Event, StreamKey, Trailers};
+use crate::http1::{Http1Request, Limits};
 
 /// Incomplete messages of one connection, all together.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
@@ -44,6 +46,8 @@ pub struct CallLimits {
     pub overload: Status,
     /// Unary calls in flight on the reactor.
     pub in_flight_on_reactor: Cell<usize>,
+    /// Bounds of requests that are not gRPC, if such are served (they are on TLS connections). `None`: they get 415.
+    pub http: Option<Limits>,
 }
 
 /// What the shell has to do next.
@@ -66,6 +70,13 @@ pub enum Action {
         /// The call.
         call: Call,
         /// Where the answers go.
+        key: CallKey,
+    },
+    /// Call `Service::http1`.
+    Http {
+        /// The request.
+        request: Http1Request,
+        /// Where the answer goes.
         key: CallKey,
     },
     /// Call `StreamHandler::message`, then `restore`.
@@ -94,10 +105,18 @@ enum Progress {
     Done,
 }
 
-struct CallState {
+/// What a call is.
+pub(super) enum Kind {
+    Unary,
+    Stream,
+    /// Not gRPC at all.
+    Http(Box<HttpRequest>),
+}
+
+pub(super) struct CallState {
     id: StreamId,
     method: usize,
-    kind: MethodKind,
+    pub(super) kind: Kind,
     progress: Progress,
     /// The client's side has ended, but messages before that may still be in `reader`.
     ended: bool,
@@ -114,10 +133,10 @@ struct CallState {
 
 /// The calls of one connection.
 pub struct GrpcConnection {
-    h2: Connection<CallHead>,
+    pub(super) h2: Connection<CallHead>,
     methods: Rc<MethodTable>,
     peer: Rc<Peer>,
-    limits: Rc<CallLimits>,
+    pub(super) limits: Rc<CallLimits>,
     /// By slot of the stream.
     calls: Vec<Option<CallState>>,
     /// Unary calls that have not been answered.
@@ -194,6 +213,9 @@ impl GrpcConnection {
         match event {
             Event::Request { key, head, end } => {
                 let digest = head.digest.get_or_init(|| CallHead::new(&head, &self.methods));
+                if !digest.is_grpc && self.limits.http.is_some() {
+                    return self.open_http(key, head, end);
+                }
                 let method = match &digest.method {
                     Ok(method) => *method,
                     Err(refusal) => {
@@ -213,7 +235,10 @@ impl GrpcConnection {
                 let key = call_key(key);
                 let call = self.call_mut(key)?;
                 call.ended = end;
-                if call.kind == MethodKind::Unary && call.progress != Progress::Receiving {
+                if matches!(call.kind, Kind::Http(_)) {
+                    return self.on_http_data(key, &data, end);
+                }
+                if matches!(call.kind, Kind::Unary) && call.progress != Progress::Receiving {
                     // Whatever follows a unary request is ignored, but for its end.
                     return if call.progress == Progress::Complete && end { self.dispatch(key) } else { None };
                 }
@@ -228,12 +253,21 @@ impl GrpcConnection {
     }
 
     fn open(&mut self, key: StreamKey, method: usize, call: Call, ended: bool) -> Option<Action> {
-        let kind = self.methods.get(method).kind;
+        let unary = self.methods.get(method).kind == MethodKind::Unary;
+        let open = (!unary).then(|| call.clone());
+        self.insert(key, if unary { Kind::Unary } else { Kind::Stream }, method, call, ended);
+        let key = call_key(key);
+        if ended {
+            self.current = Some(key);
+        }
+        open.map(|call| Action::Open { method, call, key })
+    }
+
+    pub(super) fn insert(&mut self, key: StreamKey, kind: Kind, method: usize, call: Call, ended: bool) {
         let slot = key.slot as usize;
         if slot >= self.calls.len() {
             self.calls.resize_with(slot + 1, || None);
         }
-        let open = (kind != MethodKind::Unary).then(|| call.clone());
         self.calls[slot] = Some(CallState {
             id: key.id,
             method,
@@ -248,11 +282,6 @@ impl GrpcConnection {
             handler: None,
             on_cancel: None,
         });
-        let key = call_key(key);
-        if ended {
-            self.current = Some(key);
-        }
-        open.map(|call| Action::Open { method, call, key })
     }
 
     /// Takes the next message of a call, or its end. `None` if there is nothing to do for now.
@@ -265,14 +294,14 @@ impl GrpcConnection {
         let partial_before = call.reader.partial_bytes();
         let next = call.reader.next(max_bytes);
         let partial_after = call.reader.partial_bytes();
-        let (kind, ended) = (call.kind, call.ended);
+        let (unary, ended) = (matches!(call.kind, Kind::Unary), call.ended);
         self.partial_bytes = self.partial_bytes + partial_after - partial_before;
         match next {
             Err(status) => {
                 self.fail(key, &status);
                 None
             }
-            Ok(Some(body)) if kind == MethodKind::Unary => {
+            Ok(Some(body)) if unary => {
                 let call = self.call_mut(key).expect("it was just there");
                 call.request = body;
                 call.progress = Progress::Complete;
@@ -286,7 +315,7 @@ impl GrpcConnection {
                 let handler = self.call_mut(key).and_then(|call| call.handler.take())?;
                 Some(Action::Message(key, handler, body))
             }
-            Ok(None) if ended => self.end_of_request(key, kind),
+            Ok(None) if ended => self.end_of_request(key, unary),
             Ok(None) if self.partial_bytes > PARTIAL_BYTES_MAX => {
                 self.fail(key, &Status::new(Code::ResourceExhausted, "too many incomplete messages"));
                 None
@@ -296,11 +325,11 @@ impl GrpcConnection {
     }
 
     /// The client's side of a call has ended, and every message has been taken.
-    fn end_of_request(&mut self, key: CallKey, kind: MethodKind) -> Option<Action> {
+    fn end_of_request(&mut self, key: CallKey, unary: bool) -> Option<Action> {
         let call = self.call_mut(key)?;
         call.progress = Progress::Done;
         let cut = !call.reader.is_at_boundary();
-        if kind == MethodKind::Unary {
+        if unary {
             let text = if cut { "unexpected EOF" } else { "EOF" };
             self.finish(key, &Status::new(Code::Unknown, text));
             return None;
@@ -412,6 +441,11 @@ impl GrpcConnection {
             }
             self.h2.send_trailers(stream, Trailers { constants: &[], literals });
         }
+        self.discard(call);
+    }
+
+    /// Hands out what a call leaves behind.
+    pub(super) fn discard(&mut self, call: CallState) {
         if call.handler.is_some() || call.on_cancel.is_some() {
             self.actions.push_back(Action::Discard(call.handler, call.on_cancel));
         }
@@ -536,7 +570,12 @@ impl GrpcConnection {
         self.actions.extend(on_cancel.map(Action::Cancelled));
     }
 
-    fn remove(&mut self, key: CallKey) -> Option<CallState> {
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Rc<Peer> {
+        &self.peer
+    }
+
+    pub(super) fn remove(&mut self, key: CallKey) -> Option<CallState> {
         self.call(key)?;
         let call = self.calls[key.slot as usize].take().expect("it was just there");
         self.partial_bytes -= call.reader.partial_bytes();
@@ -550,15 +589,15 @@ impl GrpcConnection {
         self.calls.get(key.slot as usize)?.as_ref().filter(|call| call.id.get() == key.generation)
     }
 
-    fn call_mut(&mut self, key: CallKey) -> Option<&mut CallState> {
+    pub(super) fn call_mut(&mut self, key: CallKey) -> Option<&mut CallState> {
         self.calls.get_mut(key.slot as usize)?.as_mut().filter(|call| call.id.get() == key.generation)
     }
 }
 
-fn call_key(key: StreamKey) -> CallKey {
+pub(super) fn call_key(key: StreamKey) -> CallKey {
     CallKey { slot: key.slot, generation: key.id.get() }
 }
 
-fn stream_key(key: CallKey) -> StreamKey {
+pub(super) fn stream_key(key: CallKey) -> StreamKey {
     StreamKey { slot: key.slot, id: StreamId::from_wire(key.generation) }
 }

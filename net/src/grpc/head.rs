@@ -31,6 +31,8 @@ pub struct CallHead {
     pub method: Result<usize, Refusal>,
     /// `grpc-timeout`
     pub timeout: Option<Duration>,
+    /// The content type says that it is gRPC, if perhaps a broken one.
+    pub is_grpc: bool,
 }
 
 impl Metadata for RequestHead<CallHead> {
@@ -84,9 +86,11 @@ impl MethodTable {
 impl CallHead {
     /// Reads a head.
     pub fn new(head: &RequestHead<CallHead>, methods: &MethodTable) -> CallHead {
+        let content_type = head.get(b"content-type").unwrap_or_default();
+        let claims_grpc = content_type.windows(CONTENT_TYPE.len()).any(|window| window == CONTENT_TYPE);
         let refused = |http_status, code, text: String| {
             let status = Status::new(code, text);
-            CallHead { method: Err(Refusal { http_status, status }), timeout: None }
+            CallHead { method: Err(Refusal { http_status, status }), timeout: None, is_grpc: claims_grpc }
         };
         let (mut authorities, mut hosts) = (0, 0);
         let (mut content_type, mut is_grpc) = (String::new(), false);
@@ -128,14 +132,14 @@ impl CallHead {
         }
         let method = match methods.find(head.path()) {
             Ok(method) => method,
-            Err(status) => return CallHead { method: Err(Refusal { http_status: 200, status }), timeout: None },
+            Err(status) => return refused(200, status.code, status.message.into_owned()),
         };
         if let Some(encoding) = encoding.filter(|encoding| !matches!(*encoding, b"" | b"identity")) {
             let encoding = quoted(&String::from_utf8_lossy(encoding));
             let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding}");
             return refused(200, Code::Unimplemented, text);
         }
-        CallHead { method: Ok(method), timeout }
+        CallHead { method: Ok(method), timeout, is_grpc: true }
     }
 }
 

@@ -3,6 +3,7 @@
 mod call;
 mod connection;
 mod head;
+mod http;
 mod message;
 mod service;
 mod status;

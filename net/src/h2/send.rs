@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::frame::{self, ErrorCode, FrameHeader, StreamId, flag, kind};
 use super::hpack::Encoder;
 use super::limits::{OUTPUT_HIGH_WATER_BYTES, SHARED_BODY_BYTES_MIN, STREAM_LOW_WATER_BYTES};
-use super::stream::{Ending, SendQueue, State, StreamKey, Trailers};
+use super::stream::{Ending, LastWord, SendQueue, State, StreamKey, Trailers};
 
 impl<D> Connection<D> {
     /// Sends response headers. Streams that have ended are ignored here and in all functions below.
@@ -64,12 +64,20 @@ impl<D> Connection<D> {
 
     /// Ends the stream behind everything queued.
     pub fn send_trailers(&mut self, key: StreamKey, trailers: Trailers) {
+        self.send_last_word(key, LastWord::Trailers(trailers));
+    }
+
+    /// Ends the stream behind everything queued, without trailers.
+    pub fn send_end(&mut self, key: StreamKey) {
+        self.send_last_word(key, LastWord::EndStream);
+    }
+
+    fn send_last_word(&mut self, key: StreamKey, last_word: LastWord) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if let Some(queue) = &mut stream.queue {
-            queue.trailers = Some(trailers);
-            return;
+        match &mut stream.queue {
+            Some(queue) => queue.last_word = Some(last_word),
+            None => self.put_last_word(key, &last_word),
         }
-        self.put_trailers(key, &trailers);
     }
 
     /// Ends the stream at once, dropping what is queued.
@@ -119,7 +127,7 @@ impl<D> Connection<D> {
             return;
         }
         let queue = stream.queue.get_or_insert_default();
-        assert!(queue.trailers.is_none(), "nothing is sent behind the trailers");
+        assert!(queue.last_word.is_none(), "nothing is sent behind the last word");
         queue.bytes += body.len();
         queue.was_full |= queue.bytes >= STREAM_LOW_WATER_BYTES;
         queue.pieces.push_back(body);
@@ -164,21 +172,27 @@ impl<D> Connection<D> {
             self.schedule(key);
             return;
         }
-        let SendQueue { trailers, .. } = *stream.queue.take().expect("it was just used");
-        if let Some(trailers) = trailers {
-            self.put_trailers(key, &trailers);
+        let SendQueue { last_word, .. } = *stream.queue.take().expect("it was just used");
+        if let Some(last_word) = last_word {
+            self.put_last_word(key, &last_word);
         }
     }
 
-    fn put_trailers(&mut self, key: StreamKey, trailers: &Trailers) {
-        self.put_headers(key.id, true, |encoder, out| {
-            for constant in trailers.constants {
-                encoder.constant(out, *constant);
+    fn put_last_word(&mut self, key: StreamKey, last_word: &LastWord) {
+        match last_word {
+            LastWord::Trailers(trailers) => self.put_headers(key.id, true, |encoder, out| {
+                for constant in trailers.constants {
+                    encoder.constant(out, *constant);
+                }
+                for (name, value) in &trailers.literals {
+                    encoder.literal(out, name.as_bytes(), value.as_bytes());
+                }
+            }),
+            LastWord::EndStream => {
+                let header = FrameHeader { length: 0, kind: kind::DATA, flags: flag::END_STREAM, stream: key.id };
+                header.put(self.output.buffer());
             }
-            for (name, value) in &trailers.literals {
-                encoder.literal(out, name.as_bytes(), value.as_bytes());
-            }
-        });
+        }
         self.end_stream(key);
     }
 

@@ -54,6 +54,15 @@ pub struct Trailers {
     pub literals: Vec<(&'static str, String)>,
 }
 
+/// What follows the last piece of a stream's body.
+#[derive(Debug)]
+pub enum LastWord {
+    /// Trailers with END_STREAM.
+    Trailers(Trailers),
+    /// Nothing but END_STREAM.
+    EndStream,
+}
+
 /// What waits in a stream for window or for room in the output.
 #[derive(Debug, Default)]
 pub struct SendQueue {
@@ -62,7 +71,7 @@ pub struct SendQueue {
     /// Their size.
     pub bytes: usize,
     /// What follows them.
-    pub trailers: Option<Trailers>,
+    pub last_word: Option<LastWord>,
     /// The queue has been at `STREAM_LOW_WATER_BYTES`, so its producer is to be told when it no longer is.
     pub was_full: bool,
 }

@@ -186,6 +186,8 @@ impl Head {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(Http1Error::Malformed("the head does not end at its blank line")),
             Err(httparse::Error::TooManyHeaders) => return Err(Http1Error::HeadTooLarge),
+            Err(httparse::Error::HeaderName) => return Err(Http1Error::BadRequest("invalid header name")),
+            Err(httparse::Error::HeaderValue) => return Err(Http1Error::BadRequest("invalid header value")),
             Err(httparse::Error::Version) => return Err(version_error(bytes)),
             Err(_) => return Err(Http1Error::Malformed("malformed request line or header")),
         }

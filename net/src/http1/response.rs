@@ -190,6 +190,9 @@ impl Http1Error {
             Http1Error::BadRequest(reason) => (format!("{line}: {reason}"), format!("{line}: {reason}")),
             Http1Error::UnsupportedVersion => (format!("{line}: {self}"), format!("{line}: {self}")),
             Http1Error::UnsupportedTransferEncoding => (line, "Unsupported transfer encoding".to_owned()),
+            Http1Error::ExpectationFailed => {
+                return put(out, format_args!("HTTP/1.1 {line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
+            }
             _ => (line.clone(), line),
         };
         let fields = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n";

@@ -297,7 +297,6 @@ fn error_responses_read_as_those_of_go() {
             "505 HTTP Version Not Supported: unsupported protocol version",
         ),
         (Http1Error::BodyTooLarge, "413 Request Entity Too Large", "413 Request Entity Too Large"),
-        (Http1Error::ExpectationFailed, "417 Expectation Failed", "417 Expectation Failed"),
     ];
     for (error, line, body) in cases {
         let mut out = Vec::new();
@@ -305,6 +304,20 @@ fn error_responses_read_as_those_of_go() {
         let fields = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n";
         assert_eq!(String::from_utf8(out).expect("ASCII"), format!("HTTP/1.1 {line}\r\n{fields}\r\n{body}"));
     }
+}
+
+#[test]
+fn an_expectation_we_cannot_meet_is_answered_without_a_body() {
+    let mut out = Vec::new();
+    Http1Error::ExpectationFailed.write_response(&mut out);
+    assert_eq!(out, b"HTTP/1.1 417 Expectation Failed\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+}
+
+#[test]
+fn bad_headers_are_named() {
+    let parsed = |field: &str| parse(format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n").as_bytes(), LIMITS);
+    assert_eq!(parsed("A : b"), Err(Http1Error::BadRequest("invalid header name")));
+    assert_eq!(parsed("A: b\0"), Err(Http1Error::BadRequest("invalid header value")));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Invariants: the core is never borrowed while a handler runs; the task sleeps only with a waker registered for each
 //! thing it waits for (socket, timer, answers, shutdown).
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -19,10 +20,12 @@ use bytes::Bytes;
 use glommio::timer::Timer;
 
 use super::read_buffer::ReadBuffer;
+use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
 use super::transport::Transport;
-use crate::grpc::{Action, CallKey, GrpcConnection, ReplySink, Service, Status, StreamReply, UnaryReply};
+use crate::grpc::{Action, CallKey, GrpcConnection, Peer, ReplySink, Service, Status, StreamReply, UnaryReply};
 use crate::h2::frame::ErrorCode;
+use crate::http1::Response;
 
 /// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor
 /// may be kept from its other work.
@@ -86,6 +89,57 @@ impl ReplySink for Shared {
     fn park(&self, call: CallKey) {
         self.core.borrow_mut().park(call);
         self.wake();
+    }
+}
+
+/// The answer to a request over HTTP/2 that is not gRPC.
+struct Http2Sink {
+    shared: Rc<Shared>,
+    call: CallKey,
+}
+
+impl Http2Sink {
+    fn with_core(&self, act: impl FnOnce(&mut GrpcConnection)) {
+        act(&mut self.shared.core.borrow_mut());
+        self.shared.wake();
+    }
+}
+
+impl HttpSink for Http2Sink {
+    fn respond(&self, response: &Response) {
+        self.with_core(|core| core.http_respond(self.call, response, now()));
+    }
+
+    fn begin(&self, status: u16, headers: &[(&'static str, Cow<'static, str>)]) {
+        self.with_core(|core| core.http_head(self.call, status, headers, None, Some(now())));
+    }
+
+    fn send(&self, piece: Bytes) {
+        self.with_core(|core| core.http_data(self.call, piece));
+    }
+
+    fn finish(&self) {
+        self.with_core(|core| core.http_end(self.call));
+    }
+
+    fn abort(&self) {
+        self.with_core(|core| core.http_abort(self.call));
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.shared.core.borrow().queued_bytes(self.call)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.shared.core.borrow().is_closed(self.call)
+    }
+
+    fn on_cancel(&self, action: Box<dyn FnOnce()>) {
+        ReplySink::on_cancel(&*self.shared, self.call, action);
+    }
+
+    fn peer(&self) -> Rc<Peer> {
+        Rc::clone(self.shared.core.borrow().peer())
     }
 }
 
@@ -228,6 +282,10 @@ impl<T: Transport> ConnectionTask<T> {
         let (key, handler) = match action {
             Action::Unary { method, call, body, key } => {
                 return self.service.unary(method, &call, body, UnaryReply::new(sink(), key));
+            }
+            Action::Http { request, key } => {
+                let sink = Http2Sink { shared: Rc::clone(&self.shared), call: key };
+                return self.service.http1(request, Http1Reply::new(Rc::new(sink)));
             }
             Action::Open { method, call, key } => {
                 (key, self.service.stream(method, &call, StreamReply::new(sink(), key)))

@@ -3,21 +3,27 @@
 //! Invariants: what is read ahead is bounded by the decoder's limits and one read; nothing is read while a request is
 //! being answered but what tells that the client is gone.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use super::connection::ConnectionTimer;
 use super::read_buffer::ReadBuffer;
-use super::reply::{Http1Reply, Http1Shared, Progress};
+use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
 use super::transport::Transport;
-use crate::grpc::Service;
-use crate::http1::{CONTINUE, Decoder, Event, Framing};
+use crate::grpc::{Peer, Service};
+use crate::h2::Output;
+use crate::http1::{
+    BodyCoding, CONTINUE, Decoder, Event, Framing, Response, write_chunk, write_response, write_stream_head,
+};
 
 /// How long a request may take to arrive, once it has begun (etcd's header timeout).
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
@@ -25,6 +31,130 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 /// Slices of one write.
 const SLICES_MAX: usize = 8;
+
+/// How far the answer to the current request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// There is no request.
+    Idle,
+    /// The handler has the request.
+    Waiting(Framing),
+    /// The handler sends a body in pieces.
+    Streaming(Framing, BodyCoding),
+    /// The answer is complete, and `keep_alive` says whether another request may follow.
+    Done { keep_alive: bool },
+}
+
+/// The part of an HTTP/1.1 connection that answers reach from outside.
+pub(super) struct Http1Shared {
+    peer: Rc<Peer>,
+    /// Counts requests, so that a late answer never goes to the next one.
+    request: Cell<u64>,
+    progress: Cell<Progress>,
+    output: RefCell<Output>,
+    waker: RefCell<Option<Waker>>,
+    /// The task will look at the output without being woken.
+    awake: Cell<bool>,
+    /// The connection is gone.
+    lost: Cell<bool>,
+    on_cancel: RefCell<Option<Box<dyn FnOnce()>>>,
+}
+
+impl Http1Shared {
+    pub(super) fn new(peer: Rc<Peer>) -> Http1Shared {
+        Http1Shared {
+            peer,
+            request: Cell::new(0),
+            progress: Cell::new(Progress::Idle),
+            output: RefCell::default(),
+            waker: RefCell::new(None),
+            awake: Cell::new(true),
+            lost: Cell::new(false),
+            on_cancel: RefCell::new(None),
+        }
+    }
+
+    fn wake(&self) {
+        if !self.awake.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn complete(&self, keep_alive: bool) {
+        self.progress.set(Progress::Done { keep_alive });
+        let unused = self.on_cancel.borrow_mut().take();
+        drop(unused);
+        self.wake();
+    }
+}
+
+/// The answer to one request.
+struct Http1Sink {
+    shared: Rc<Http1Shared>,
+    request: u64,
+}
+
+impl Http1Sink {
+    fn progress(&self) -> Progress {
+        let current = self.request == self.shared.request.get() && !self.shared.lost.get();
+        if current { self.shared.progress.get() } else { Progress::Idle }
+    }
+}
+
+impl HttpSink for Http1Sink {
+    fn respond(&self, response: &Response) {
+        let Progress::Waiting(framing) = self.progress() else { return };
+        write_response(self.shared.output.borrow_mut().buffer(), response, framing, &now());
+        self.shared.complete(framing.keep_alive);
+    }
+
+    fn begin(&self, status: u16, headers: &[(&'static str, Cow<'static, str>)]) {
+        let Progress::Waiting(framing) = self.progress() else { return };
+        let coding = write_stream_head(self.shared.output.borrow_mut().buffer(), status, headers, framing, &now());
+        self.shared.progress.set(Progress::Streaming(framing, coding));
+        self.shared.wake();
+    }
+
+    fn send(&self, piece: Bytes) {
+        let Progress::Streaming(_, coding) = self.progress() else { return };
+        write_chunk(self.shared.output.borrow_mut().buffer(), coding, &piece);
+        self.shared.wake();
+    }
+
+    fn finish(&self) {
+        let Progress::Streaming(framing, coding) = self.progress() else { return };
+        write_chunk(self.shared.output.borrow_mut().buffer(), coding, &[]);
+        self.shared.complete(framing.keep_alive && coding != BodyCoding::UntilClose);
+    }
+
+    fn abort(&self) {
+        if let Progress::Streaming(..) = self.progress() {
+            self.shared.complete(false);
+        }
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.shared.output.borrow().len()
+    }
+
+    fn is_lost(&self) -> bool {
+        !matches!(self.progress(), Progress::Waiting(_) | Progress::Streaming(..))
+    }
+
+    fn on_cancel(&self, action: Box<dyn FnOnce()>) {
+        if self.is_lost() {
+            return action();
+        }
+        let earlier = self.shared.on_cancel.borrow_mut().replace(action);
+        drop(earlier);
+    }
+
+    fn peer(&self) -> Rc<Peer> {
+        Rc::clone(&self.shared.peer)
+    }
+}
 
 pub(super) struct Http1Task<T> {
     pub(super) transport: T,
@@ -139,7 +269,9 @@ impl<T: Transport> Http1Task<T> {
                     let framing = request.framing();
                     let keep_alive = framing.keep_alive && self.shutdown.phase() == Phase::Running;
                     self.shared.progress.set(Progress::Waiting(Framing { keep_alive, ..framing }));
-                    self.service.http1(request, Http1Reply::new(Rc::clone(&self.shared)));
+                    self.shared.request.set(self.shared.request.get() + 1);
+                    let sink = Http1Sink { shared: Rc::clone(&self.shared), request: self.shared.request.get() };
+                    self.service.http1(request, Http1Reply::new(Rc::new(sink)));
                 }
             }
         }

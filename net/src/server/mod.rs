@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::{Timer, sleep};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 pub use options::{ListenOptions, ServerOptions};
 pub use reply::{Http1Body, Http1Reply};
@@ -35,13 +35,15 @@ use crate::h2::{Config, KeepaliveConfig};
 use crate::http1::Decoder;
 use crate::sys;
 use connection::{ConnectionTask, ConnectionTimer, Shared};
-use http1::{Http1Task, REQUEST_TIMEOUT};
+use http1::{Http1Shared, Http1Task, REQUEST_TIMEOUT};
 use read_buffer::ReadBuffer;
-use reply::Http1Shared;
 use shutdown::Subscription;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far the first line is followed to tell what it is.
+const REQUEST_LINE_BYTES_MAX: usize = 4096;
 
 /// A listening socket of this reactor.
 pub struct Listener {
@@ -51,7 +53,7 @@ pub struct Listener {
 impl Listener {
     /// Binds and listens. Must be called on the reactor that will serve.
     pub fn bind(address: SocketAddr, options: ListenOptions) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if options.reuse_port {
             socket.set_reuse_port(true)?;
@@ -87,6 +89,7 @@ pub async fn serve(listener: Listener, service: Rc<dyn Service>, options: Server
         max_in_flight_per_reactor: options.max_in_flight_per_reactor,
         overload: options.overload.clone(),
         in_flight_on_reactor: Cell::new(0),
+        http: options.http_over_h2.then_some(options.http),
     };
     let common = Rc::new(Common {
         methods: Rc::new(MethodTable::new(service.methods())),
@@ -144,6 +147,39 @@ fn start(stream: TcpStream, common: &Rc<Common>) {
     glommio::spawn_local(new.run()).detach();
 }
 
+/// What a connection's first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// Not enough of them.
+    Unknown,
+    /// The connection preface.
+    Http2,
+    /// A request line.
+    Http1,
+    /// Nothing we speak. etcd closes such connections without a word.
+    None,
+}
+
+fn protocol(first: &[u8]) -> Protocol {
+    if first.starts_with(PREFACE) {
+        return Protocol::Http2;
+    }
+    if PREFACE.starts_with(first) {
+        return Protocol::Unknown;
+    }
+    match first.iter().position(|byte| *byte == b'\n') {
+        // Method, target, version; what is in them is the parser's business.
+        Some(end) => {
+            let last_word = first[..end].trim_ascii_end().rsplit(|byte| *byte == b' ').next();
+            let is_http = last_word.is_some_and(|word| word.starts_with(b"HTTP/"));
+            if is_http { Protocol::Http1 } else { Protocol::None }
+        }
+        // A longer line is the parser's to refuse.
+        None if first.len() > REQUEST_LINE_BYTES_MAX => Protocol::Http1,
+        None => Protocol::Unknown,
+    }
+}
+
 /// A connection whose protocol is not known yet.
 struct NewConnection<T> {
     transport: T,
@@ -156,13 +192,20 @@ impl<T: Transport + Unpin> NewConnection<T> {
     /// Tells the protocols apart by the first bytes, then serves.
     async fn run(mut self) {
         let mut first = Vec::new();
-        while PREFACE.starts_with(&first) && first.len() < PREFACE.len() {
-            match self.read_some().await {
-                Some(bytes) => first.extend_from_slice(&bytes),
-                None => return,
+        let protocol = loop {
+            match protocol(&first) {
+                Protocol::Unknown => match self.read_some().await {
+                    Some(bytes) => first.extend_from_slice(&bytes),
+                    None => return,
+                },
+                known => break known,
             }
+        };
+        match protocol {
+            Protocol::Http2 => self.run_http2(first).await,
+            Protocol::Http1 => self.run_http1(first).await,
+            Protocol::Unknown | Protocol::None => {}
         }
-        if first.starts_with(PREFACE) { self.run_http2(first).await } else { self.run_http1(first).await }
     }
 
     /// `None` if there will be nothing to serve.
@@ -217,11 +260,37 @@ impl<T: Transport + Unpin> NewConnection<T> {
             shutdown: self.common.shutdown.clone(),
             subscription: self.subscription,
             timer: ConnectionTimer::default(),
-            decoder: Decoder::new(self.common.options.http1),
+            decoder: Decoder::new(self.common.options.http),
             input: first,
             request_deadline: None,
             read_ended: false,
         };
         task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_by_their_first_bytes() {
+        let long = [b'x'; REQUEST_LINE_BYTES_MAX + 1];
+        let cases: &[(&[u8], Protocol)] = &[
+            (b"", Protocol::Unknown),
+            (b"PRI * HTTP/2.0\r\n", Protocol::Unknown),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0", Protocol::Http2),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", Protocol::Http1),
+            (b"PRIVATE", Protocol::Unknown),
+            (b"GET / HTTP/1.1\r\n", Protocol::Http1),
+            (b"GET / HTTP/1.0\n", Protocol::Http1),
+            (b"INVALID CONNECTION PREFACE\r\n", Protocol::None),
+            (b"\x16\x03\x01\n", Protocol::None),
+            (b"\r\n", Protocol::None),
+            (&long, Protocol::Http1),
+        ];
+        for (first, expected) in cases {
+            assert_eq!(protocol(first), *expected, "{}", first.escape_ascii());
+        }
     }
 }

@@ -26,8 +26,10 @@ pub struct ServerOptions {
     pub overload: Status,
     /// How long open calls may take to end after a graceful shutdown began, before they are cut off.
     pub drain_timeout: Duration,
-    /// Bounds of HTTP/1.1 requests.
-    pub http1: Limits,
+    /// Bounds of HTTP requests that are not gRPC.
+    pub http: Limits,
+    /// Whether such requests are served over HTTP/2 too. etcd does on TLS listeners only; otherwise they get 415.
+    pub http_over_h2: bool,
 }
 
 impl Default for ServerOptions {
@@ -45,7 +47,8 @@ impl Default for ServerOptions {
                 message: std::borrow::Cow::Borrowed("etcdserver: too many requests"),
             },
             drain_timeout: Duration::from_secs(7),
-            http1: Limits::default(),
+            http: Limits::default(),
+            http_over_h2: false,
         }
     }
 }

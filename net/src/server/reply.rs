@@ -1,204 +1,134 @@
-//! Answers to HTTP/1.1 requests: whole, or piece by piece.
+//! Answers to HTTP requests that are not gRPC: whole, or piece by piece, over HTTP/1.1 or HTTP/2.
 //!
-//! As with gRPC, an answer may be given later, from any task of the reactor. A connection has one request at a time;
-//! the next is read when the answer is complete.
+//! As with gRPC, an answer may be given later, from any task of the reactor.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use crate::grpc::Peer;
-use crate::h2::Output;
-use crate::http1::{BodyCoding, Framing, HttpDate, Response, write_chunk, write_response, write_stream_head};
+use crate::http1::{HttpDate, Response};
 
-/// How far the answer to the current request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// There is no request.
-    Idle,
-    /// The handler has the request.
-    Waiting(Framing),
-    /// The handler sends a body in pieces.
-    Streaming(Framing, BodyCoding),
-    /// The answer is complete, and `keep_alive` says whether another request may follow.
-    Done { keep_alive: bool },
+/// Where the answer to one request goes. All functions ignore requests that are answered or lost.
+pub(super) trait HttpSink {
+    /// Sends a whole response.
+    fn respond(&self, response: &Response);
+    /// Sends the head of a response whose body comes in pieces.
+    fn begin(&self, status: u16, headers: &[(&'static str, Cow<'static, str>)]);
+    /// Sends a piece.
+    fn send(&self, piece: Bytes);
+    /// Ends the body.
+    fn finish(&self);
+    /// Cuts the body off.
+    fn abort(&self);
+    /// Bytes of the body that wait.
+    fn queued_bytes(&self) -> usize;
+    /// Whether nobody waits any more.
+    fn is_lost(&self) -> bool;
+    /// Runs `action` when the client is lost before the answer is complete; at once if it is.
+    fn on_cancel(&self, action: Box<dyn FnOnce()>);
+    /// The other end.
+    fn peer(&self) -> Rc<Peer>;
 }
 
-/// The part of an HTTP/1.1 connection that answers reach from outside.
-pub(super) struct Http1Shared {
-    pub(super) peer: Rc<Peer>,
-    pub(super) progress: Cell<Progress>,
-    pub(super) output: RefCell<Output>,
-    pub(super) waker: RefCell<Option<Waker>>,
-    /// The task will look at the output without being woken.
-    pub(super) awake: Cell<bool>,
-    /// The connection is gone.
-    pub(super) lost: Cell<bool>,
-    /// Called when the connection is lost before the answer is complete.
-    pub(super) on_cancel: RefCell<Option<Box<dyn FnOnce()>>>,
-}
-
-impl Http1Shared {
-    pub(super) fn new(peer: Rc<Peer>) -> Http1Shared {
-        Http1Shared {
-            peer,
-            progress: Cell::new(Progress::Idle),
-            output: RefCell::default(),
-            waker: RefCell::new(None),
-            awake: Cell::new(true),
-            lost: Cell::new(false),
-            on_cancel: RefCell::new(None),
-        }
-    }
-
-    fn wake(&self) {
-        if !self.awake.replace(true)
-            && let Some(waker) = &*self.waker.borrow()
-        {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn respond(&self, response: &Response) {
-        let Progress::Waiting(framing) = self.progress.get() else { return };
-        write_response(self.output.borrow_mut().buffer(), response, framing, &now());
-        self.complete(framing.keep_alive);
-    }
-
-    fn complete(&self, keep_alive: bool) {
-        self.progress.set(Progress::Done { keep_alive });
-        let unused = self.on_cancel.borrow_mut().take();
-        drop(unused);
-        self.wake();
-    }
-}
-
-fn now() -> HttpDate {
+/// The date of a response.
+pub(super) fn now() -> HttpDate {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     HttpDate::from_unix_seconds(since_epoch.as_secs())
 }
 
-/// The answer to an HTTP/1.1 request, to be given once. Dropped without an answer, it is 500.
+/// The answer to an HTTP request, to be given once. Dropped without an answer, it is 500.
 #[must_use = "a request must be answered"]
 pub struct Http1Reply {
-    shared: Rc<Http1Shared>,
+    sink: Rc<dyn HttpSink>,
     answered: bool,
 }
 
 impl Http1Reply {
-    pub(super) fn new(shared: Rc<Http1Shared>) -> Http1Reply {
-        Http1Reply { shared, answered: false }
+    pub(super) fn new(sink: Rc<dyn HttpSink>) -> Http1Reply {
+        Http1Reply { sink, answered: false }
     }
 
     /// Answers with a whole response.
     pub fn respond(mut self, response: &Response) {
         self.answered = true;
-        self.shared.respond(response);
+        self.sink.respond(response);
     }
 
     /// Begins a response whose body comes in pieces.
     pub fn stream(mut self, status: u16, headers: &[(&'static str, Cow<'static, str>)]) -> Http1Body {
         self.answered = true;
-        if let Progress::Waiting(framing) = self.shared.progress.get() {
-            let coding = {
-                let mut output = self.shared.output.borrow_mut();
-                write_stream_head(output.buffer(), status, headers, framing, &now())
-            };
-            self.shared.progress.set(Progress::Streaming(framing, coding));
-            self.shared.wake();
-        }
-        Http1Body { shared: Rc::clone(&self.shared) }
+        self.sink.begin(status, headers);
+        Http1Body { sink: Rc::clone(&self.sink), finished: false }
     }
 
-    /// Runs `action` when the connection is lost before the answer is complete; at once if it is.
+    /// Runs `action` when the client is lost before the answer is complete; at once if it is. One action per request.
     pub fn on_cancel(&self, action: impl FnOnce() + 'static) {
-        if self.shared.lost.get() {
-            return action();
-        }
-        *self.shared.on_cancel.borrow_mut() = Some(Box::new(action));
+        self.sink.on_cancel(Box::new(action));
     }
 
     /// Whether nobody waits any more.
     pub fn is_cancelled(&self) -> bool {
-        self.shared.lost.get()
+        self.sink.is_lost()
     }
 
     /// The other end.
-    pub fn peer(&self) -> &Rc<Peer> {
-        &self.shared.peer
+    pub fn peer(&self) -> Rc<Peer> {
+        self.sink.peer()
     }
 }
 
 impl Drop for Http1Reply {
     fn drop(&mut self) {
         if !self.answered {
-            self.shared.respond(&Response::error(500, "Internal Server Error"));
+            self.sink.respond(&Response::error(500, "Internal Server Error"));
         }
     }
 }
 
 /// The body of a response, in pieces. Dropped before its end, it is cut off, so that the client notices.
 pub struct Http1Body {
-    shared: Rc<Http1Shared>,
+    sink: Rc<dyn HttpSink>,
+    finished: bool,
 }
 
 impl Http1Body {
     /// Appends a piece.
-    pub fn send(&self, piece: &[u8]) {
-        if let Progress::Streaming(_, coding) = self.shared.progress.get()
-            && !piece.is_empty()
-        {
-            write_chunk(self.shared.output.borrow_mut().buffer(), coding, piece);
-            self.shared.wake();
+    pub fn send(&self, piece: impl Into<Bytes>) {
+        let piece = piece.into();
+        if !piece.is_empty() {
+            self.sink.send(piece);
         }
     }
 
-    /// Appends a piece without copying it, where the coding allows.
-    pub fn send_bytes(&self, piece: Bytes) {
-        match self.shared.progress.get() {
-            Progress::Streaming(_, BodyCoding::UntilClose) => {
-                self.shared.output.borrow_mut().splice(piece);
-                self.shared.wake();
-            }
-            _ => self.send(&piece),
-        }
-    }
-
-    /// Bytes that have not been handed to the socket. A producer stops at a bound of its own.
+    /// Bytes that wait. A producer stops at a bound of its own.
     pub fn queued_bytes(&self) -> usize {
-        self.shared.output.borrow().len()
+        self.sink.queued_bytes()
     }
 
     /// Ends the body.
-    pub fn finish(self) {
-        if let Progress::Streaming(framing, coding) = self.shared.progress.get() {
-            write_chunk(self.shared.output.borrow_mut().buffer(), coding, &[]);
-            self.shared.complete(framing.keep_alive && coding != BodyCoding::UntilClose);
-        }
+    pub fn finish(mut self) {
+        self.finished = true;
+        self.sink.finish();
     }
 
-    /// Runs `action` when the connection is lost before the body has ended; at once if it is.
+    /// Runs `action` when the client is lost before the body has ended; at once if it is. One action per request.
     pub fn on_cancel(&self, action: impl FnOnce() + 'static) {
-        if self.shared.lost.get() {
-            return action();
-        }
-        *self.shared.on_cancel.borrow_mut() = Some(Box::new(action));
+        self.sink.on_cancel(Box::new(action));
     }
 
     /// Whether nobody reads any more.
     pub fn is_cancelled(&self) -> bool {
-        self.shared.lost.get()
+        self.sink.is_lost()
     }
 }
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        if matches!(self.shared.progress.get(), Progress::Streaming(..)) {
-            self.shared.complete(false);
+        if !self.finished {
+            self.sink.abort();
         }
     }
 }
