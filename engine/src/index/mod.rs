@@ -10,8 +10,8 @@
 //! leaf   keys: "a" "ab" "b" ...  entries: [ .. ]  the same
 //! ```
 //!
-//! Invariants: no leaf and no group is empty; a separator is above every key before it and not above any key after it
-//! (the first one of a node is not looked at); `live` is the number of keys whose newest revision is a put; `newest` is
+//! Invariants: no leaf and no group is empty; there is a separator between two neighbours, above every key before it and
+//! not above any key after it; `live` is the number of keys whose newest revision is a put; `newest` is
 //! at least the newest main revision below. The latter two make counting cheap: a node that did not change since the
 //! revision asked for is not walked.
 //!
@@ -309,7 +309,7 @@ impl KeyIndex {
     fn ends_before(&self, next: usize, range: &KeyRange<'_>) -> bool {
         match range {
             KeyRange::From(_) => true,
-            KeyRange::Span(_, end) => next < self.groups.len() && self.separators.get(next) <= *end,
+            KeyRange::Span(_, end) => next < self.groups.len() && self.separators.get(next - 1) <= *end,
             KeyRange::One(_) => false,
         }
     }
@@ -320,8 +320,8 @@ impl KeyIndex {
         if self.groups.is_empty() {
             return (Place { group: 0, leaf: 0, slot: 0 }, false);
         }
-        let group = self.separators.floor(key);
-        let leaf = self.groups[group].separators.floor(key);
+        let group = self.separators.count_up_to(key);
+        let leaf = self.groups[group].separators.count_up_to(key);
         match self.groups[group].leaves[leaf].keys.search(key) {
             Ok(slot) => (Place { group, leaf, slot }, true),
             Err(slot) => (Place { group, leaf, slot }, false),
@@ -330,11 +330,7 @@ impl KeyIndex {
 
     fn insert(&mut self, place: Place, key: &[u8], entry: Entry) {
         if self.groups.is_empty() {
-            let leaf = Leaf::default();
-            let mut group = Group { leaves: vec![leaf], ..Group::default() };
-            group.separators.insert(0, b"");
-            self.separators.insert(0, b"");
-            self.groups.push(group);
+            self.groups.push(Group { leaves: vec![Leaf::default()], ..Group::default() });
         }
         let live = u64::from(entry.is_live());
         self.keys += 1;
@@ -355,16 +351,14 @@ impl KeyIndex {
     fn split_group(&mut self, index: usize) {
         let group = &mut self.groups[index];
         // Like a leaf: growth at the end leaves full nodes behind.
-        let is_last = index + 1 == self.separators.len();
+        let is_last = index == self.separators.len();
         let middle = if is_last { group.leaves.len() * 7 / 8 } else { group.leaves.len() / 2 };
-        let mut right = Group {
-            separators: group.separators.split_off(middle),
-            leaves: group.leaves.split_off(middle),
-            ..Group::default()
-        };
+        let mut separators = group.separators.split_off(middle - 1);
+        self.separators.insert(index, separators.get(0));
+        separators.remove(0);
+        let mut right = Group { separators, leaves: group.leaves.split_off(middle), ..Group::default() };
         right.recount();
         group.recount();
-        self.separators.insert(index + 1, right.separators.get(0));
         self.groups.insert(index + 1, right);
     }
 
@@ -376,13 +370,13 @@ impl KeyIndex {
         leaf.entries.remove(place.slot);
         self.keys -= 1;
         if leaf.entries.is_empty() {
-            group.separators.remove(place.leaf);
+            group.separators.remove_beside(place.leaf);
             group.leaves.remove(place.leaf);
         } else if leaf.entries.len() <= LEAF_KEYS_MERGE {
             group.merge_leaf(place.leaf);
         }
         if group.leaves.is_empty() {
-            self.separators.remove(place.group);
+            self.separators.remove_beside(place.group);
             self.groups.remove(place.group);
         }
     }
@@ -392,7 +386,7 @@ impl Group {
     fn ends_before(&self, next: usize, range: &KeyRange<'_>) -> bool {
         match range {
             KeyRange::From(_) => true,
-            KeyRange::Span(_, end) => next < self.leaves.len() && self.separators.get(next) <= *end,
+            KeyRange::Span(_, end) => next < self.leaves.len() && self.separators.get(next - 1) <= *end,
             KeyRange::One(_) => false,
         }
     }
@@ -406,7 +400,7 @@ impl Group {
         let right = self.leaves[index].split();
         let left = &self.leaves[index].keys;
         let separator = separator(left.get(left.len() - 1), right.keys.get(0));
-        self.separators.insert(index + 1, separator);
+        self.separators.insert(index, separator);
         packed::reserve(&mut self.leaves, 1);
         self.leaves.insert(index + 1, right);
     }
@@ -422,7 +416,7 @@ impl Group {
         if keys > LEAF_KEYS_MAX * 3 / 4 || bytes > LEAF_BYTES_MAX * 3 / 4 {
             return;
         }
-        self.separators.remove(left + 1);
+        self.separators.remove(left);
         let right = self.leaves.remove(left + 1);
         self.leaves[left].append(right);
     }

@@ -74,10 +74,10 @@ fn check(index: &KeyIndex, model: &Model, main: i64) {
 }
 
 fn check_nodes(index: &KeyIndex) {
-    assert_eq!(index.separators.len(), index.groups.len());
+    assert_eq!(index.separators.len(), index.groups.len().saturating_sub(1));
     for (g, group) in index.groups.iter().enumerate() {
         assert!(!group.leaves.is_empty());
-        assert_eq!(group.separators.len(), group.leaves.len());
+        assert_eq!(group.separators.len(), group.leaves.len() - 1);
         assert_eq!(group.live, group.leaves.iter().map(|leaf| u64::from(leaf.live)).sum::<u64>());
         for (l, leaf) in group.leaves.iter().enumerate() {
             assert!(!leaf.entries.is_empty() && leaf.entries.len() <= LEAF_KEYS_MAX);
@@ -85,9 +85,11 @@ fn check_nodes(index: &KeyIndex) {
             assert_eq!(leaf.live as usize, leaf.entries.iter().filter(|entry| entry.is_live()).count());
             let newest = leaf.entries.iter().map(Entry::newest_main).max();
             assert!(newest <= Some(leaf.newest) && leaf.newest <= group.newest);
-            let first = leaf.keys.get(0);
-            assert!(l == 0 || group.separators.get(l) <= first);
-            assert!(g == 0 || index.separators.get(g) <= first);
+            let (first, last) = (leaf.keys.get(0), leaf.keys.get(leaf.keys.len() - 1));
+            assert!(l == 0 || group.separators.get(l - 1) <= first);
+            assert!(g == 0 || index.separators.get(g - 1) <= first);
+            assert!(l + 1 == group.leaves.len() || last < group.separators.get(l));
+            assert!(g + 1 == index.groups.len() || last < index.separators.get(g));
         }
     }
 }
