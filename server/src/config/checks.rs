@@ -140,7 +140,7 @@ fn check_tls_versions(config: &Config) -> Result<(), String> {
         "" => Ok(None),
         "TLS1.2" => Ok(Some(12)),
         "TLS1.3" => Ok(Some(13)),
-        other => Err(format!("unexpected TLS version {other:?}, must be one of: TLS1.2, TLS1.3")),
+        other => Err(format!("unexpected TLS version {other:?} (must be one of: TLS1.2, TLS1.3)")),
     };
     let (min, max) = (&config.tls.min_version, &config.tls.max_version);
     let (min_version, max_version) = (version(min)?, version(max)?);
@@ -211,16 +211,14 @@ impl Config {
 
     fn check_advertised(&self, own: &[Url]) -> Result<(), String> {
         let advertised = &self.addresses.advertise_peer;
-        if same_addresses(advertised, own) {
-            return Ok(());
-        }
+        let Err(difference) = same_addresses(advertised, own) else { return Ok(()) };
         let pairs = |urls: &mut dyn Iterator<Item = &Url>| {
             urls.map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>().join(",")
         };
         let missing = pairs(&mut own.iter().filter(|url| !advertised.contains(url)));
         if !missing.is_empty() {
             return Err(format!(
-                "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={}",
+                "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={} ({difference})",
                 join(advertised)
             ));
         }
@@ -233,31 +231,38 @@ impl Config {
     }
 }
 
-/// Whether two lists name the same addresses, by their text or after resolving names.
-fn same_addresses(left: &[Url], right: &[Url]) -> bool {
-    let sorted = |urls: &[Url]| {
-        let mut urls = urls.to_vec();
-        urls.sort();
-        urls
-    };
+/// Checks that two lists name the same addresses, by their text or after resolving names. The error says where they
+/// differ.
+fn same_addresses(left: &[Url], right: &[Url]) -> Result<(), String> {
+    let texts = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>();
     if left.len() != right.len() {
-        return false;
+        return Err(format!("len({:?}) != len({:?})", texts(left), texts(right)));
     }
-    if sorted(left) == sorted(right) {
-        return true;
+    let sorted = |mut texts: Vec<String>| {
+        texts.sort();
+        texts
+    };
+    if sorted(texts(left)) == sorted(texts(right)) {
+        return Ok(());
     }
-    match (resolved(left), resolved(right)) {
-        (Some(left), Some(right)) => left == right,
-        _ => false,
+    let resolved = |urls: &[Url]| urls.iter().map(resolve).collect::<Result<Vec<_>, _>>().map(sorted);
+    let (left, right) = (resolved(left)?, resolved(right)?);
+    match left.iter().zip(&right).find(|(left, right)| left != right) {
+        Some((left, right)) => Err(format!("resolved urls: {left:?} != {right:?}")),
+        None => Ok(()),
     }
 }
 
-fn resolved(urls: &[Url]) -> Option<Vec<(super::url::Scheme, std::net::SocketAddr)>> {
+/// The URL with its host name resolved; `localhost` stays, because it is no address of one machine among others.
+fn resolve(url: &Url) -> Result<String, String> {
     use std::net::ToSocketAddrs;
-    let mut addresses = urls
-        .iter()
-        .map(|url| Some((url.scheme(), url.address().to_socket_addrs().ok()?.min()?)))
-        .collect::<Option<Vec<_>>>()?;
-    addresses.sort();
-    Some(addresses)
+    match url.host_and_port() {
+        None | Some(("localhost", _)) => Ok(url.to_string()),
+        Some(_) => {
+            let failed = |reason: String| format!("failed to resolve {:?} ({reason})", url.as_str());
+            let mut addresses = url.address().to_socket_addrs().map_err(|error| failed(error.to_string()))?;
+            let first = addresses.next().ok_or_else(|| failed("no address".to_owned()))?;
+            Ok(url.with_host(first.ip()).to_string())
+        }
+    }
 }

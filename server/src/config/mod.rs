@@ -74,6 +74,15 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
+    /// A flag and its variable are both given. To be logged as fatal.
+    #[error(
+        "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment \
+         variable or disable flag))"
+    )]
+    Shadowed {
+        /// The variable.
+        variable: String,
+    },
     /// The configuration can be read but not used. To be logged as a warning `failed to verify flags`.
     #[error("{message}")]
     Invalid {
@@ -97,7 +106,7 @@ impl ConfigError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ConfigError::Usage { .. } => 2,
-            ConfigError::Invalid { .. } => 1,
+            ConfigError::Shadowed { .. } | ConfigError::Invalid { .. } => 1,
         }
     }
 
@@ -139,8 +148,8 @@ fn load_on(
         sources::read_environment(environment, &command_line, &mut recorded)?;
     } else {
         recorded = Recorded::default();
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| ConfigError::invalid(format!("open {path}: {error}")))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| ConfigError::invalid(format!("open {path}: {}", reason(&error))))?;
         file::read(&text, &mut recorded).map_err(ConfigError::invalid)?;
         recorded.notices.push(
             Notice::info(
@@ -155,6 +164,14 @@ fn load_on(
         Ok(config) => Ok(Command::Serve(Box::new(Loaded { config, notices }))),
         Err(message) => Err(ConfigError::Invalid { message, notices }),
     }
+}
+
+/// The reason of a failed file operation, as Go words it: `no such file or directory`.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
 /// From what was said to what it means, or why it cannot be.

@@ -110,10 +110,7 @@ pub fn read_environment(
         let variable = env_name(name);
         let Some(value) = environment.get(&variable).filter(|value| !value.is_empty()) else { continue };
         if command_line.names.contains(name) {
-            return Err(ConfigError::invalid(format!(
-                "conflicting environment variable is shadowed by corresponding command-line flag \
-                 (either unset environment variable or disable flag): {variable}"
-            )));
+            return Err(ConfigError::Shadowed { variable });
         }
         match recorded.set_text(name, value) {
             Ok(()) => {}

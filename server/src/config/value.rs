@@ -62,7 +62,12 @@ impl Kind {
     pub fn read(self, text: &str) -> Result<Value, String> {
         match self {
             Kind::Bool => parse_bool(text).map(Value::Bool).ok_or_else(|| "parse error".to_owned()),
-            Kind::Uint(bits) => parse_uint(text, bits).map(Value::Uint),
+            Kind::Uint(64) => parse_uint(text, 64).map(Value::Uint),
+            // etcd reads these itself and lets the reason of the library through.
+            Kind::Uint(bits) => parse_uint(text, bits).map(Value::Uint).map_err(|reason| {
+                let reason = if reason == "parse error" { "invalid syntax" } else { &reason };
+                format!("strconv.ParseUint: parsing {text:?}: {reason}")
+            }),
             Kind::Int => parse_int(text).map(Value::Int),
             Kind::Duration => parse_duration(text).map(Value::Duration).map_err(|_| "parse error".to_owned()),
             Kind::Text => Ok(Value::Text(text.to_owned())),
@@ -301,7 +306,9 @@ mod tests {
             assert_eq!(parse_int(text), expected.map_err(str::to_owned), "{text:?}");
         }
         assert_eq!(Kind::Uint(32).read("4294967295"), Ok(Value::Uint(4_294_967_295)));
-        assert_eq!(Kind::Uint(32).read("4294967296"), Err("value out of range".to_owned()));
+        let reason = |text: &str| Kind::Uint(32).read(text).expect_err("too large or malformed");
+        assert_eq!(reason("4294967296"), "strconv.ParseUint: parsing \"4294967296\": value out of range");
+        assert_eq!(reason("x"), "strconv.ParseUint: parsing \"x\": invalid syntax");
         assert_eq!(Kind::Uint(64).read("-1"), Err("parse error".to_owned()));
     }
 

@@ -112,6 +112,10 @@ pub fn notices(notices: &[Notice]) {
 pub fn report_config_error(error: &ConfigError) -> u8 {
     match error {
         ConfigError::Usage { .. } => eprint!("{}", error.usage_text()),
+        ConfigError::Shadowed { variable } => {
+            let notice = Notice::warn(error.to_string()).with("level", "fatal");
+            eprint!("{}", notice_line(&notice.with("environment-variable", variable.as_str()), LogFormat::Json));
+        }
         ConfigError::Invalid { message, notices } => {
             let last = Notice::warn("failed to verify flags").with("error", message.as_str());
             for notice in notices.iter().chain([&last]) {
