@@ -54,11 +54,18 @@ impl Flush {
         self.frozen.runs.iter().map(|run| run.bytes.len() as u64).sum()
     }
 
-    /// The writes before the first sync, in the order of the file, neighbours joined up to about `chunk_bytes`.
+    /// The writes before the first sync, in the order of the file, neighbours joined and long runs cut at
+    /// `chunk_bytes`, which is at least a page.
     pub fn writes(&self, chunk_bytes: usize) -> FlushWrites<'_> {
         let mut runs: Vec<&Run> = self.frozen.runs.iter().collect();
         runs.sort_unstable_by_key(|run| run.page);
-        FlushWrites { runs: runs.into_iter().peekable(), chunk: Vec::new(), chunk_bytes: chunk_bytes.max(PAGE_SIZE) }
+        FlushWrites {
+            runs: runs.into_iter().peekable(),
+            chunk: Vec::new(),
+            offset: 0,
+            given: 0,
+            chunk_bytes: chunk_bytes.max(PAGE_SIZE),
+        }
     }
 
     /// The write between the syncs: offset and bytes of the meta page.
@@ -82,25 +89,39 @@ impl Flush {
 /// Lends the writes of a flush one by one; see [`Flush::writes`].
 pub struct FlushWrites<'a> {
     runs: std::iter::Peekable<std::vec::IntoIter<&'a Run>>,
+    /// Neighbouring runs with their checksums, the first at `offset` in the file.
     chunk: Vec<u8>,
+    offset: u64,
+    /// Bytes of the chunk that have been lent.
+    given: usize,
     chunk_bytes: usize,
 }
 
 impl FlushWrites<'_> {
-    /// Offset and bytes of the next write. The bytes are whole pages with their checksums.
+    /// Offset and bytes of the next write.
     #[expect(clippy::should_implement_trait, reason = "lends its own buffer, which an Iterator cannot")]
     pub fn next(&mut self) -> Option<(u64, &[u8])> {
+        if self.given == self.chunk.len() {
+            self.gather()?;
+        }
+        let start = self.given;
+        self.given = self.chunk.len().min(start + self.chunk_bytes);
+        Some((self.offset + start as u64, &self.chunk[start..self.given]))
+    }
+
+    fn gather(&mut self) -> Option<()> {
         let first = self.runs.next()?;
-        let offset = first.page.offset();
+        self.offset = first.page.offset();
+        self.given = 0;
         self.chunk.clear();
         self.push(first);
         while let Some(run) = self.runs.next_if(|run| {
-            run.page.offset() == offset + self.chunk.len() as u64
+            run.page.offset() == self.offset + self.chunk.len() as u64
                 && self.chunk.len() + run.bytes.len() <= self.chunk_bytes
         }) {
             self.push(run);
         }
-        Some((offset, &self.chunk))
+        Some(())
     }
 
     fn push(&mut self, run: &Run) {
@@ -109,3 +130,8 @@ impl FlushWrites<'_> {
         seal(&mut self.chunk[at..]);
     }
 }
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Flush>();
+};

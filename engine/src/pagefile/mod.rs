@@ -53,7 +53,7 @@ pub use sys::{FileStore, FileWriter};
 use format::{Root, TREES_MAX};
 use pager::Pager;
 
-use crate::trees::{TreeError, TreeId, Trees, Visit};
+use crate::trees::{Record, TreeError, TreeId, Trees, Visit};
 
 /// Named trees in one file. See the module.
 pub struct PageFile<S: PageStore> {
@@ -193,7 +193,7 @@ impl<S: PageStore> Trees for PageFile<S> {
         self.pager.scan(self.root(tree), tree as u8, from, true, visit)
     }
 
-    fn last(&self, tree: TreeId) -> Result<Option<(&[u8], &[u8])>, TreeError> {
+    fn last(&self, tree: TreeId) -> Result<Option<Record<'_>>, TreeError> {
         self.pager.last(self.root(tree), tree as u8)
     }
 

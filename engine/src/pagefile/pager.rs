@@ -96,8 +96,10 @@ pub(super) struct Pager<S> {
     complete: Arc<Meta>,
     pins: Vec<(TxnId, Weak<()>)>,
     pool: Vec<Box<[u8]>>,
-    /// Growing the file failed and has not succeeded since.
+    /// Growing the file failed, and there is less free than is wanted ahead of need.
     short_of_space: bool,
+    /// Growing the file failed in this transaction: it is not tried again until it must.
+    grow_blocked: bool,
 }
 
 fn corrupt(page: PageId, tree: u8, detail: impl Into<String>) -> TreeError {
@@ -128,6 +130,7 @@ impl<S: PageStore> Pager<S> {
             pins: Vec::new(),
             pool: Vec::new(),
             short_of_space: false,
+            grow_blocked: false,
         }
     }
 
@@ -437,19 +440,24 @@ impl<S: PageStore> Pager<S> {
     /// [`Pager::short_of_space`] while there is still room for deletes and flushes.
     #[inline]
     pub fn ensure_room(&mut self, singles: usize, run: usize) -> Result<(), TreeError> {
-        let low_water = (self.table.len() / 16).clamp(LOW_WATER_PAGES.0, LOW_WATER_PAGES.1);
-        if run == 0 && self.space.free_pages() >= singles + low_water {
+        if run == 0 && self.space.free_pages() >= singles + self.low_water() {
             return Ok(());
         }
-        self.ensure_room_slow(singles, run, low_water)
+        self.ensure_room_slow(singles, run)
+    }
+
+    /// Free pages below which the file grows ahead of need.
+    #[inline]
+    fn low_water(&self) -> usize {
+        (self.table.len() / 16).clamp(LOW_WATER_PAGES.0, LOW_WATER_PAGES.1)
     }
 
     #[cold]
-    fn ensure_room_slow(&mut self, singles: usize, run: usize, low_water: usize) -> Result<(), TreeError> {
-        let singles = singles + self.space.segments() + 2; // what a flush takes
+    fn ensure_room_slow(&mut self, singles: usize, run: usize) -> Result<(), TreeError> {
+        let singles = singles + self.flush_needs();
         let has_run = run == 0 || self.space.find_run(run).is_some();
         let enough = has_run && self.space.free_pages() >= singles + run;
-        if enough && (self.short_of_space || self.space.free_pages() >= singles + run + low_water) {
+        if enough && (self.grow_blocked || self.space.free_pages() >= singles + run + self.low_water()) {
             return Ok(());
         }
         let missing = if has_run { 0 } else { run.saturating_sub(self.space.free_tail()) };
@@ -464,11 +472,16 @@ impl<S: PageStore> Pager<S> {
 
     /// As [`Pager::ensure_room`] for single pages, without growing ahead of need.
     pub fn ensure_room_now(&mut self, singles: usize) -> Result<(), TreeError> {
-        let needed = singles + self.space.segments() + 2;
+        let needed = singles + self.flush_needs();
         match needed.checked_sub(self.space.free_pages()) {
             None | Some(0) => Ok(()),
             Some(missing) => self.grow(missing, missing),
         }
+    }
+
+    /// Pages a flush takes: each segment of the space map at most once, and what growing adds.
+    fn flush_needs(&self) -> usize {
+        self.space.segments() + 2
     }
 
     fn grow(&mut self, minimum: usize, wanted: usize) -> Result<(), TreeError> {
@@ -482,7 +495,8 @@ impl<S: PageStore> Pager<S> {
                 Ok(()) => {
                     self.table.resize(target, Cell::new(Packed::FILE));
                     self.space.set_pages(target);
-                    self.short_of_space = target < pages + wanted;
+                    self.grow_blocked = target < pages + wanted;
+                    self.short_of_space = self.grow_blocked;
                     return Ok(());
                 }
                 Err(error) => last = Some(error),
@@ -490,6 +504,7 @@ impl<S: PageStore> Pager<S> {
         }
         match last {
             None | Some(PageIoError::NoSpace { .. }) => {
+                self.grow_blocked = true;
                 self.short_of_space = true;
                 Err(TreeError::Full { size_bytes: self.store.len() })
             }
@@ -508,7 +523,7 @@ impl<S: PageStore> Pager<S> {
             .map_err(|error| TreeError::Io { detail: describe(&error) })?;
         self.table.truncate(pages);
         self.space.set_pages(pages);
-        self.short_of_space = false;
+        self.grow_blocked = false;
         Ok(())
     }
 
@@ -525,8 +540,8 @@ impl<S: PageStore> Pager<S> {
         if !self.is_dirty() {
             return Ok(None);
         }
-        self.short_of_space = false; // try again: the disk may have room by now
-        self.ensure_room(self.space.segments() + 2, 0)?;
+        self.grow_blocked = false; // the disk may have room by now
+        self.ensure_room_now(0)?;
         self.write_space_map();
         let meta = Meta {
             txn: self.txn,
@@ -614,6 +629,8 @@ impl<S: PageStore> Pager<S> {
         let upto = pinned.map_or(both_metas, |pinned| pinned.min(both_metas));
         let table = &self.table;
         self.space.release(upto, |page, _| table[page.index()].set(Packed::FILE));
+        // Twice what is wanted, so that the sign does not flicker.
+        self.short_of_space &= self.space.free_pages() < 2 * self.low_water();
     }
 }
 
@@ -658,5 +675,101 @@ fn describe(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pagefile::format::{PAGE_SIZE, SEGMENT_PAGES};
+    use crate::pagefile::store::{Advice, PageIoError, PageStore, PageWriter};
+    use crate::pagefile::{PageFile, PageId};
+    use crate::trees::{TreeId, Trees};
+
+    /// A large file that is mostly never touched: zeros the system gives out lazily.
+    struct LargeStore {
+        bytes: Vec<u8>,
+        len: usize,
+    }
+
+    impl PageStore for LargeStore {
+        fn len(&self) -> u64 {
+            self.len as u64
+        }
+
+        fn read(&self, offset: u64, len: usize) -> Result<&[u8], PageIoError> {
+            assert!(offset as usize + len <= self.len);
+            Ok(&self.bytes[offset as usize..offset as usize + len])
+        }
+
+        fn grow(&mut self, len: u64) -> Result<(), PageIoError> {
+            if len as usize > self.bytes.len() {
+                return Err(PageIoError::NoSpace { wanted_bytes: len });
+            }
+            self.len = len as usize;
+            Ok(())
+        }
+
+        fn truncate(&mut self, len: u64) -> Result<(), PageIoError> {
+            self.len = len as usize;
+            Ok(())
+        }
+
+        fn advise(&self, _offset: u64, _len: u64, _advice: Advice) {}
+    }
+
+    impl PageWriter for LargeStore {
+        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+            self.bytes[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn insert(file: &mut PageFile<LargeStore>, from: u64) {
+        for key in from..from + 200 {
+            file.insert(TreeId::Rev, &key.to_be_bytes(), &[1; 300]).expect("there is room");
+        }
+    }
+
+    /// The space map of a file of several segments: allocations far behind persist and are freed, segments move.
+    #[test]
+    fn several_segments() {
+        let store = LargeStore { bytes: vec![0; (2 * SEGMENT_PAGES + 5000) * PAGE_SIZE], len: 0 };
+        let mut file = PageFile::create(store, Default::default()).expect("it fits");
+        insert(&mut file, 0);
+        // Take nearly two segments, as pages that nobody reads, so that what follows is in the third.
+        let free = file.pager.space.free_pages();
+        file.pager.grow(2 * SEGMENT_PAGES, 2 * SEGMENT_PAGES).expect("it fits");
+        let blocks: Vec<(PageId, usize)> = (0..20)
+            .map(|_| SEGMENT_PAGES / 10 + (free / 20).min(1))
+            .map(|pages| (file.pager.space.allocate_run(pages).expect("just grown"), pages))
+            .collect();
+        for round in 1..4 {
+            insert(&mut file, 200 * round);
+            file.flush_now().expect("memory does not fail");
+        }
+        assert!(file.pager.space.highest_used().index() > 2 * SEGMENT_PAGES);
+        assert_eq!(file.pager.complete().segments.len(), 3);
+        let used = file.pager.space.used_pages();
+        let store = LargeStore { bytes: std::mem::take(&mut file.store_mut().bytes), len: file.store().len };
+        drop(file);
+        let mut file = PageFile::open(store).expect("sound");
+        assert_eq!(file.pager.space.used_pages(), used);
+        assert_eq!(file.entries(TreeId::Rev), 800);
+        for (page, pages) in blocks {
+            file.pager.free(page, pages);
+        }
+        for _ in 0..4 {
+            insert(&mut file, 0);
+            while file.shrink_step(1000).expect("sound") != crate::pagefile::ShrinkProgress::Done {
+                file.flush_now().expect("memory does not fail");
+            }
+            file.check().expect("sound");
+        }
+        assert_eq!(file.pager.complete().segments.len(), 1);
+        assert!(file.size_bytes() < 200 * PAGE_SIZE as u64, "{}", file.size_bytes());
     }
 }

@@ -9,13 +9,10 @@ use super::format::{LEVELS_MAX, PageId, Root, overflow_pages};
 use super::node::{Node, Value};
 use super::pager::Pager;
 use super::store::{Advice, PageStore};
-use crate::trees::{TreeError, Visit};
+use crate::trees::{Record, TreeError, Visit};
 
 /// Leaves a cold pass reads ahead, and pages after which it lets go.
 const WINDOW_PAGES: usize = 64;
-
-/// Key and value.
-type Entry<'a> = (&'a [u8], &'a [u8]);
 
 /// A position in a tree: the branches above the current leaf.
 struct Cursor<'a> {
@@ -206,7 +203,7 @@ impl<S: PageStore> Pager<S> {
     }
 
     /// The last entry.
-    pub(super) fn last(&self, root: Root, tree: u8) -> Result<Option<Entry<'_>>, TreeError> {
+    pub(super) fn last(&self, root: Root, tree: u8) -> Result<Option<Record<'_>>, TreeError> {
         if root.page.is_none() {
             return Ok(None);
         }

@@ -452,3 +452,101 @@ pub(super) fn next_run(used: &[u64], interior: &[u64], from: usize) -> Option<(P
     let inside = (first + 1..used.len() * 64).take_while(|&index| bit(interior, index)).count();
     Some((PageId::new(first), 1 + inside))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lowest_run(busy: &[bool], count: usize) -> Option<usize> {
+        (0..=busy.len().checked_sub(count)?).find(|&at| busy[at..at + count].iter().all(|&busy| !busy))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Allocation is lowest-first and never hands out what is busy; freed pages come back when released.
+        #[test]
+        fn allocates_the_lowest_fit(ops in prop::collection::vec((0u8..8, 1usize..80, any::<usize>()), 1..300)) {
+            let mut space = Space::new(1000);
+            let mut busy = vec![false; 1000];
+            busy[..2].fill(true);
+            let (mut runs, mut pending) = (Vec::<(PageId, usize)>::new(), Vec::new());
+            let mut txn = TxnId(1);
+            for (op, count, pick) in ops {
+                match op {
+                    0..=3 => {
+                        let count = if op == 0 { 1 } else { count };
+                        let expected = lowest_run(&busy, count);
+                        let found = space.allocate_run(count);
+                        prop_assert_eq!(found.map(PageId::index), expected);
+                        if let Some(page) = found {
+                            busy[page.index()..page.index() + count].fill(true);
+                            runs.push((page, count));
+                        }
+                    }
+                    4 | 5 if !runs.is_empty() => {
+                        let (page, count) = runs.swap_remove(pick % runs.len());
+                        if op == 4 {
+                            space.free_now(page, count);
+                            busy[page.index()..page.index() + count].fill(false);
+                        } else {
+                            space.free_later(txn, page, count);
+                            pending.push((txn, page, count));
+                        }
+                    }
+                    6 => txn = txn.next(),
+                    7 => {
+                        let upto = TxnId(txn.get().saturating_sub(pick as u64 % 3));
+                        space.release(upto, |page, count| busy[page.index()..page.index() + count].fill(false));
+                        pending.retain(|&(freed, _, _)| freed > upto);
+                        for &(_, page, count) in &pending {
+                            prop_assert!(busy[page.index()..page.index() + count].iter().all(|&busy| busy));
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(space.free_pages(), busy.iter().filter(|&&busy| !busy).count());
+                prop_assert_eq!(space.used_pages(), 2 + runs.iter().map(|&(_, count)| count).sum::<usize>());
+                let below = PageId::new(pick % 1000);
+                prop_assert_eq!(space.free_below(below), busy[..below.index()].iter().filter(|&&busy| !busy).count());
+            }
+            runs.extend([(PageId(0), 1), (PageId(1), 1)]);
+            runs.sort_unstable();
+            let mut from = 0;
+            for &(page, count) in &runs {
+                prop_assert_eq!(space.next_run(from), Some((page, count)));
+                prop_assert_eq!(space.run_start(PageId::new(page.index() + count - 1)), page);
+                from = page.index() + count;
+            }
+            prop_assert_eq!(space.next_run(from), None);
+        }
+    }
+
+    /// What one map writes another one loads, over several segments.
+    #[test]
+    fn segments_round_trip() {
+        let pages = 2 * SEGMENT_PAGES + 200;
+        let mut space = Space::new(pages);
+        let runs: Vec<_> = [SEGMENT_PAGES - 50, 100, SEGMENT_PAGES - 10, 60]
+            .map(|count| (space.allocate_run(count).expect("there is room"), count))
+            .to_vec();
+        space.free_later(TxnId(1), runs[0].0, runs[0].1);
+        let mut loaded = Space::new(pages);
+        for index in 0..space.segments() {
+            let mut bytes = vec![0; PAGE_SIZE];
+            space.write_segment(index, &mut bytes);
+            loaded.load(index, PageId::new(7 + index), &bytes, pages).expect("what was written is valid");
+        }
+        assert_eq!(loaded.used_pages(), space.used_pages());
+        assert_eq!(loaded.next_run(2), Some(runs[1]));
+        assert_eq!(loaded.next_run(runs[1].0.index() + runs[1].1), Some(runs[2]));
+        assert_eq!(loaded.highest_used(), space.highest_used());
+        assert_eq!(loaded.pending_pages(), 0);
+        assert_eq!(loaded.place_of(2), PageId::new(9));
+        assert_eq!(loaded.segment_at(PageId::new(8)), Some(1));
+        let mut bytes = vec![0; PAGE_SIZE];
+        space.write_segment(2, &mut bytes);
+        assert!(loaded.load(2, PageId::new(9), &bytes, 2 * SEGMENT_PAGES).is_err(), "beyond the limit");
+    }
+}

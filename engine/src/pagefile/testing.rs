@@ -1,6 +1,11 @@
 //! Stores for tests and simulation: plain memory, and a disk that loses, reorders and tears what was not synced.
+//! And [`CheckedFile`], a page file that verifies itself when it is dropped.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
+
+use super::PageFile;
+use crate::trees::{Record, TreeError, TreeId, Trees, Visit};
 
 use super::format::PAGE_SIZE;
 use super::store::{Advice, PageIoError, PageStore, PageWriter};
@@ -217,5 +222,64 @@ impl PageWriter for SimStore {
         self.durable.clone_from(&self.current);
         self.unsynced.clear();
         Ok(())
+    }
+}
+
+/// A page file that is checked completely when it is dropped, so that any test using one tests its structure too.
+pub struct CheckedFile<S: PageStore>(pub PageFile<S>);
+
+impl<S: PageStore> Drop for CheckedFile<S> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.check().expect("the page file is sound");
+        }
+    }
+}
+
+impl<S: PageStore> Deref for CheckedFile<S> {
+    type Target = PageFile<S>;
+
+    fn deref(&self) -> &PageFile<S> {
+        &self.0
+    }
+}
+
+impl<S: PageStore> DerefMut for CheckedFile<S> {
+    fn deref_mut(&mut self) -> &mut PageFile<S> {
+        &mut self.0
+    }
+}
+
+impl<S: PageStore> Trees for CheckedFile<S> {
+    fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        self.0.get(tree, key)
+    }
+
+    fn insert(&mut self, tree: TreeId, key: &[u8], value: &[u8]) -> Result<(), TreeError> {
+        self.0.insert(tree, key, value)
+    }
+
+    fn remove(&mut self, tree: TreeId, key: &[u8]) -> Result<bool, TreeError> {
+        self.0.remove(tree, key)
+    }
+
+    fn scan(&self, tree: TreeId, from: &[u8], visit: &mut Visit<'_>) -> Result<(), TreeError> {
+        self.0.scan(tree, from, visit)
+    }
+
+    fn scan_cold(&self, tree: TreeId, from: &[u8], visit: &mut Visit<'_>) -> Result<(), TreeError> {
+        self.0.scan_cold(tree, from, visit)
+    }
+
+    fn last(&self, tree: TreeId) -> Result<Option<Record<'_>>, TreeError> {
+        self.0.last(tree)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn in_use_bytes(&self) -> u64 {
+        self.0.in_use_bytes()
     }
 }

@@ -24,7 +24,7 @@ use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
 use crate::pagefile::store::{Advice, PageIoError, PageStore, PageWriter};
 
-/// The least address space reserved: 16 GiB. It costs nothing until it is used.
+/// Address space reserved by default: 16 GiB. It costs nothing until it is used.
 const RESERVE_BYTES: u64 = 1 << 34;
 
 /// A page file on a file system. See the module.
@@ -33,24 +33,39 @@ pub struct FileStore {
     path: PathBuf,
     map: Mmap,
     len: u64,
+    reserve_bytes: u64,
 }
 
 impl FileStore {
-    /// Opens or creates `path` and locks it.
+    /// Opens or creates `path` and locks it against other processes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PageIoError> {
-        let path = path.as_ref().to_owned();
+        Self::open_reserving(path, RESERVE_BYTES)
+    }
+
+    /// As [`FileStore::open`], with address space of `reserve_bytes` to grow into before the file is mapped again.
+    pub fn open_reserving(path: impl AsRef<Path>, reserve_bytes: u64) -> Result<Self, PageIoError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let store = Self::open_with(path.as_ref(), &options, reserve_bytes)?;
+        // A copied file may have holes. That the disk has no room to fill them is no reason not to read it.
+        if store.len > 0 {
+            let _ = reserve_space(&store.file, 0, store.len);
+        }
+        Ok(store)
+    }
+
+    /// Opens an existing file for reading, for tools. Waits for no lock, but refuses a file that is being written.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, PageIoError> {
+        Self::open_with(path.as_ref(), OpenOptions::new().read(true), 0)
+    }
+
+    fn open_with(path: &Path, options: &OpenOptions, reserve_bytes: u64) -> Result<Self, PageIoError> {
         let failed = |operation, source| PageIoError::Io { operation, path: path.display().to_string(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|source| failed("open", source))?;
+        let file = options.open(path).map_err(|source| failed("open", source))?;
         file.try_lock().map_err(|source| failed("lock", source.into()))?;
         let len = file.metadata().map_err(|source| failed("stat", source))?.len();
-        let map = map_file(&file, len).map_err(|source| failed("map", source))?;
-        Ok(FileStore { file: Arc::new(file), path, map, len })
+        let map = map_file(&file, len, reserve_bytes).map_err(|source| failed("map", source))?;
+        Ok(FileStore { file: Arc::new(file), path: path.to_owned(), map, len, reserve_bytes })
     }
 
     /// The path it was opened by.
@@ -73,8 +88,8 @@ impl FileStore {
     }
 }
 
-fn map_file(file: &File, len: u64) -> io::Result<Mmap> {
-    let mut reserve = RESERVE_BYTES.max(len.saturating_mul(2));
+fn map_file(file: &File, len: u64, reserve_bytes: u64) -> io::Result<Mmap> {
+    let mut reserve = reserve_bytes.max(len.saturating_mul(2)).max(1);
     loop {
         // SAFETY: the file is locked, shortened only while the map is borrowed exclusively, and written only where
         // nobody reads through the map; see the module. Bytes beyond the end of the file are never touched, because
@@ -83,7 +98,7 @@ fn map_file(file: &File, len: u64) -> io::Result<Mmap> {
         match mapped {
             Ok(map) => return Ok(map),
             // The address space may be limited (ulimit -v): take what there is.
-            Err(_) if reserve / 2 > len => reserve /= 2,
+            Err(_) if reserve / 2 >= len.max(1) => reserve /= 2,
             Err(error) => return Err(error),
         }
     }
@@ -130,7 +145,7 @@ impl PageStore for FileStore {
             });
         }
         if len > self.map.len() as u64 {
-            self.map = map_file(&self.file, len).map_err(|source| self.failed("map", source))?;
+            self.map = map_file(&self.file, len, self.reserve_bytes).map_err(|source| self.failed("map", source))?;
         }
         self.len = len;
         Ok(())
