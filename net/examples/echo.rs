@@ -1,6 +1,6 @@
 //! A gRPC server that answers every message with itself: something for conformance and load tools to talk to.
 //!
-//! `cargo run -p plinth-net --example echo -- 127.0.0.1:50051`
+//! `cargo run -p plinth-net --example echo -- 127.0.0.1:50051 [most streams of a connection]`
 //!
 //! Methods: `/echo.Echo/Unary`, `/echo.Echo/Repeat` (server stream: the message ten times), `/echo.Echo/Chat` (both ways).
 //! Plain requests over HTTP/1.1 and HTTP/2 get their body back too.
@@ -70,10 +70,11 @@ impl StreamHandler for EchoStream {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into()).parse()?;
+    let max_concurrent_streams = std::env::args().nth(2).map_or(Ok(u32::MAX), |most| most.parse())?;
     let reactor = LocalExecutorBuilder::new(Placement::Unbound).spawn(move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
         println!("listening on {}", listener.local_addr()?);
-        let options = ServerOptions { http_over_h2: true, ..ServerOptions::default() };
+        let options = ServerOptions { http_over_h2: true, max_concurrent_streams, ..ServerOptions::default() };
         serve(listener, Rc::new(Echo), options, Shutdown::new()).await;
         Ok::<(), std::io::Error>(())
     })?;
