@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use crate::compact::Compaction;
 use crate::error::StoreError;
-use crate::index::KeyIndex;
+use crate::index::{KeyIndex, Restore};
 use crate::kv_codec::{KeyValue, take_varint};
 use crate::lease::Lessor;
 use crate::revision::{RevKey, Revision};
@@ -90,14 +90,15 @@ fn restore_leases<T: Trees>(trees: &T, lessor: &mut Lessor) -> Result<(), StoreE
 /// Rebuilds the index and the keys' leases; returns the newest main revision.
 fn restore_pairs<T: Trees>(trees: &T, index: &mut KeyIndex, lessor: &mut Lessor) -> Result<i64, StoreError> {
     let (mut newest, mut bad) = (0, None);
+    let mut restore = Restore::new(index);
     trees.scan_cold(TreeId::Rev, b"", &mut |key, value| match parse_record(key, value) {
         Ok((revision, is_tombstone, pair)) => {
             newest = revision.main;
             if is_tombstone {
-                index.restore(pair.key, revision, 0, 0);
+                restore.add(pair.key, revision, 0, 0);
                 lessor.detach(pair.key);
             } else {
-                index.restore(pair.key, revision, pair.create_revision, pair.version);
+                restore.add(pair.key, revision, pair.create_revision, pair.version);
                 // The lease may be gone if the data came from elsewhere. Then the key has none.
                 if lessor.attach(pair.lease, pair.key).is_err() {
                     lessor.detach(pair.key);
@@ -110,6 +111,7 @@ fn restore_pairs<T: Trees>(trees: &T, index: &mut KeyIndex, lessor: &mut Lessor)
             ControlFlow::Break(())
         }
     })?;
+    restore.finish();
     bad.map_or(Ok(newest), Err)
 }
 

@@ -15,8 +15,9 @@
 //! at least the newest main revision below. The latter two make counting cheap: a node that did not change since the
 //! revision asked for is not walked.
 //!
-//! Not here: values, leases, and the file. The index is rebuilt from tree `Rev` at open, by [`KeyIndex::restore`].
+//! Not here: values, leases, and the file. The index is rebuilt from tree `Rev` at open, by [`Restore`].
 
+mod bulk;
 mod entry;
 mod packed;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 
 use std::ops::ControlFlow;
 
+pub use bulk::Restore;
 pub use entry::{At, Entry, Head};
 use packed::PackedKeys;
 
@@ -275,8 +277,8 @@ impl KeyIndex {
         count
     }
 
-    /// Adds a stored revision while opening; revisions come in order. `version` is 0 for a tombstone.
-    pub fn restore(&mut self, key: &[u8], revision: Revision, create: i64, version: i64) {
+    /// Adds a stored revision while opening; revisions of a key come in order. `version` is 0 for a tombstone.
+    fn restore(&mut self, key: &[u8], revision: Revision, create: i64, version: i64) {
         let (place, found) = self.locate(key);
         if !found {
             self.insert(place, key, Entry::restored(revision, create, version));

@@ -191,14 +191,15 @@ fn first_not_below(heads: &[u64], head: u64) -> usize {
 
 /// The first eight bytes as a number that sorts as they do.
 #[inline]
-fn head(rest: &[u8]) -> u64 {
+pub fn head(rest: &[u8]) -> u64 {
     if let Some(bytes) = rest.first_chunk() {
         return u64::from_be_bytes(*bytes);
     }
     rest.iter().enumerate().fold(0, |head, (i, &byte)| head | u64::from(byte) << (56 - 8 * i))
 }
 
-fn common(a: &[u8], b: &[u8]) -> usize {
+/// Length of the common prefix.
+pub fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
