@@ -1,0 +1,87 @@
+//! What etcd 3.5 cannot tell about the contract, because it answers differently or does not survive the question.
+//! Every case here names what the random sequences therefore leave out.
+
+use super::client::{Client, Failure};
+use super::process::Server;
+use plinth_net::proto::etcdserverpb::*;
+use std::path::Path;
+use tonic::Code;
+
+/// Asks a server that claims to be etcd 3.7.
+pub async fn check(binary: &Path) {
+    let server = Server::start(binary).await.unwrap_or_else(|what| panic!("{what}"));
+    let client = &server.client;
+    assert!(server.status.version.starts_with("3.7."), "reports version {:?}", server.status.version);
+    status_has_its_new_fields(&server.status);
+    unknown_sort_options_are_refused(client).await;
+    a_put_that_misses_its_key_is_refused(client).await;
+    a_key_deleted_and_put_in_one_revision_survives_compaction(client).await;
+    negative_start_revisions_are_rejected(client).await;
+}
+
+/// Fields since 3.6.
+fn status_has_its_new_fields(status: &StatusResponse) {
+    assert!(status.storage_version.starts_with("3."), "storageVersion {:?}", status.storage_version);
+    assert_eq!(status.db_size_quota, 2 << 30, "the default quota");
+    assert!(status.downgrade_info.as_ref().is_some_and(|downgrade| !downgrade.enabled), "downgradeInfo");
+}
+
+/// 3.5 stops with a panic.
+async fn unknown_sort_options_are_refused(client: &Client) {
+    for (sort_order, sort_target) in [(7, 0), (0, 9), (1, -1)] {
+        let request = RangeRequest { key: "a".into(), sort_order, sort_target, ..Default::default() };
+        let refused: Failure =
+            client.unary::<RangeResponse>("/etcdserverpb.KV/Range", &request).await.expect_err("an unknown option");
+        let expected = "etcdserver: invalid sort option".to_owned();
+        assert_eq!(refused, Failure { code: Code::InvalidArgument, message: expected }, "{sort_order} {sort_target}");
+    }
+}
+
+/// The key is there when the transaction is checked, and gone when the put is reached: a delete with an open end is
+/// not checked against puts. etcd stops with a panic; a server that goes on must have applied nothing.
+async fn a_put_that_misses_its_key_is_refused(client: &Client) {
+    let put = PutRequest { key: "doomed".into(), value: "v".into(), ..Default::default() };
+    client.unary::<PutResponse>("/etcdserverpb.KV/Put", &put).await.expect("a plain put");
+    let delete = DeleteRangeRequest { key: "doomed".into(), range_end: "\0".into(), prev_kv: false };
+    let again = PutRequest { key: "doomed".into(), ignore_value: true, ..Default::default() };
+    let requests = [request_op::Request::RequestDeleteRange(delete), request_op::Request::RequestPut(again)];
+    let success = requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
+    let txn = TxnRequest { success, ..Default::default() };
+    let refused = client.unary::<TxnResponse>("/etcdserverpb.KV/Txn", &txn).await.expect_err("a put without its key");
+    assert_eq!(refused.message, "etcdserver: key not found");
+    let read = RangeRequest { key: "doomed".into(), ..Default::default() };
+    let left: RangeResponse = client.unary("/etcdserverpb.KV/Range", &read).await.expect("a plain read");
+    assert_eq!((left.count, left.header.map(|header| header.revision)), (1, Some(2)), "nothing was applied");
+}
+
+/// The same hole in the check, harmless in itself; but etcd loses the pair if it is compacted at just this revision.
+async fn a_key_deleted_and_put_in_one_revision_survives_compaction(client: &Client) {
+    let put = PutRequest { key: "reborn".into(), value: "1".into(), ..Default::default() };
+    client.unary::<PutResponse>("/etcdserverpb.KV/Put", &put).await.expect("a plain put");
+    let delete = DeleteRangeRequest { key: "reborn".into(), range_end: "\0".into(), prev_kv: false };
+    let again = PutRequest { key: "reborn".into(), value: "2".into(), ..Default::default() };
+    let requests = [request_op::Request::RequestDeleteRange(delete), request_op::Request::RequestPut(again)];
+    let success = requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
+    let txn = TxnRequest { success, ..Default::default() };
+    let done: TxnResponse = client.unary("/etcdserverpb.KV/Txn", &txn).await.expect("the check has this hole");
+    let revision = done.header.expect("a header").revision;
+    let compact = CompactionRequest { revision, physical: true };
+    client.unary::<CompactionResponse>("/etcdserverpb.KV/Compact", &compact).await.expect("a plain compaction");
+    let read = RangeRequest { key: "reborn".into(), ..Default::default() };
+    let left: RangeResponse = client.unary("/etcdserverpb.KV/Range", &read).await.expect("a plain read");
+    let kv = left.kvs.first().expect("the pair put last");
+    let expected = (&b"2"[..], revision, revision, 1);
+    assert_eq!((&kv.value[..], kv.create_revision, kv.mod_revision, kv.version), expected);
+}
+
+/// 3.5 creates the watcher and cancels it later with compact revision -1.
+async fn negative_start_revisions_are_rejected(client: &Client) {
+    let (outgoing, mut incoming) = client.open::<WatchResponse>("/etcdserverpb.Watch/Watch");
+    let create = WatchCreateRequest { key: "a".into(), start_revision: -1, ..Default::default() };
+    let request_union = Some(watch_request::RequestUnion::CreateRequest(create));
+    outgoing.send(&WatchRequest { request_union });
+    let answer = incoming.recv().await.expect("an answer").expect("the stream stays open");
+    assert!(answer.created && answer.canceled, "{answer:?}");
+    assert_eq!((answer.watch_id, answer.compact_revision), (-1, 0), "{answer:?}");
+    assert_eq!(answer.cancel_reason, "etcdserver: mvcc: required revision has been compacted");
+}
