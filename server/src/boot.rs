@@ -22,8 +22,6 @@ const GROUP: GroupId = GroupId(0);
 
 /// Name of the data file in the member's folder.
 const DATA_FILE: &str = "data.plinth";
-/// Name of the log's folder there.
-const LOG_FOLDER: &str = "log";
 
 /// The member cannot be started. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +95,8 @@ fn open_data(path: &Path) -> Result<PageFile<FileStore>, BootError> {
     }
 }
 
-/// Opens or creates everything below `folder` (the member's) and `log_folder`.
-pub fn boot(config: &Config, folder: &Path, log_folder: Option<&Path>) -> Result<Booted, BootError> {
+/// Opens or creates everything below the folders of the data and of the log.
+pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted, BootError> {
     let start = Instant::now();
     let path = folder.join(DATA_FILE);
     let file = open_data(&path)?;
@@ -114,9 +112,7 @@ pub fn boot(config: &Config, folder: &Path, log_folder: Option<&Path>) -> Result
     let data_took = start.elapsed();
 
     let sync = if config.storage.no_fsync { SyncChoice::Use(SyncMode::Unsafe) } else { SyncChoice::Measure };
-    let default_folder = folder.join(LOG_FOLDER);
-    let disk =
-        UringDisk::open(log_folder.unwrap_or(&default_folder), UringOptions { sync, ..UringOptions::default() })?;
+    let disk = UringDisk::open(log_folder, UringOptions { sync, ..UringOptions::default() })?;
     tracing::info!(mode = ?disk.sync_mode(), figures = ?disk.sync_figures(), "opened write-ahead log");
     let applied = EntryId { index: store.applied().index, term: store.applied().term };
     let recovered = recover::recover(disk, WalOptions::new(WalId(random())), GROUP, applied)?;

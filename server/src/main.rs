@@ -1,6 +1,9 @@
 //! The `plinth` binary: one program under several names. `plinth` and `etcd` serve.
 
 use plinth_server::config::{self, Command, ConfigError};
+use plinth_server::datadir::DataDir;
+use plinth_server::sys::Signals;
+use plinth_server::{logging, reactor};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -28,12 +31,33 @@ fn main() -> ExitCode {
 }
 
 fn serve(loaded: config::Loaded) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let folder = loaded.config.member_dir();
-    if let Err(error) = std::fs::create_dir_all(&folder) {
-        eprintln!("plinth: {}: {error}", folder.display());
-        return ExitCode::FAILURE;
-    }
-    let log_folder = loaded.config.wal_dir.clone();
-    plinth_server::reactor::run(loaded.config, &folder, log_folder.as_deref())
+    // Before the first thread is started, so that all of them inherit the mask.
+    let signals = match Signals::block() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("plinth: signals cannot be taken: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let guard = match logging::init(&loaded.config.log) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("plinth: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::notices(&loaded.notices);
+    let code = match DataDir::open(&loaded.config) {
+        Ok(folder) => {
+            logging::notices(folder.notices());
+            reactor::run(loaded.config, &folder, signals)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the data directory cannot be used");
+            eprintln!("plinth: {error}");
+            reactor::Ended::Failed
+        }
+    };
+    drop(guard);
+    code.end()
 }

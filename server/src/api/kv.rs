@@ -3,12 +3,11 @@
 
 use super::wire::field_message;
 use super::{convert, status};
-use crate::home::counts::HomeCounts;
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
 use bytes::Bytes;
 use plinth_engine::command::{Command, CommandRef, Range};
-use plinth_engine::error::{Error, OpError};
+use plinth_engine::error::Error;
 use plinth_engine::range::{Budget, RangeCursor, RangeQuery, Step};
 use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
@@ -150,7 +149,7 @@ pub fn answer_range(home: &Rc<Home>, range: Range, reply: UnaryReply) {
             Ok((cursor, step))
         })
     };
-    HomeCounts::add(&home.counts.ranges);
+    home.metrics.ranges.inc();
     match started {
         Err(error) => fail(reply, error),
         Ok((_, Step::Done(summary))) => finish_range(home, summary, &pairs, reply),
@@ -325,9 +324,4 @@ async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: 
         }
         glommio::executor().yield_task_queue_now().await;
     }
-}
-
-/// Whether a refusal is etcd's "compacted".
-pub(super) fn is_compacted(error: &Error) -> bool {
-    matches!(error, Error::Refused(OpError::Compacted))
 }

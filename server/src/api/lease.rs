@@ -3,7 +3,6 @@
 use super::kv::decode;
 use super::wire::{field_bytes, field_message, field_varint};
 use super::{ids, status};
-use crate::home::counts::HomeCounts;
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
 use bytes::Bytes;
@@ -121,7 +120,7 @@ fn renew(home: &Home, id: i64) -> Renewed {
     let renewal = home.state_mut().member.store_mut().leases_mut().renew(id, now);
     match renewal {
         Ok(Renewal::Renewed { ttl, clear_checkpoint }) => {
-            HomeCounts::add(&home.counts.leases_renewed);
+            home.metrics.leases_renewed.inc();
             if clear_checkpoint {
                 let clear = plinth_engine::command::LeaseCheckpoint { id, remaining_ttl: 0 };
                 home.submit(|out| Command::LeaseCheckpoint(vec![clear]).encode_into(out), Waiter::Nobody);

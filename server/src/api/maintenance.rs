@@ -4,7 +4,6 @@ use super::kv::decode;
 use super::status;
 use super::wire::{field_bytes, field_message, field_varint};
 use crate::config::version;
-use crate::home::counts::HomeCounts;
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
 use bytes::Bytes;
@@ -150,7 +149,7 @@ pub fn defragment(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
         let before = home.state().member.store().trees().size_bytes();
         let result = shrink(&home).await;
         let after = home.state().member.store().trees().size_bytes();
-        HomeCounts::keep(&home.counts.defragmentations, start.elapsed());
+        home.metrics.backend_defrag.record_duration(start.elapsed());
         match result {
             Ok(()) => {
                 tracing::info!(before, after, took = ?start.elapsed(), "finished defragmenting");

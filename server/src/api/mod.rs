@@ -4,6 +4,7 @@
 //! task. [`wire`] encodes hot answers, [`status`] holds every error text, [`convert`] turns requests into commands.
 
 pub mod cluster;
+pub mod compactor;
 pub mod convert;
 pub mod election;
 pub mod health;
@@ -18,9 +19,13 @@ pub mod status;
 pub mod watch;
 pub mod wire;
 
+use crate::endpoints::HttpEndpoints;
 use crate::home::Home;
+use crate::http::Endpoints;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Http1Request;
+use plinth_net::server::Http1Reply;
 use std::rc::Rc;
 
 type Unary = fn(&Rc<Home>, Bytes, UnaryReply);
@@ -75,12 +80,29 @@ methods! {
 /// The API of one home, for its reactor.
 pub struct Api {
     home: Rc<Home>,
+    http: Rc<HttpEndpoints>,
+    endpoints: Endpoints,
 }
 
 impl Api {
-    /// Answers from `home`.
-    pub fn new(home: Rc<Home>) -> Rc<Api> {
-        Rc::new(Api { home })
+    /// Answers from `home`, and HTTP requests from `http`.
+    pub fn new(home: Rc<Home>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> Rc<Api> {
+        Rc::new(Api { home, http, endpoints })
+    }
+
+    /// All methods, for edges and metrics.
+    pub fn method_table() -> &'static [Method] {
+        METHODS
+    }
+}
+
+impl Api {
+    fn count(&self, method: usize, call: &Call, stream: bool, bytes: usize) {
+        let metrics = &self.home.metrics;
+        let version = call.client_api_version().and_then(|version| std::str::from_utf8(version).ok());
+        metrics.client_requests.inc(stream, version);
+        metrics.grpc_started.with(method).inc();
+        metrics.grpc_received_bytes.add(bytes as u64);
     }
 }
 
@@ -101,6 +123,7 @@ impl Service for Api {
     }
 
     fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        self.count(method, call, false, body.len());
         if let Some(refusal) = check_metadata(&self.home, call) {
             return reply.fail(refusal);
         }
@@ -110,7 +133,13 @@ impl Service for Api {
         }
     }
 
+    fn http1(&self, request: Http1Request, reply: Http1Reply) {
+        let (http, endpoints) = (self.http.clone(), self.endpoints);
+        glommio::spawn_local(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
+    }
+
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        self.count(method, call, true, 0);
         match HANDLERS[method] {
             Handler::Stream(open) => open(&self.home, call, reply),
             Handler::Unary(_) => unreachable!("the transport goes by the method's kind"),

@@ -62,6 +62,12 @@ impl WatchStream {
     }
 }
 
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl StreamHandler for WatchStream {
     fn message(&mut self, body: Bytes) {
         use pb::watch_request::RequestUnion;

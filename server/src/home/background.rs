@@ -1,7 +1,6 @@
 //! Work that has time: compaction, catching up of watchers, expiry of leases, progress notifications, trimming of
 //! resident pages. All of it in bounded steps, in the task queue with the least share.
 
-use super::counts::HomeCounts;
 use super::waiter::Waiter;
 use super::{Home, State};
 use crate::api::watch;
@@ -121,7 +120,7 @@ pub async fn expire_leases(home: Rc<Home>) {
         sleep(LEASE_INTERVAL).await;
         home.state_mut().member.store_mut().leases_mut().expired(home.clock.now(), &mut expired);
         for id in expired.drain(..) {
-            HomeCounts::add(&home.counts.leases_expired);
+            home.metrics.leases_expired.inc();
             home.submit(|out| Command::LeaseRevoke { id }.encode_into(out), Waiter::Nobody);
         }
     }

@@ -1,6 +1,5 @@
 //! The task that moves the member forward, and the answers that come of it.
 
-use super::counts::HomeCounts;
 use super::{Home, State};
 use crate::api::watch;
 use crate::api::wire::HeaderTemplate;
@@ -89,7 +88,7 @@ fn change_role(home: &Home, change: RoleChange) {
     let role = format!("{:?}", change.role);
     tracing::info!(member = %format!("{:x}", home.profile.member_id), term = change.term, role, leader, "role changed");
     if change.leader.is_some() {
-        HomeCounts::add(&home.counts.leader_changes);
+        home.metrics.leader_changes.inc();
     }
 }
 

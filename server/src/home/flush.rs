@@ -2,7 +2,6 @@
 //! acknowledgements. A thread of its own writes and syncs, in paced chunks; the reactor only freezes and takes notice.
 
 use super::Home;
-use super::counts::HomeCounts;
 use crate::wake::{self, Waker, Woken};
 use glommio::timer::sleep;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
@@ -124,7 +123,7 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     };
     let (flush, result, took) = flusher.carry_out(flush).await?;
     result?;
-    HomeCounts::keep(&home.counts.commits, took);
+    home.metrics.backend_commit.record_duration(took);
     let mut state = home.state_mut();
     state.member.store_mut().trees_mut().finish_flush(flush);
     state.member.stored_up_to(applied);

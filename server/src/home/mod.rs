@@ -9,7 +9,6 @@
 
 pub mod background;
 pub mod clock;
-pub mod counts;
 pub mod driver;
 pub mod flush;
 pub mod oneshot;
@@ -17,9 +16,9 @@ pub mod waiter;
 
 use crate::api::status;
 use crate::api::wire::HeaderTemplate;
+use crate::metrics::ReactorMetrics;
 use crate::notify::Notify;
 use clock::Clock;
-use counts::HomeCounts;
 use oneshot::{Receiver, channel};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::error::OpError;
@@ -94,8 +93,8 @@ pub struct Home {
     pub pump: Notify,
     /// Wakes the background work: compaction, catching up of watchers.
     pub background: Notify,
-    /// What the home counts.
-    pub counts: HomeCounts,
+    /// What this reactor counts.
+    pub metrics: Rc<ReactorMetrics>,
     flushes: Cell<u64>,
     flush_waiters: RefCell<Vec<(u64, oneshot::Sender<()>)>>,
     alarm_pending: Cell<bool>,
@@ -104,7 +103,7 @@ pub struct Home {
 
 impl Home {
     /// A home for a member that was recovered.
-    pub fn new(profile: Profile, clock: Clock, member: HomeMember, hub: Hub) -> Rc<Home> {
+    pub fn new(profile: Profile, clock: Clock, member: HomeMember, hub: Hub, metrics: Rc<ReactorMetrics>) -> Rc<Home> {
         let header = HeaderTemplate::new(profile.cluster_id, profile.member_id, member.group().term());
         let state = State {
             member,
@@ -120,7 +119,7 @@ impl Home {
             clock,
             pump: Notify::new(),
             background: Notify::new(),
-            counts: HomeCounts::default(),
+            metrics,
             flushes: Cell::new(0),
             flush_waiters: RefCell::default(),
             alarm_pending: Cell::new(false),

@@ -28,6 +28,19 @@ fails_with() { # what, text, command...
     case $out in *"$text"*) ;; *) printf 'etcdctl: %s: wanted %q in %q\n' "$what" "$text" "$out" >&2; exit 1 ;; esac
 }
 
+collect() { # lines, command...: what a command prints that does not end by itself
+    local wanted=$1 out pid
+    shift
+    out=$(mktemp)
+    "$etcdctl" --endpoints "$endpoint" "$@" >"$out" &
+    pid=$!
+    for _ in $(seq 200); do [ "$(wc -l <"$out")" -ge "$wanted" ] && break; sleep 0.05; done
+    kill "$pid"
+    wait "$pid" 2>/dev/null || true
+    cat "$out"
+    rm -f "$out"
+}
+
 key_value() {
     e del --prefix ctl/ >/dev/null
     expect put OK "$(e put ctl/a 1)"
@@ -65,7 +78,8 @@ watches() {
     expect watch $'PUT\nctl/w/a\n1\nDELETE\nctl/w/a' "$(grep . "$out")"
     rm -f "$out"
     revision=$(e put ctl/w/b x -w json | sed 's/.*"revision":\([0-9]*\).*/\1/')
-    matches 'watch from history' $'PUT\nctl/w/b\nx' "$(timeout 1 "$etcdctl" --endpoints "$endpoint" watch ctl/w/b --rev "$revision" || true)"
+    out=$(collect 3 watch ctl/w/b --rev "$revision")
+    expect 'watch from history' $'PUT\nctl/w/b\nx' "$out"
 }
 
 leases() {
@@ -106,7 +120,7 @@ concurrency() {
     pid=$!
     for _ in $(seq 100); do [ -s "$out" ] && break; sleep 0.05; done
     matches elected $'^ctl-election/[0-9a-f]+\nme$' "$(cat "$out")"
-    matches 'elect --listen' $'\nme' "$(timeout 1 "$etcdctl" --endpoints "$endpoint" elect --listen ctl-election || true)"
+    matches 'elect --listen' $'\nme' "$(collect 2 elect --listen ctl-election)"
     kill "$pid"
     wait "$pid" || true
     rm -f "$out"

@@ -1,0 +1,186 @@
+//! The HTTP endpoints of a running member: looks up what a route needs and answers it.
+
+use crate::config::{FeatureGates, version};
+use crate::home::Home;
+use crate::http::{
+    self, Access, ActiveAlarm, Admission, Connection, DebugVars, Endpoints, HealthRequest, ProbeRequest, RaftStatus,
+    Route,
+};
+use crate::logging;
+use crate::metrics::{self, Check, Facts, ProcessStats, ReactorMetrics, Schema};
+use plinth_engine::command::AlarmKind;
+use plinth_engine::range::{Budget, RangeQuery};
+use plinth_engine::trees::Trees;
+use plinth_net::http1::{Http1Request, Response};
+use plinth_raft::Role;
+use std::rc::Rc;
+
+/// Answers HTTP requests for one home.
+pub struct HttpEndpoints {
+    home: Rc<Home>,
+    access: Access,
+    schema: Schema,
+    gates: FeatureGates,
+}
+
+impl HttpEndpoints {
+    /// Endpoints with the access rules of a configuration.
+    pub fn new(home: Rc<Home>, config: &crate::config::Config) -> HttpEndpoints {
+        let schema = home.metrics.schema(config.monitoring.extensive);
+        HttpEndpoints {
+            home,
+            access: Access::new(&config.http.host_whitelist, &config.http.cors),
+            schema,
+            gates: config.gates.clone(),
+        }
+    }
+
+    /// The answer to a request.
+    pub async fn respond(&self, request: &Http1Request, endpoints: Endpoints) -> Response {
+        let admission = self.access.admit(request, Connection::default());
+        if let Admission::Answered(response) = admission {
+            return response;
+        }
+        let response = match http::route(request, endpoints) {
+            Route::Answer(response) => response,
+            Route::Health(health) => self.health(&health).await,
+            Route::Probe(probe) => self.probe(&probe).await,
+            Route::Metrics => http::metrics(self.scrape()),
+            Route::Version => http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
+            Route::DebugVars => self.debug_vars(),
+            Route::Gateway { .. } => Response::error(404, "404 page not found"),
+        };
+        admission.finish(response)
+    }
+
+    fn alarms(&self) -> Vec<(AlarmKind, u64)> {
+        self.home.state().member.store().alarms().list(AlarmKind::None).collect()
+    }
+
+    async fn health(&self, request: &HealthRequest) -> Response {
+        let alarms: Vec<ActiveAlarm> = self.alarms().into_iter().map(|(kind, _)| active(kind)).collect();
+        let has_leader = self.home.state().member.group().leader().is_some();
+        let response = match request.before_read(&alarms, has_leader) {
+            Some(response) => response,
+            None => request.after_read(self.read(!request.serializable).await),
+        };
+        let counter =
+            if response.status == 200 { &self.home.metrics.health_success } else { &self.home.metrics.health_failures };
+        counter.inc();
+        response
+    }
+
+    async fn probe(&self, request: &ProbeRequest) -> Response {
+        let mut outcomes = Vec::new();
+        for &check in &request.checks {
+            let outcome = match check {
+                Check::DataCorruption => match self.alarms().iter().any(|(kind, _)| *kind == AlarmKind::Corrupt) {
+                    true => Err("alarm activated: CORRUPT".to_string()),
+                    false => Ok(()),
+                },
+                Check::SerializableRead => self.read(false).await,
+                Check::LinearizableRead => self.read(true).await,
+                Check::NonLearner => Ok(()),
+            };
+            self.home.metrics.record_check(request.probe, check, outcome.is_ok());
+            outcomes.push((check, outcome));
+        }
+        request.respond(&outcomes)
+    }
+
+    /// Reads one key, as a client would.
+    async fn read(&self, linearizable: bool) -> Result<(), String> {
+        if linearizable {
+            self.home.barrier().await.map_err(|status| status.message.into_owned())?;
+        }
+        let query = RangeQuery { key: b"\0", range_end: b"\0", limit: 1, keys_only: true, ..RangeQuery::default() };
+        let state = self.home.state();
+        let mut pairs = Vec::new();
+        let read =
+            state.member.store().range_start(&query).map_err(|error| error.to_string()).and_then(|mut cursor| {
+                let one = Budget { pairs: 1, bytes: 1 << 10, visits: 2 };
+                state.member.store().range_step(&mut cursor, one, &mut pairs).map_err(|error| error.to_string())
+            });
+        read.map(|_| ())
+    }
+
+    fn scrape(&self) -> String {
+        fill_gauges(&self.home);
+        let snapshot = self.home.metrics.snapshot();
+        let alarms = self.alarms().into_iter().map(|(kind, member)| (member, active(kind).name())).collect();
+        let facts = Facts {
+            server_id: self.home.profile.member_id,
+            cluster_version: version::CLUSTER_VERSION.rsplit_once('.').map(|(minor, _)| minor.to_string()),
+            alarms,
+            gates: self.gates.clone(),
+            process: ProcessStats::read(),
+            log_lines_dropped: logging::dropped_lines(),
+        };
+        metrics::render(&self.schema, &snapshot, &facts)
+    }
+
+    fn debug_vars(&self) -> Response {
+        let state = self.home.state();
+        let group = state.member.group();
+        let arguments: Vec<String> = std::env::args().collect();
+        let raft = RaftStatus {
+            id: self.home.profile.member_id,
+            term: group.term(),
+            vote: group.hard_state().vote.map_or(0, |vote| vote.0),
+            commit: group.commit(),
+            lead: group.leader().map_or(0, |leader| leader.0),
+            state: role_name(group.role()),
+            applied: group.applied(),
+            progress: Vec::new(),
+            transferee: 0,
+        };
+        http::debug_vars(&DebugVars { command_line: &arguments, process: ProcessStats::read(), raft: &raft })
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "StateFollower",
+        Role::PreCandidate => "StatePreCandidate",
+        Role::Candidate => "StateCandidate",
+        Role::Leader => "StateLeader",
+    }
+}
+
+fn active(kind: AlarmKind) -> ActiveAlarm {
+    match kind {
+        AlarmKind::NoSpace => ActiveAlarm::NoSpace,
+        AlarmKind::Corrupt => ActiveAlarm::Corrupt,
+        AlarmKind::None => ActiveAlarm::Unknown,
+    }
+}
+
+/// Sets what is known only when asked.
+fn fill_gauges(home: &Home) {
+    let metrics: &ReactorMetrics = &home.metrics;
+    let state = home.state();
+    let (member, store) = (&state.member, state.member.store());
+    let group = member.group();
+    metrics.has_leader.set_bool(group.leader().is_some());
+    metrics.is_leader.set_bool(group.role() == Role::Leader);
+    metrics.proposals_applied.set_unsigned(group.applied());
+    metrics.proposals_committed.set_unsigned(group.commit());
+    metrics.proposals_pending.set_unsigned(member.pending_commands() as u64);
+    metrics.quota_bytes.set(home.profile.quota_bytes);
+    metrics.wal_write_bytes.set_unsigned(member.wal().stats().bytes_written);
+    metrics.db_size.set_unsigned(store.trees().size_bytes());
+    metrics.db_size_in_use.set_unsigned(store.trees().in_use_bytes());
+    metrics.compact_revision.set(store.compact_revision());
+    metrics.current_revision.set(store.revision());
+    metrics.keys.set_unsigned(store.live_keys());
+    let counters = store.counters();
+    metrics.puts.set_total(counters.puts);
+    metrics.deletes.set_total(counters.deletes);
+    metrics.txns.set_total(counters.txns);
+    metrics.put_bytes.set_unsigned(counters.put_bytes);
+    metrics.compaction_keys.set_total(counters.compacted);
+    let hub = state.hub.stats();
+    metrics.watch_streams.set_unsigned(hub.streams as u64);
+    metrics.watchers.set_unsigned(hub.watchers as u64);
+    metrics.slow_watchers.set_unsigned(hub.unsynced as u64);
+}

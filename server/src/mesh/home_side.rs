@@ -1,0 +1,227 @@
+//! The home's end of the mesh, one per edge: runs the API's handlers for calls of another reactor.
+
+use super::{CallFacts, CallId, ToEdge, ToHome};
+use crate::endpoints::HttpEndpoints;
+use crate::http::Endpoints;
+use crate::notify::Notify;
+use bytes::Bytes;
+use glommio::channels::shared_channel::{ConnectedReceiver, ConnectedSender};
+use plinth_net::grpc::{CallKey, ReplySink, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use rustc_hash::FxHashMap;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A stream whose queue falls below this is told to go on.
+const LOW_WATER_BYTES: usize = 64 << 10;
+
+/// A call of the edge that is not over.
+#[derive(Default)]
+struct Remote {
+    queued: usize,
+    was_high: bool,
+    on_cancel: Option<Box<dyn FnOnce()>>,
+}
+
+/// Takes answers for one edge.
+pub struct EdgeSink {
+    calls: RefCell<FxHashMap<CallId, Remote>>,
+    /// Calls that were ended here: their handlers are to be dropped.
+    ended: RefCell<Vec<CallId>>,
+    outbox: RefCell<Vec<ToEdge>>,
+    filled: Notify,
+}
+
+fn key(id: CallId) -> CallKey {
+    CallKey { slot: id.0 as u32, generation: (id.0 >> 32) as u32 }
+}
+
+fn id(key: CallKey) -> CallId {
+    CallId(u64::from(key.slot) | u64::from(key.generation) << 32)
+}
+
+impl EdgeSink {
+    fn post(&self, message: ToEdge) {
+        self.outbox.borrow_mut().push(message);
+        self.filled.notify();
+    }
+
+    /// Tells the edge that the member stops.
+    pub fn drain(&self) {
+        self.post(ToEdge::Drain);
+    }
+
+    /// Sends what handlers have answered, as one batch for all since the last.
+    pub async fn send(self: Rc<Self>, sender: ConnectedSender<Vec<ToEdge>>) {
+        loop {
+            self.filled.wait().await;
+            let batch = std::mem::take(&mut *self.outbox.borrow_mut());
+            if !batch.is_empty() && sender.send(batch).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn end(&self, call: CallId) -> bool {
+        let ended = self.calls.borrow_mut().remove(&call).is_some();
+        if ended {
+            self.ended.borrow_mut().push(call);
+        }
+        ended
+    }
+}
+
+impl ReplySink for EdgeSink {
+    fn send(&self, call: CallKey, encode: &mut dyn FnMut(&mut Vec<u8>), finish: bool) {
+        if !self.calls.borrow().contains_key(&id(call)) {
+            return;
+        }
+        let mut body = Vec::new();
+        encode(&mut body);
+        self.send_bytes(call, body.into(), finish);
+    }
+
+    fn send_bytes(&self, call: CallKey, body: Bytes, finish: bool) {
+        let call = id(call);
+        match self.calls.borrow_mut().get_mut(&call) {
+            None => return,
+            Some(remote) => {
+                remote.queued += body.len();
+                remote.was_high |= remote.queued > LOW_WATER_BYTES;
+            }
+        }
+        if finish {
+            self.end(call);
+        }
+        self.post(ToEdge::Send(call, body, finish));
+    }
+
+    fn finish(&self, call: CallKey, status: Status) {
+        if self.end(id(call)) {
+            self.post(ToEdge::Finish(id(call), status));
+        }
+    }
+
+    fn queued_bytes(&self, call: CallKey) -> usize {
+        self.calls.borrow().get(&id(call)).map_or(0, |remote| remote.queued)
+    }
+
+    fn is_closed(&self, call: CallKey) -> bool {
+        !self.calls.borrow().contains_key(&id(call))
+    }
+
+    fn on_cancel(&self, call: CallKey, action: Box<dyn FnOnce()>) {
+        if let Some(remote) = self.calls.borrow_mut().get_mut(&id(call)) {
+            remote.on_cancel = Some(action);
+            return;
+        }
+        action();
+    }
+
+    fn park(&self, call: CallKey) {
+        self.post(ToEdge::Park(id(call)));
+    }
+}
+
+/// Serves one edge.
+pub struct HomeSide {
+    service: Rc<dyn Service>,
+    http: Rc<HttpEndpoints>,
+    endpoints: Endpoints,
+    sink: Rc<EdgeSink>,
+    streams: FxHashMap<CallId, Box<dyn StreamHandler>>,
+}
+
+impl HomeSide {
+    /// Answers from `service` and `http`.
+    pub fn new(service: Rc<dyn Service>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> HomeSide {
+        let sink = EdgeSink {
+            calls: RefCell::default(),
+            ended: RefCell::default(),
+            outbox: RefCell::default(),
+            filled: Notify::new(),
+        };
+        HomeSide { service, http, endpoints, sink: Rc::new(sink), streams: FxHashMap::default() }
+    }
+
+    /// Where answers go.
+    pub fn sink(&self) -> Rc<EdgeSink> {
+        self.sink.clone()
+    }
+
+    /// Runs until the edge is gone.
+    pub async fn receive(mut self, receiver: ConnectedReceiver<Vec<ToHome>>) {
+        while let Some(batch) = receiver.recv().await {
+            for message in batch {
+                self.take(message);
+            }
+            for id in self.sink.ended.borrow_mut().drain(..) {
+                self.streams.remove(&id);
+            }
+        }
+        let ids: Vec<CallId> = self.sink.calls.borrow().keys().copied().collect();
+        for id in ids {
+            self.gone(id);
+        }
+    }
+
+    fn take(&mut self, message: ToHome) {
+        match message {
+            ToHome::Unary(id, method, facts, body) => self.unary(id, method, facts, body),
+            ToHome::Open(id, method, facts) => {
+                self.sink.calls.borrow_mut().insert(id, Remote::default());
+                let reply = StreamReply::new(self.sink.clone(), key(id));
+                let handler = self.service.stream(method, &facts.into_call(), reply);
+                self.streams.insert(id, handler);
+            }
+            ToHome::Message(id, body) => {
+                if let Some(handler) = self.streams.get_mut(&id) {
+                    handler.message(body);
+                }
+            }
+            ToHome::HalfClose(id) => {
+                if let Some(handler) = self.streams.get_mut(&id) {
+                    handler.half_close();
+                }
+            }
+            ToHome::Drained(id, bytes) => self.drained(id, bytes),
+            ToHome::Gone(id) => self.gone(id),
+            ToHome::Http(id, request) => {
+                let (http, sink, endpoints) = (self.http.clone(), self.sink.clone(), self.endpoints);
+                glommio::spawn_local(async move {
+                    let response = http.respond(&request, endpoints).await;
+                    sink.post(ToEdge::Http(id, response));
+                })
+                .detach();
+            }
+        }
+    }
+
+    fn unary(&self, id: CallId, method: usize, facts: CallFacts, body: Bytes) {
+        self.sink.calls.borrow_mut().insert(id, Remote::default());
+        let reply = UnaryReply::new(self.sink.clone(), key(id));
+        self.service.unary(method, &facts.into_call(), body, reply);
+    }
+
+    fn drained(&mut self, id: CallId, bytes: usize) {
+        let is_low = match self.sink.calls.borrow_mut().get_mut(&id) {
+            None => return,
+            Some(remote) => {
+                remote.queued = remote.queued.saturating_sub(bytes);
+                remote.queued <= LOW_WATER_BYTES && std::mem::take(&mut remote.was_high)
+            }
+        };
+        if is_low && let Some(handler) = self.streams.get_mut(&id) {
+            handler.writable();
+        }
+    }
+
+    fn gone(&mut self, id: CallId) {
+        let remote = self.sink.calls.borrow_mut().remove(&id);
+        if let Some(action) = remote.and_then(|remote| remote.on_cancel) {
+            action();
+        }
+        if let Some(mut handler) = self.streams.remove(&id) {
+            handler.closed();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Between reactors: an edge reactor owns connections and HTTP/2, the home owns the group. Calls travel to the home
+//! as they came, answers travel back encoded; both in batches over one bounded channel per direction and pair.
+//!
+//! ```text
+//!  edge                                      home
+//!  connections ── Service ── [`edge`] ══ToHome══▶ [`home_side`] ── the API's handlers
+//!                             ◀══ToEdge══          (a `ReplySink` per edge)
+//! ```
+//!
+//! Invariants: messages of a call keep their order; an edge names a call by a number that it never uses again; a
+//! call that ended on one side is forgotten by the other when the message about it arrives, and what crosses it on
+//! the way is ignored. A full channel makes the sender wait, and with it whoever fills it: an edge stops reading from
+//! its connections, the home's answers stay in its bounded per-call accounts.
+
+pub mod edge;
+pub mod home_side;
+
+use bytes::Bytes;
+use plinth_net::grpc::{Call, Metadata, Status};
+use plinth_net::http1::{Http1Request, Response};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Batches in flight per direction and pair.
+pub const CHANNEL_BATCHES: usize = 64;
+
+/// A call, as its edge names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u64);
+
+/// The metadata that handlers look at.
+const METADATA: [&str; 5] = ["token", "authorization", "hasleader", "client-api-version", "grpcgateway-accept"];
+
+/// What a handler may know about a call, without the connection it came from.
+#[derive(Clone, Debug)]
+pub struct CallFacts {
+    metadata: Vec<(&'static str, Bytes)>,
+    peer: SocketAddr,
+    common_name: Option<String>,
+    deadline: Option<Instant>,
+}
+
+impl CallFacts {
+    /// Those of `call`.
+    pub fn of(call: &Call) -> CallFacts {
+        let found = METADATA.into_iter().filter_map(|name| {
+            let value = call.metadata(name)?;
+            Some((name, Bytes::copy_from_slice(value)))
+        });
+        CallFacts {
+            metadata: found.collect(),
+            peer: call.peer().address,
+            common_name: call.peer().common_name.clone(),
+            deadline: call.deadline(),
+        }
+    }
+
+    /// A call on another reactor with these facts.
+    pub fn into_call(self) -> Call {
+        let peer = plinth_net::grpc::Peer { address: self.peer, common_name: self.common_name };
+        Call::new(std::rc::Rc::new(Fields(self.metadata)), std::rc::Rc::new(peer), self.deadline)
+    }
+}
+
+struct Fields(Vec<(&'static str, Bytes)>);
+
+impl Metadata for Fields {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(field, _)| *field == name).map(|(_, value)| &value[..])
+    }
+}
+
+/// From an edge to the home.
+#[derive(Debug)]
+pub enum ToHome {
+    /// A complete unary request.
+    Unary(CallId, usize, CallFacts, Bytes),
+    /// A stream was opened.
+    Open(CallId, usize, CallFacts),
+    /// A request message of a stream.
+    Message(CallId, Bytes),
+    /// The client sends no more.
+    HalfClose(CallId),
+    /// Bytes of the stream that were handed to the socket since the last such message.
+    Drained(CallId, usize),
+    /// The call is gone: reset, expired, or its connection lost.
+    Gone(CallId),
+    /// A request to an HTTP endpoint.
+    Http(CallId, Http1Request),
+}
+
+/// From the home to an edge.
+#[derive(Debug)]
+pub enum ToEdge {
+    /// A message; the last one if the flag is set, with status OK.
+    Send(CallId, Bytes, bool),
+    /// The end.
+    Finish(CallId, Status),
+    /// The answer may take long.
+    Park(CallId),
+    /// The answer to an HTTP request.
+    Http(CallId, Response),
+    /// The member stops: let connections go.
+    Drain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_may_cross_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<ToHome>();
+        is_send::<ToEdge>();
+    }
+}

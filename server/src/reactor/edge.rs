@@ -1,0 +1,58 @@
+//! A reactor that has connections and no group: everything it is asked goes to the home.
+
+use super::{builder, listen};
+use crate::api::Api;
+use crate::config::Config;
+use crate::mesh::edge::{Edge, EdgeService};
+use crate::mesh::{ToEdge, ToHome};
+use glommio::ExecutorJoinHandle;
+use glommio::channels::shared_channel::{SharedReceiver, SharedSender};
+use plinth_net::server::Shutdown;
+use std::rc::Rc;
+
+/// Starts the reactor; it binds its sockets when the home says that the member is ready.
+pub fn start(
+    number: usize,
+    config: &Config,
+    to_home: SharedSender<Vec<ToHome>>,
+    to_edge: SharedReceiver<Vec<ToEdge>>,
+) -> glommio::Result<ExecutorJoinHandle<()>, ()> {
+    let config = config.clone();
+    builder(number, config.reactors.pin).spawn(move || async move {
+        if let Err(error) = run(config, to_home, to_edge).await {
+            tracing::error!(reactor = number, %error, "an edge reactor does not serve");
+        }
+    })
+}
+
+async fn run(
+    config: Config,
+    to_home: SharedSender<Vec<ToHome>>,
+    to_edge: SharedReceiver<Vec<ToEdge>>,
+) -> Result<(), String> {
+    let edge = Edge::new(Api::method_table());
+    let sender = to_home.connect().await;
+    let receiver = to_edge.connect().await;
+    let sending = glommio::spawn_local(edge.clone().send(sender));
+    // The first message says that the member is ready; without one there is nothing to serve.
+    let Some(_) = receiver.recv().await else { return Ok(()) };
+    let shutdown = Shutdown::new();
+    let service = Rc::new(EdgeService(edge.clone()));
+    let servers = listen::start(&config.addresses.listen_client, &config, true, service, &shutdown)?;
+    let receiving = {
+        let (edge, shutdown) = (edge.clone(), shutdown.clone());
+        glommio::spawn_local(async move {
+            while edge.receive(&receiver).await {
+                shutdown.drain();
+            }
+            // The home is gone: nothing can be answered any more.
+            shutdown.close();
+        })
+    };
+    for server in servers {
+        server.await;
+    }
+    sending.cancel().await;
+    receiving.cancel().await;
+    Ok(())
+}

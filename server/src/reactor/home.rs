@@ -1,0 +1,169 @@
+//! The reactor of the group, from boot to the last flush.
+
+use super::{EdgeChannels, Queues, listen, spawn_into, wait_for_signal};
+use crate::api::{Api, compactor};
+use crate::boot::{self, Booted};
+use crate::config::Config;
+use crate::endpoints::HttpEndpoints;
+use crate::home::clock::Clock;
+use crate::home::flush::{self, Flusher};
+use crate::home::{Home, background, driver};
+use crate::http::Endpoints;
+use crate::logging::{self, events, notify_ready};
+use crate::mesh::ToEdge;
+use crate::mesh::home_side::{EdgeSink, HomeSide};
+use crate::metrics::ReactorMetrics;
+use crate::sys::Signals;
+use crate::wake::Woken;
+use futures_lite::FutureExt;
+use plinth_engine::command::{Command, MemberAttributes};
+use plinth_engine::watch::{Hub, HubConfig};
+use plinth_net::server::Shutdown;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Runs the member. An error is why it cannot go on.
+pub async fn run(
+    config: Config,
+    member_dir: &Path,
+    log_dir: &Path,
+    channels: Vec<EdgeChannels>,
+    signals: Arc<Signals>,
+    taken: Arc<AtomicI32>,
+) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let Booted { member, profile, writer } = boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
+    let log = member.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
+    let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
+    let metrics = Rc::new(ReactorMetrics::new(Api::method_table()));
+    let home = Home::new(profile, Clock::start(), member, hub, metrics);
+    let queues = Queues::create();
+    let failed = start_tasks(&home, &config, &queues, Woken::on(log))?;
+    let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
+    let mut flushing = spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
+    home.pump.notify();
+
+    let failed = std::pin::pin!(failed);
+    let mut failed = failed;
+    publish(&home, &config).or(async { (&mut failed).await }).await?;
+    let shutdown = Shutdown::new();
+    let http = Rc::new(HttpEndpoints::new(home.clone(), &config));
+    let (servers, edges) = serve(&home, &config, &http, channels, &shutdown).await?;
+
+    let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
+    let broken = async { Err(flush_fault((&mut flushing).await)) };
+    (&mut failed).or(stop).or(broken).await?;
+    let name = if taken.load(Ordering::Acquire) == libc::SIGINT { "interrupt" } else { "terminated" };
+    events::received_signal(name);
+    events::closing(&config);
+    for edge in &edges {
+        edge.drain();
+    }
+    shutdown.drain();
+    for server in servers {
+        server.await;
+    }
+    home.stop();
+    let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
+    flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
+    events::closed(&config);
+    Ok(())
+}
+
+fn flush_fault(ended: std::io::Result<Flusher>) -> String {
+    match ended {
+        Ok(_) => "the flush of the data file ended by itself".to_string(),
+        Err(error) => format!("data file: {error}"),
+    }
+}
+
+fn hub_config(config: &Config, member: u64) -> HubConfig {
+    HubConfig {
+        fragment_bytes: config.limits.request_bytes_max as usize + (512 << 10),
+        progress_interval_millis: config.watch_progress_interval.as_millis() as u64,
+        seed: member,
+        ..HubConfig::default()
+    }
+}
+
+/// Starts the home's tasks. The future ends only when one of them fails for good.
+fn start_tasks(
+    home: &Rc<Home>,
+    config: &Config,
+    queues: &Queues,
+    log: Woken,
+) -> Result<impl Future<Output = Result<(), String>> + use<>, String> {
+    let drive = spawn_into(driver::drive(home.clone()), queues.consensus);
+    let log = spawn_into(driver::watch_log(home.clone(), log), queues.consensus);
+    spawn_into(driver::tick(home.clone(), config.cluster.heartbeat_interval), queues.consensus).detach();
+    let work = spawn_into(background::work(home.clone()), queues.background);
+    let auto = config.storage.auto_compaction()?;
+    let rest: [Pin<Box<dyn Future<Output = ()>>>; 4] = [
+        Box::pin(background::expire_leases(home.clone())),
+        Box::pin(background::notify_progress(home.clone())),
+        Box::pin(background::trim(home.clone())),
+        Box::pin(compactor::run(home.clone(), auto)),
+    ];
+    for task in rest {
+        spawn_into(task, queues.background).detach();
+    }
+    Ok(async move {
+        let fatal = async { Err(drive.await.to_string()) };
+        let log_gone = async { log.await.map_err(|error| format!("write-ahead log: {error}")) };
+        let broken = async { Err(format!("data: {}", work.await)) };
+        fatal.or(log_gone).or(broken).await
+    })
+}
+
+/// Waits until the member leads, and publishes its name and client URLs.
+async fn publish(home: &Rc<Home>, config: &Config) -> Result<(), String> {
+    let attributes = MemberAttributes {
+        member: home.profile.member_id,
+        name: config.name.clone(),
+        client_urls: home.profile.client_urls.clone(),
+    };
+    home.barrier().await.map_err(|error| error.to_string())?;
+    home.propose(Command::SetMemberAttributes(attributes)).await.map_err(|error| error.to_string())?;
+    events::published(config, home.profile.member_id, home.profile.cluster_id, config.cluster.request_timeout());
+    Ok(())
+}
+
+/// Starts listening here, lets the edges do so, and tells everybody that the member is ready.
+async fn serve(
+    home: &Rc<Home>,
+    config: &Config,
+    http: &Rc<HttpEndpoints>,
+    channels: Vec<EdgeChannels>,
+    shutdown: &Shutdown,
+) -> Result<(Vec<glommio::Task<()>>, Vec<Rc<EdgeSink>>), String> {
+    let addresses = &config.addresses;
+    let client = Endpoints::Client { gateway: false };
+    let api = Api::new(home.clone(), http.clone(), client);
+    let mut servers = listen::start(&addresses.listen_client, config, !channels.is_empty(), api.clone(), shutdown)?;
+    let http_api = Api::new(home.clone(), http.clone(), client);
+    servers.extend(listen::start(&addresses.listen_client_http, config, false, http_api, shutdown)?);
+    let metrics_api = Api::new(home.clone(), http.clone(), Endpoints::Metrics);
+    servers.extend(listen::start(&addresses.listen_metrics, config, false, metrics_api, shutdown)?);
+    let mut edges = Vec::new();
+    for channel in channels {
+        let receiver = channel.to_home.connect().await;
+        let sender = channel.to_edge.connect().await;
+        sender.send(Vec::<ToEdge>::new()).await.map_err(|_| "an edge reactor ended".to_string())?;
+        let side = HomeSide::new(api.clone(), http.clone(), client);
+        edges.push(side.sink());
+        glommio::spawn_local(side.sink().send(sender)).detach();
+        glommio::spawn_local(side.receive(receiver)).detach();
+    }
+    events::now_serving(config, home.profile.member_id);
+    events::ready_to_serve();
+    listen::announce(&addresses.listen_client, "grpc+http");
+    listen::announce(&addresses.listen_client_http, "http");
+    if let Err(error) = notify_ready() {
+        tracing::warn!(%error, "the supervisor could not be told that the server is ready");
+    }
+    logging::flush();
+    Ok((servers, edges))
+}

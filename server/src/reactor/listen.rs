@@ -1,0 +1,56 @@
+//! Listening sockets of one reactor.
+
+use crate::config::{Config, Url};
+use crate::logging::events;
+use plinth_net::grpc::Service;
+use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+
+/// Binds the given URLs and starts serving. `shared`: other reactors bind them too.
+pub fn start(
+    urls: &[Url],
+    config: &Config,
+    shared: bool,
+    service: Rc<dyn Service>,
+    shutdown: &Shutdown,
+) -> Result<Vec<glommio::Task<()>>, String> {
+    let mut servers = Vec::new();
+    for url in urls {
+        let failed = |error: io::Error| format!("listen on {}: {error}", url.as_str());
+        let address = resolve(url.address()).map_err(failed)?;
+        let options = ListenOptions { reuse_port: shared || config.addresses.reuse_port, ..ListenOptions::default() };
+        let listener = Listener::bind(address, options).map_err(failed)?;
+        let server = serve(listener, service.clone(), server_options(config), shutdown.clone());
+        servers.push(glommio::spawn_local(server));
+    }
+    Ok(servers)
+}
+
+/// Says which addresses are served.
+pub fn announce(urls: &[Url], traffic: &str) {
+    for url in urls {
+        events::serving_insecurely(traffic, url.address());
+    }
+}
+
+fn server_options(config: &Config) -> ServerOptions {
+    let limits = &config.limits;
+    ServerOptions {
+        max_recv_message_bytes: limits.request_bytes_max as usize + (512 << 10),
+        max_concurrent_streams: limits.concurrent_streams_max,
+        keepalive_min_time: limits.keepalive_min_time,
+        keepalive_interval: limits.keepalive_interval.unwrap_or_default(),
+        keepalive_timeout: limits.keepalive_timeout.unwrap_or_default(),
+        drain_timeout: config.cluster.request_timeout(),
+        ..ServerOptions::default()
+    }
+}
+
+/// `localhost` means IPv4 first, as for etcd's clients.
+fn resolve(address: &str) -> io::Result<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}

@@ -1,0 +1,153 @@
+//! The process: reactors, their task queues, start and stop.
+//!
+//! Reactor 0 is the home of the group and serves connections itself; further reactors are edges (see [`crate::mesh`]).
+//! Every reactor listens on the same addresses, and the kernel spreads connections over them.
+//!
+//! Task queues, by what must not wait: consensus and completions of the log, client requests, then watch catch-up,
+//! compaction and flushing. Shares are relative: background work gets about a twentieth while others want to run.
+
+mod edge;
+mod home;
+mod listen;
+
+use crate::config::Config;
+use crate::datadir::DataDir;
+use crate::logging::{self, events};
+use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
+use crate::sys::Signals;
+use crate::wake;
+use glommio::channels::shared_channel::{SharedReceiver, SharedSender, new_bounded};
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// How the process ends.
+pub enum Ended {
+    /// By a signal, after an orderly stop.
+    Signal(Arc<Signals>, i32),
+    /// As asked.
+    Well,
+    /// For a reason that was logged.
+    Failed,
+}
+
+impl Ended {
+    /// Ends the process, or tells how it should. Call when the log is flushed.
+    pub fn end(self) -> ExitCode {
+        match self {
+            Ended::Signal(signals, signal) => signals.die_by(signal),
+            Ended::Well => ExitCode::SUCCESS,
+            Ended::Failed => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The home's channels to and from one edge.
+struct EdgeChannels {
+    to_home: SharedReceiver<Vec<ToHome>>,
+    to_edge: SharedSender<Vec<ToEdge>>,
+}
+
+/// Serves until a signal stops the member or something fails for good.
+pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = config.reactors.count_on(cores as u32) as usize;
+    events::starting(&config, !folder.is_fresh(), count, cores);
+    let signals = Arc::new(signals);
+    let taken = Arc::new(AtomicI32::new(0));
+    let mut channels = Vec::new();
+    let mut edges = Vec::new();
+    for number in 1..count {
+        let (to_home_sender, to_home) = new_bounded(CHANNEL_BATCHES);
+        let (to_edge, to_edge_receiver) = new_bounded(CHANNEL_BATCHES);
+        channels.push(EdgeChannels { to_home, to_edge });
+        match edge::start(number, &config, to_home_sender, to_edge_receiver) {
+            Ok(edge) => edges.push(edge),
+            Err(error) => return fail(&reactor_trouble(number), &error),
+        }
+    }
+    let result = run_home(&config, folder, channels, signals.clone(), taken.clone());
+    for edge in edges {
+        // An edge ends with its channel; what it has to say was logged by it.
+        let _ = edge.join();
+    }
+    let signal = taken.load(Ordering::Acquire);
+    match result {
+        Err(error) => fail("the server stopped", &error),
+        // As the first process of a container there is nobody who could be told by a signal.
+        Ok(()) if signal != 0 && std::process::id() != 1 => Ended::Signal(signals, signal),
+        Ok(()) => Ended::Well,
+    }
+}
+
+fn run_home(
+    config: &Config,
+    folder: &DataDir,
+    channels: Vec<EdgeChannels>,
+    signals: Arc<Signals>,
+    taken: Arc<AtomicI32>,
+) -> Result<(), String> {
+    let (config, member_dir, log_dir) =
+        (config.clone(), folder.member_dir().to_path_buf(), folder.log_dir().to_path_buf());
+    let reactor: ExecutorJoinHandle<Result<(), String>> = builder(0, config.reactors.pin)
+        .spawn(move || async move { home::run(config, &member_dir, &log_dir, channels, signals, taken).await })
+        .map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
+    reactor.join().map_err(|error| error.to_string())?
+}
+
+fn reactor_trouble(number: usize) -> String {
+    format!(
+        "reactor {number} cannot be started; it needs io_uring (Linux 5.8 or newer, allowed by the seccomp profile) \
+         and 512 KiB of locked memory (ulimit -l)"
+    )
+}
+
+fn builder(number: usize, pin: bool) -> LocalExecutorBuilder {
+    let placement = if pin { Placement::Fixed(number) } else { Placement::Unbound };
+    LocalExecutorBuilder::new(placement).name(&format!("reactor-{number}"))
+}
+
+fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
+    tracing::error!(%error, "{what}");
+    logging::flush();
+    eprintln!("plinth: {what}: {error}");
+    Ended::Failed
+}
+
+/// The task queues of a reactor besides the default one, which serves clients.
+struct Queues {
+    consensus: TaskQueueHandle,
+    background: TaskQueueHandle,
+}
+
+impl Queues {
+    fn create() -> Queues {
+        let executor = glommio::executor();
+        let soon = Latency::Matters(Duration::from_millis(1));
+        Queues {
+            consensus: executor.create_task_queue(Shares::Static(1000), soon, "consensus"),
+            background: executor.create_task_queue(Shares::Static(50), Latency::NotImportant, "background"),
+        }
+    }
+}
+
+fn spawn_into<T: 'static>(future: impl Future<Output = T> + 'static, queue: TaskQueueHandle) -> glommio::Task<T> {
+    glommio::spawn_local_into(future, queue).expect("task queues live as long as their reactor")
+}
+
+/// Ends when SIGTERM or SIGINT arrives.
+async fn wait_for_signal(signals: Arc<Signals>, taken: Arc<AtomicI32>) -> io::Result<()> {
+    let (waker, mut woken) = wake::pair()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            taken.store(signal, Ordering::Release);
+        }
+        waker.wake();
+        // Kept open until the process ends: a closed pair would look like a failure.
+        std::mem::forget(waker);
+    })?;
+    woken.wait().await
+}
