@@ -1,7 +1,6 @@
 //! The text exposition format of Prometheus: families sorted by name, series by labels, numbers as Go writes them.
 
-use std::fmt::Write as _;
-
+use super::cell::Bounds;
 use super::schema::{Family, Kind, Schema, Series, Shape};
 use super::{Facts, Snapshot, facts};
 
@@ -53,11 +52,12 @@ pub fn render(schema: &Schema, snapshot: &Snapshot, facts: &Facts) -> String {
 
 fn write_header(out: &mut String, name: &str, kind: Kind, help: &str) {
     let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-    put(out, format_args!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str()));
+    push(out, &["# HELP ", name, " ", &help, "\n# TYPE ", name, " ", kind.as_str(), "\n"]);
 }
 
 fn write_family(out: &mut String, family: &Family, snapshot: &Snapshot) {
     let mut announced = false;
+    let mut bounds_written = (None, Vec::new());
     for series in &family.series {
         let values = snapshot.values(series.slot, series.shape.slots());
         let unused = values.iter().all(|&value| value == 0);
@@ -68,43 +68,78 @@ fn write_family(out: &mut String, family: &Family, snapshot: &Snapshot) {
             write_header(out, family.name, family.kind, family.help);
         }
         match series.shape {
-            Shape::Count => write_sample(out, family.name, "", &series.labels, values[0] as f64),
+            Shape::Count => write_count(out, family.name, "", &series.labels, values[0]),
             Shape::Level => write_sample(out, family.name, "", &series.labels, values[0] as i64 as f64),
-            Shape::Verdict => {
-                let good = if values[1] == 0 { 1.0 } else { 0.0 };
-                write_sample(out, family.name, "", &series.labels, good);
+            Shape::Verdict => write_count(out, family.name, "", &series.labels, u64::from(values[1] == 0)),
+            Shape::Histogram(bounds) => {
+                // The series of a family have the same bounds, whose texts are the costly part.
+                if bounds_written.0 != Some(bounds) {
+                    bounds_written = (Some(bounds), le_labels(bounds));
+                }
+                write_histogram(out, family.name, series, values, bounds, &bounds_written.1);
             }
-            Shape::Histogram(_) => write_histogram(out, family.name, series, values),
         }
     }
 }
 
-fn write_histogram(out: &mut String, name: &str, series: &Series, values: &[u64]) {
-    let Shape::Histogram(bounds) = series.shape else { unreachable!("only histograms come here") };
+/// The label `le` of every bucket.
+fn le_labels(bounds: &Bounds) -> Vec<String> {
+    let finite = (0..bounds.len()).map(|index| go_float(bounds.bound(index)));
+    finite.chain(["+Inf".to_owned()]).map(|bound| format!("le=\"{bound}\"}} ")).collect()
+}
+
+fn write_histogram(
+    out: &mut String,
+    name: &str,
+    series: &Series,
+    values: &[u64],
+    bounds: &Bounds,
+    le_labels: &[String],
+) {
     let (sum, buckets) = values.split_last().expect("a histogram has numbers");
+    assert_eq!(buckets.len(), le_labels.len(), "every bucket has its bound");
     let separator = if series.labels.is_empty() { "" } else { "," };
     let mut cumulative: u64 = 0;
-    for (index, count) in buckets.iter().enumerate() {
+    for (count, le) in buckets.iter().zip(le_labels) {
         cumulative = cumulative.wrapping_add(*count);
-        let bound = if index < bounds.len() { go_float(bounds.bound(index)) } else { "+Inf".to_owned() };
-        let labels = format!("{}{separator}le=\"{bound}\"", series.labels);
-        write_sample(out, name, "_bucket", &labels, cumulative as f64);
+        push(out, &[name, "_bucket{", &series.labels, separator, le]);
+        push_count(out, cumulative);
+        out.push('\n');
     }
     write_sample(out, name, "_sum", &series.labels, bounds.in_units(*sum));
-    write_sample(out, name, "_count", &series.labels, cumulative as f64);
+    write_count(out, name, "_count", &series.labels, cumulative);
+}
+
+fn write_count(out: &mut String, name: &str, suffix: &str, labels: &str, value: u64) {
+    write_series(out, name, suffix, labels);
+    push_count(out, value);
+    out.push('\n');
 }
 
 fn write_sample(out: &mut String, name: &str, suffix: &str, labels: &str, value: f64) {
-    let value = go_float(value);
+    write_series(out, name, suffix, labels);
+    push(out, &[&go_float(value), "\n"]);
+}
+
+fn write_series(out: &mut String, name: &str, suffix: &str, labels: &str) {
     if labels.is_empty() {
-        put(out, format_args!("{name}{suffix} {value}\n"));
+        push(out, &[name, suffix, " "]);
     } else {
-        put(out, format_args!("{name}{suffix}{{{labels}}} {value}\n"));
+        push(out, &[name, suffix, "{", labels, "} "]);
     }
 }
 
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to memory cannot fail");
+/// Most numbers are zero, and most others small: no float is needed to write these.
+fn push_count(out: &mut String, value: u64) {
+    match value {
+        0..10 => out.push(char::from(b'0' + value as u8)),
+        10..1_000_000 => out.push_str(&value.to_string()),
+        _ => out.push_str(&go_float(value as f64)),
+    }
+}
+
+fn push(out: &mut String, parts: &[&str]) {
+    parts.iter().for_each(|part| out.push_str(part));
 }
 
 /// A number as Go's `strconv.FormatFloat(value, 'g', -1, 64)` writes it: shortest digits, and an exponent from a
