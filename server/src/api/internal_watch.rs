@@ -91,8 +91,7 @@ impl InternalWatch {
             let stream = hub.open_stream();
             watch_replies.insert(stream, reply);
             let spec = WatchSpec { key, range_end, start_revision, ..WatchSpec::default() };
-            hub.create(stream, &spec, member.store().revision(), member.store().compact_revision());
-            member.set_event_mode(hub.event_mode());
+            super::watch::add_watcher(member, hub, stream, &spec);
             stream
         };
         home.background.notify();

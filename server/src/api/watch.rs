@@ -1,9 +1,9 @@
 //! Service `Watch`: the hub's streams, connected to the transport.
 
 use super::status;
-use crate::home::{Home, State};
+use crate::home::{Home, HomeMember, State};
 use bytes::Bytes;
-use plinth_engine::watch::{StreamKey, WatchSpec};
+use plinth_engine::watch::{EventMode, Hub, StreamKey, WatchSpec};
 use plinth_net::grpc::{Call, StreamHandler, StreamReply};
 use plinth_net::proto::etcdserverpb as pb;
 use prost::Message;
@@ -50,9 +50,7 @@ impl WatchStream {
         };
         let mut guard = self.home.state_mut();
         let State { member, hub, .. } = &mut *guard;
-        let (revision, compacted) = (member.store().revision(), member.store().compact_revision());
-        hub.create(self.key, &spec, revision, compacted);
-        member.set_event_mode(hub.event_mode());
+        add_watcher(member, hub, self.key, &spec);
     }
 
     fn close(&self) {
@@ -101,6 +99,29 @@ impl StreamHandler for WatchStream {
 
     fn closed(&mut self) {
         self.close();
+    }
+}
+
+/// Creates a watcher, and lets the store collect events for it.
+pub(super) fn add_watcher(member: &mut HomeMember, hub: &mut Hub, stream: StreamKey, spec: &WatchSpec<'_>) {
+    let (revision, compacted) = (member.store().revision(), member.store().compact_revision());
+    if hub.event_mode() == EventMode::Off {
+        // Without watchers nothing is published, so the hub does not know how far the store has come.
+        hub.jump(revision);
+    }
+    hub.create(stream, spec, revision, compacted);
+    member.set_event_mode(hub.event_mode());
+}
+
+/// Lets watchers read from history what was applied while nobody collected events: the rest of an entry whose apply
+/// was under way when the first watcher came. Call between entries, when everything collected is published.
+pub fn close_gap(home: &Home) {
+    let mut guard = home.state_mut();
+    let State { member, hub, .. } = &mut *guard;
+    let behind = hub.event_mode() != EventMode::Off && hub.revision() < member.store().revision();
+    if behind && member.is_between_entries() {
+        hub.jump(member.store().revision());
+        home.background.notify();
     }
 }
 

@@ -71,6 +71,7 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
         }
         watch::deliver_ready(home);
     }
+    watch::close_gap(home);
 }
 
 fn change_role(home: &Home, change: RoleChange) {

@@ -1,10 +1,9 @@
 //! Endpoints that tell about the server: `/version`, `/metrics`, `/debug/vars`.
 
-use std::fmt::Write as _;
-
 use plinth_net::http1::Response;
 
 use crate::config::version::ETCD_VERSION;
+use crate::logging::push_json_string;
 use crate::metrics::ProcessStats;
 
 /// `/version`. The versions of cluster and storage may not be known yet.
@@ -108,25 +107,16 @@ fn raft_status(raft: &RaftStatus) -> String {
     )
 }
 
-/// A JSON string as Go writes it: quotes, control characters, and what would end an HTML script are escaped.
+/// A JSON string as Go writes it into HTTP answers: what would end an HTML script is escaped too.
 pub(super) fn json_string(text: &str) -> String {
+    const HTML: [(char, &str); 5] =
+        [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
     let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\u{0}'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.write_fmt(format_args!("\\u{:04x}", character as u32)).expect("writing to memory cannot fail");
-            }
-            other => out.push(other),
+    push_json_string(&mut out, text);
+    for (character, escape) in HTML {
+        if out.contains(character) {
+            out = out.replace(character, escape);
         }
     }
-    out.push('"');
     out
 }

@@ -48,7 +48,7 @@ impl Line {
             self.fields.push_str(value);
         } else {
             self.name(name);
-            push_json(&mut self.fields, cut(value));
+            push_json_string(&mut self.fields, cut(value));
         }
     }
 
@@ -62,7 +62,7 @@ impl Line {
         if !self.fields.is_empty() {
             self.fields.push(',');
         }
-        push_json(&mut self.fields, name);
+        push_json_string(&mut self.fields, name);
         self.fields.push(':');
         if self.format == LogFormat::Console {
             self.fields.push(' ');
@@ -78,9 +78,9 @@ impl Line {
         let written = match self.format {
             LogFormat::Json => {
                 out.push_str("{\"level\":");
-                push_json(&mut out, level);
+                push_json_string(&mut out, level);
                 let head = write!(out, ",\"ts\":\"{}\",\"caller\":\"{file}:{line}\",\"msg\":", Timestamp(now));
-                push_json(&mut out, &self.message);
+                push_json_string(&mut out, &self.message);
                 if !self.fields.is_empty() {
                     out.push(',');
                     out.push_str(&self.fields);
@@ -127,8 +127,8 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// Appends a JSON string.
-fn push_json(out: &mut String, text: &str) {
+/// Appends a text as a JSON string.
+pub fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     for character in text.chars() {
         match character {
@@ -154,7 +154,7 @@ pub fn list<T: AsRef<str>>(texts: &[T]) -> String {
         if index > 0 {
             out.push(',');
         }
-        push_json(&mut out, text.as_ref());
+        push_json_string(&mut out, text.as_ref());
     }
     out.push(']');
     out

@@ -26,7 +26,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-pub use line::list;
+pub use line::{list, push_json_string};
 pub use supervisor::notify_ready;
 
 use crate::config::{ConfigError, Log, LogFormat, LogLevel, Notice, Severity};
