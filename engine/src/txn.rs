@@ -37,6 +37,19 @@ impl Path<'_> {
     }
 }
 
+/// Visits the operations on the path, those of nested txns in their place, until one fails.
+fn for_each_op(
+    txn: &ArchivedTxn,
+    path: &mut Path<'_>,
+    visit: &mut dyn FnMut(&ArchivedOp) -> Result<(), OpError>,
+) -> Result<(), OpError> {
+    let (_, ops) = path.next(txn);
+    ops.iter().try_for_each(|op| match op {
+        ArchivedOp::Txn(txn) => for_each_op(txn, path, visit),
+        op => visit(op),
+    })
+}
+
 impl<T: Trees> Store<T> {
     /// Applies a txn and returns the revision for the header.
     pub(crate) fn apply_txn(&mut self, txn: &ArchivedTxn, mut out: Option<&mut Vec<u8>>) -> Result<i64, Error> {
@@ -45,7 +58,7 @@ impl<T: Trees> Store<T> {
         let mut branches = std::mem::take(&mut self.path);
         branches.clear();
         let result = self.choose(txn, &mut branches).map_err(Error::from).and_then(|()| {
-            self.check_ops(txn, &mut Path { branches: branches.iter() })?;
+            self.check_ops(txn, &branches)?;
             let mut write = self.begin_write();
             self.run(txn, &mut Path { branches: branches.iter() }, &mut write, &mut out)?;
             Ok(self.end_write(write))
@@ -60,7 +73,7 @@ impl<T: Trees> Store<T> {
         assert!(txn.is_read_only(), "other txns are replicated");
         let mut branches = Vec::new();
         self.choose(txn, &mut branches)?;
-        self.check_ops(txn, &mut Path { branches: branches.iter() })?;
+        self.check_ops(txn, &branches)?;
         let mut body = Vec::new();
         let (succeeded, ops) = Path { branches: branches.iter() }.next(txn);
         put_int_field(&mut body, 0x10, i64::from(succeeded));
@@ -126,14 +139,15 @@ impl<T: Trees> Store<T> {
         Ok(satisfies(order, compare.result.into()))
     }
 
-    /// What the operations on the path need of the state before the txn, in etcd's order.
-    fn check_ops(&self, txn: &ArchivedTxn, path: &mut Path<'_>) -> Result<(), OpError> {
-        let (_, ops) = path.next(txn);
-        ops.iter().try_for_each(|op| match op {
-            ArchivedOp::Range(range) => self.check_range_revision(range.revision.to_native()),
+    /// What the operations on the path need of the state before the txn, in etcd's order: all puts, then all ranges.
+    fn check_ops(&self, txn: &ArchivedTxn, branches: &[bool]) -> Result<(), OpError> {
+        for_each_op(txn, &mut Path { branches: branches.iter() }, &mut |op| match op {
             ArchivedOp::Put(put) => self.check_put(put),
-            ArchivedOp::Txn(txn) => self.check_ops(txn, path),
-            ArchivedOp::DeleteRange(_) | ArchivedOp::Unset => Ok(()),
+            _ => Ok(()),
+        })?;
+        for_each_op(txn, &mut Path { branches: branches.iter() }, &mut |op| match op {
+            ArchivedOp::Range(range) => self.check_range_revision(range.revision.to_native()),
+            _ => Ok(()),
         })
     }
 

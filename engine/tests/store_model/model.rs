@@ -262,15 +262,25 @@ impl Model {
         (succeeded, chosen.collect())
     }
 
+    /// All puts before all ranges, as etcd does.
     fn check_chosen(&self, ops: &[Chosen]) -> Result<(), OpError> {
-        ops.iter().try_for_each(|op| match op {
-            Chosen::Op(Op::Put(put)) => self.check_put(put),
-            Chosen::Op(Op::Range(range)) if range.revision > self.revision => Err(OpError::FutureRevision),
-            Chosen::Op(Op::Range(range)) if range.revision != 0 && range.revision < self.compact_revision => {
+        self.check_each(ops, &|op| match op {
+            Op::Put(put) => self.check_put(put),
+            _ => Ok(()),
+        })?;
+        self.check_each(ops, &|op| match op {
+            Op::Range(range) if range.revision > self.revision => Err(OpError::FutureRevision),
+            Op::Range(range) if range.revision != 0 && range.revision < self.compact_revision => {
                 Err(OpError::Compacted)
             }
-            Chosen::Txn((_, ops)) => self.check_chosen(ops),
-            Chosen::Op(_) => Ok(()),
+            _ => Ok(()),
+        })
+    }
+
+    fn check_each(&self, ops: &[Chosen], check: &dyn Fn(&Op) -> Result<(), OpError>) -> Result<(), OpError> {
+        ops.iter().try_for_each(|op| match op {
+            Chosen::Op(op) => check(op),
+            Chosen::Txn((_, ops)) => self.check_each(ops, check),
         })
     }
 
