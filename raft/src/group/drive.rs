@@ -331,7 +331,12 @@ impl Group {
         if index <= self.applied() {
             return;
         }
+        let last = self.last_index();
         self.raw.advance_apply_to(index);
+        if self.last_index() > last {
+            // The leader proposed to leave the joint configuration. raft-rs would send that with the next heartbeat only.
+            self.raw.raft.bcast_append();
+        }
         let snapshots = self.raw.raft.prs().iter().filter(|(_, progress)| progress.state == ProgressState::Snapshot);
         let keep = snapshots.map(|(_, progress)| progress.pending_snapshot).min();
         self.raw.mut_store().trim(index, keep);

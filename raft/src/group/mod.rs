@@ -233,9 +233,9 @@ impl Group {
         self.settle();
     }
 
-    /// Campaigns without waiting for the election timeout.
+    /// Campaigns without waiting for the election timeout. Members that do not vote do not.
     pub fn campaign(&mut self) {
-        if self.may_campaign() {
+        if self.raw.raft.promotable() && self.may_campaign() {
             // Fails only for messages from elsewhere.
             let _ = self.raw.campaign();
         }

@@ -117,7 +117,7 @@ impl Group {
                 ProgressState::Replicate => PeerState::Replicate,
                 ProgressState::Snapshot => PeerState::Snapshot,
             },
-            recent_active: progress.recent_active,
+            recent_active: progress.recent_active || member == self.member,
             in_flight_bytes,
             parked,
         }

@@ -45,6 +45,8 @@ pub struct Cluster {
     pub images: Images,
     pub checks: Checks,
     pub trace: trace::Trace,
+    /// `stabilize` leaves wishes for snapshots alone.
+    pub snapshots_by_hand: bool,
     /// Reads under way: what had been committed when the read began.
     pub reads: BTreeMap<u64, u64>,
 }
@@ -59,6 +61,7 @@ impl Cluster {
             images: Images::new(),
             checks: Checks::default(),
             trace: trace::Trace::default(),
+            snapshots_by_hand: false,
             reads: BTreeMap::new(),
         }
     }
@@ -258,7 +261,9 @@ impl Cluster {
                 while self.finish_flush(id) || self.apply_one(id) {
                     moved = true;
                 }
-                while let Some(to) = self.node(id).snapshots_wanted.first().copied() {
+                while !self.snapshots_by_hand
+                    && let Some(to) = self.node(id).snapshots_wanted.first().copied()
+                {
                     self.send_snapshot(id, to);
                     moved = true;
                 }

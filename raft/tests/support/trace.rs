@@ -130,6 +130,7 @@ pub fn conf_change(change: &ConfChange) -> String {
 pub fn entry(entry: &Entry) -> String {
     let content = match entry.kind {
         EntryKind::Normal if entry.data.is_empty() => String::new(),
+        EntryKind::Normal if entry.data.len() > 16 => format!(":({} bytes)", entry.data.len()),
         EntryKind::Normal => format!(":{}", String::from_utf8_lossy(&entry.data)),
         EntryKind::ConfChange => format!(":{}", conf_change(&ConfChange::decode(&entry.data).expect("a change"))),
     };
