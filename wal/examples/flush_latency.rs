@@ -86,6 +86,39 @@ fn uring(folder: &Path, rounds: usize, mode: SyncMode, bytes: usize, depth: usiz
     std::fs::remove_dir_all(folder).expect("remove");
 }
 
+/// Times opening a log with this many bytes of records in entries of 16 KiB.
+fn reopening(folder: &Path, bytes: usize) {
+    let folder = folder.join("reopen");
+    let open = || {
+        let disk = UringDisk::open(&folder, UringOptions::default()).expect("disk");
+        let figures = disk.sync_figures();
+        let started = Instant::now();
+        let mut records = 0u64;
+        let (wal, report) = Wal::open_with(disk, WalOptions::new(WalId(1)), &mut |_| records += 1).expect("wal");
+        (wal, report, records, figures, started.elapsed())
+    };
+    let (mut wal, .., figures, created) = open();
+    println!("new log created in {created:?}; sync modes measured: {figures:?}");
+    let payload = vec![7u8; 16 << 10];
+    for _ in 0..bytes / payload.len() {
+        while wal.room() == 0 || !wal.can_flush() {
+            wal.disk_mut().wait().expect("wait");
+            wal.poll().expect("poll");
+        }
+        wal.append(GroupId(0), RecordKind::Entry, 1, &[&payload]);
+        wal.flush().expect("flush");
+    }
+    while wal.poll().expect("poll") < wal.last() {
+        wal.disk_mut().wait().expect("wait");
+    }
+    drop(wal);
+    for _ in 0..2 {
+        let (_, report, records, _, took) = open();
+        println!("reopened {records} records, {} MiB, in {took:?} ({})", bytes >> 20, report.end);
+    }
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().expect("a folder on the disk to measure");
@@ -99,5 +132,8 @@ fn main() {
                 uring(folder, rounds, mode, bytes, depth);
             }
         }
+    }
+    for mebibytes in [1, 100, 300] {
+        reopening(folder, mebibytes << 20);
     }
 }

@@ -7,7 +7,7 @@
 use crate::format::{Identity, RecordHeader};
 use crate::limits::{BLOCK_BYTES, RECORD_ALIGN, RECORD_HEADER_BYTES, block_up, record_bytes};
 use crate::sys::AlignedBuf;
-use crate::types::{GroupId, Lsn, RecordKind, SegmentSeq};
+use crate::types::{GroupId, Lsn, RecordKind, SegmentSeq, WalId};
 
 /// What a record says about itself.
 #[derive(Clone, Copy)]
@@ -26,15 +26,26 @@ pub(crate) struct Chunk {
     /// The newest segment that must exist before this may be written.
     pub requires: SegmentSeq,
     pub last: Lsn,
+    /// Reach of its segment.
+    pub reach: u64,
     identity: Identity,
     used: usize,
+    /// Bytes it may hold: the buffer's, or less if the segment's reach is.
+    capacity: usize,
     buffer: AlignedBuf,
 }
 
 impl Chunk {
-    pub fn new(segment: SegmentSeq, identity: Identity, offset: u64, buffer: AlignedBuf) -> Self {
+    pub fn new(segment: SegmentSeq, wal: WalId, reach: u64, offset: u64, buffer: AlignedBuf) -> Self {
         assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "chunks start at a block boundary");
-        Self { segment, offset, requires: segment, last: Lsn::ZERO, identity, used: 0, buffer }
+        let identity = Identity::new(wal, segment);
+        let capacity = buffer.capacity().min(reach as usize - BLOCK_BYTES);
+        Self { segment, offset, requires: segment, last: Lsn::ZERO, reach, identity, used: 0, capacity, buffer }
+    }
+
+    /// Bytes a write of it takes.
+    pub fn whole_bytes(&self) -> usize {
+        block_up(self.used as u64) as usize
     }
 
     /// Bytes filled so far.
@@ -44,7 +55,7 @@ impl Chunk {
 
     /// Whether a record of this size (header and padding included) still fits the buffer.
     pub fn fits(&self, record_bytes: usize) -> bool {
-        record_bytes <= self.buffer.capacity() - self.used
+        record_bytes <= self.capacity - self.used
     }
 
     /// Copies a record's pieces behind the last one. One pass over the payload for the copy, one for the checksum
@@ -80,7 +91,7 @@ impl Chunk {
 
     /// Zeros behind the last record up to the block boundary; gives the buffer and the bytes to write.
     pub fn finish(mut self) -> (AlignedBuf, usize) {
-        let whole = block_up(self.used as u64) as usize;
+        let whole = self.whole_bytes();
         self.buffer.bytes_mut()[self.used..whole].fill(0);
         (self.buffer, whole)
     }

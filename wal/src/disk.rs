@@ -77,6 +77,8 @@ pub trait Disk: Segments {
     /// Begins to make a segment ready: recycles a retired one or writes zeros, then header, syncs, name. The disk
     /// decides the header's `recycled` flag.
     fn prepare(&mut self, header: SegmentHeader);
+    /// Records wait for the segment being prepared: make it now, at the expense of whatever else is going on.
+    fn hurry(&mut self) {}
     /// The segment is needed no more; its file may be recycled or deleted.
     fn retire(&mut self, seq: SegmentSeq);
     /// A buffer with at least this capacity, block-aligned. Its content is arbitrary.

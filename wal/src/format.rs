@@ -12,6 +12,7 @@
 //!  32  segment bytes                    24  group
 //!  40  flags: 1 = recycled file         28  schema version of the payload
 //!  44  zero                             30  kind      31  zero
+//!  48  reach
 //! ```
 //!
 //! Invariants:
@@ -20,12 +21,17 @@
 //!   CRC-32 with different initial values always gives different results.
 //! - `behind` makes every record a witness: everything up to `lsn - behind` was durable before it was written.
 //!   That is what tells a damaged log from a torn one (see `recovery_table`).
+//! - `reach` bounds what a writer does: no chunk written at once, and no bytes in flight together, take more than a
+//!   block less. So whatever an unfinished flush left behind the last record, and the first witness behind a damaged
+//!   one, begin within `reach` of the block boundary behind it, or of the next segment's first record.
 //! - A flush starts at a block boundary. Readers look for the next record right behind the last one, then at the next
 //!   boundary; sequence numbers without a gap say which one it is. Padding needs no record of its own.
 //!
 //! Deliberately absent: files and I/O; what a payload means.
 
-use crate::limits::{BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES};
+use crate::limits::{
+    BLOCK_BYTES, REACH_MIN, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
+};
 use crate::types::{GroupId, Lsn, SegmentSeq, WalId};
 
 /// First bytes of every segment.
@@ -49,7 +55,8 @@ mod segment_at {
     pub const BYTES: usize = SEQ + 8;
     pub const FLAGS: usize = BYTES + 8;
     pub const RESERVED: usize = FLAGS + 4;
-    pub const END: usize = RESERVED + 20;
+    pub const REACH: usize = RESERVED + 4;
+    pub const END: usize = REACH + 16;
 }
 
 mod record_at {
@@ -67,7 +74,7 @@ mod record_at {
 
 const _: () = {
     assert!(segment_at::END == SEGMENT_HEADER_BYTES);
-    assert!(segment_at::CRC == 12 && segment_at::SEQ == 24 && segment_at::FLAGS == 40);
+    assert!(segment_at::CRC == 12 && segment_at::SEQ == 24 && segment_at::FLAGS == 40 && segment_at::REACH == 48);
     assert!(record_at::END == RECORD_HEADER_BYTES);
     assert!(record_at::LSN == 8 && record_at::GROUP == 24 && record_at::KIND == 30);
 };
@@ -117,6 +124,8 @@ pub struct SegmentHeader {
     pub segment_bytes: u64,
     /// The file was an older segment before: what lies behind the last record is old, not zero.
     pub recycled: bool,
+    /// How far behind the last record something of this log may lie; whole blocks.
+    pub reach: u64,
 }
 
 /// Why a segment header was not accepted.
@@ -137,8 +146,13 @@ pub enum HeaderError {
     #[error("format version {0}, this version reads {FORMAT_VERSION}")]
     Version(u32),
     /// A size no segment has.
-    #[error("segment size {0} is not a number of blocks between 16 KiB and 1 GiB")]
-    Geometry(u64),
+    #[error("segment size {segment_bytes} (reach {reach}) is not a number of blocks between 16 KiB and 1 GiB")]
+    Geometry {
+        /// The size of the segment by the header.
+        segment_bytes: u64,
+        /// The reach by the header.
+        reach: u64,
+    },
 }
 
 impl SegmentHeader {
@@ -152,6 +166,7 @@ impl SegmentHeader {
         out[segment_at::BYTES..][..8].copy_from_slice(&self.segment_bytes.to_le_bytes());
         let flags = if self.recycled { FLAG_RECYCLED } else { 0 };
         out[segment_at::FLAGS..][..4].copy_from_slice(&flags.to_le_bytes());
+        out[segment_at::REACH..][..8].copy_from_slice(&self.reach.to_le_bytes());
         let crc = Self::crc(&out);
         out[segment_at::CRC..][..4].copy_from_slice(&crc.to_le_bytes());
         out
@@ -171,15 +186,18 @@ impl SegmentHeader {
             return Err(HeaderError::Version(version));
         }
         let segment_bytes = u64_at(bytes, segment_at::BYTES);
-        let whole = segment_bytes.is_multiple_of(BLOCK_BYTES as u64);
-        if !whole || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
-            return Err(HeaderError::Geometry(segment_bytes));
+        let reach = u64_at(bytes, segment_at::REACH);
+        let whole = [segment_bytes, reach].iter().all(|bytes| bytes.is_multiple_of(BLOCK_BYTES as u64));
+        let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+        if !whole || !sizes.contains(&segment_bytes) || !(REACH_MIN..=SEGMENT_BYTES_MAX).contains(&reach) {
+            return Err(HeaderError::Geometry { segment_bytes, reach });
         }
         Ok(Self {
             wal: WalId(u64_at(bytes, segment_at::WAL)),
             seq: SegmentSeq::new(u64_at(bytes, segment_at::SEQ)),
             segment_bytes,
             recycled: u32_at(bytes, segment_at::FLAGS) & FLAG_RECYCLED != 0,
+            reach,
         })
     }
 
@@ -271,6 +289,7 @@ mod tests {
             seq: SegmentSeq::new(0x0a),
             segment_bytes: 64 << 20,
             recycled: true,
+            reach: 8 << 20,
         };
         let payload: &[u8] = b"plinth";
         let record = RecordHeader {
@@ -337,7 +356,13 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Version(2)));
         for segment_bytes in [0, 4096, SEGMENT_BYTES_MIN + 8, SEGMENT_BYTES_MAX + 4096, u64::MAX] {
             let header = SegmentHeader { segment_bytes, ..sample().0 };
-            assert_eq!(SegmentHeader::decode(&header.encode()), Err(HeaderError::Geometry(segment_bytes)));
+            let refused = Err(HeaderError::Geometry { segment_bytes, reach: header.reach });
+            assert_eq!(SegmentHeader::decode(&header.encode()), refused);
+        }
+        for reach in [0, 4096, REACH_MIN + 8, u64::MAX] {
+            let header = SegmentHeader { reach, ..sample().0 };
+            let refused = Err(HeaderError::Geometry { segment_bytes: header.segment_bytes, reach });
+            assert_eq!(SegmentHeader::decode(&header.encode()), refused);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Looking at a log without opening it: what is in it, and whether it is sound. Changes nothing.
 //!
+//! Looks deeper than opening does: also for records behind a hole that no crash and no single damage explains.
+//!
 //! For the offline tool; works on a [`Directory`](crate::Directory) or a simulated disk. The caller makes sure that
 //! no server has the log open. Deliberately absent: printing.
 
@@ -8,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::disk::Segments;
 use crate::error::{DiskFault, OpenError};
 use crate::recovery::{self, RecoveryReport, SegmentScan};
+use crate::scan::Depth;
 use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq};
 
 /// Records of one group and kind.
@@ -44,7 +47,7 @@ pub fn inspect(store: &mut (impl Segments + ?Sized)) -> Result<Inspection, DiskF
     }
     let mut contents = BTreeMap::new();
     let mut segments = Vec::new();
-    let scan = recovery::scan(store, &mut |record| sum_up(&mut contents, record), &mut segments);
+    let scan = recovery::scan(store, Depth::Whole, &mut |record| sum_up(&mut contents, record), &mut segments);
     Ok(Inspection { files, segments, contents, outcome: scan.map(|scan| scan.report()) })
 }
 
@@ -67,5 +70,5 @@ pub fn dump(
     store: &mut (impl Segments + ?Sized),
     visit: &mut dyn FnMut(Record<'_>),
 ) -> Result<RecoveryReport, OpenError> {
-    recovery::scan(store, visit, &mut Vec::new()).map(|scan| scan.report())
+    recovery::scan(store, Depth::Whole, visit, &mut Vec::new()).map(|scan| scan.report())
 }

@@ -20,6 +20,9 @@ pub const RECORD_HEADER_BYTES: usize = 32;
 /// Records start at multiples of this.
 pub const RECORD_ALIGN: usize = 8;
 
+/// Smallest reach of a segment: one block in flight, and the one that bounds it.
+pub const REACH_MIN: u64 = 2 * BLOCK_BYTES as u64;
+
 /// Default size of a segment file.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
@@ -41,6 +44,16 @@ pub const FLUSHES_IN_FLIGHT_DEFAULT: usize = 2;
 /// Most flushes in flight that may be asked for.
 pub const FLUSHES_IN_FLIGHT_MAX: usize = 16;
 
+/// Default bound of the bytes in flight, a single larger record aside. With [`PAYLOAD_BYTES_DEFAULT`] it sets how far
+/// behind the last record recovery must look.
+pub const IN_FLIGHT_BYTES_DEFAULT: usize = 4 << 20;
+
+/// Default bound of one record's payload.
+pub const PAYLOAD_BYTES_DEFAULT: usize = 8 << 20;
+
+/// The very first segment of a log is at most this large, so that a new member need not wait for 64 MiB of zeros.
+pub const FIRST_SEGMENT_BYTES_MAX: u64 = 8 << 20;
+
 /// Retired segments kept for reuse; more are deleted.
 pub const SPARES_MAX: usize = 4;
 
@@ -51,6 +64,9 @@ const _: () = {
     assert!(SEGMENT_HEADER_BYTES <= SECTOR_BYTES);
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
+    assert!(SEGMENT_BYTES_MIN <= FIRST_SEGMENT_BYTES_MAX);
+    assert!(BUFFER_BYTES_DEFAULT <= IN_FLIGHT_BYTES_DEFAULT && IN_FLIGHT_BYTES_DEFAULT <= PENDING_BYTES_DEFAULT);
+    assert!(PAYLOAD_BYTES_DEFAULT <= payload_bytes_max(SEGMENT_BYTES_DEFAULT));
     assert!(FLUSHES_IN_FLIGHT_DEFAULT >= 2 && FLUSHES_IN_FLIGHT_DEFAULT <= FLUSHES_IN_FLIGHT_MAX);
 };
 

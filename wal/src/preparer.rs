@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -34,17 +36,19 @@ pub(crate) struct Preparer {
     jobs: Option<Sender<Job>>,
     notices: Receiver<Notice>,
     thread: Option<JoinHandle<()>>,
+    hurry: Arc<AtomicBool>,
 }
 
 impl Preparer {
     /// Starts the thread with these retired files to recycle. It opens segments with `access`, and writes a byte to
     /// `wake` after each notice.
     pub fn start(directory: Directory, spares: Vec<String>, access: Access, wake: UnixStream) -> std::io::Result<Self> {
+        let hurry = Arc::new(AtomicBool::new(false));
         let (jobs, inbox) = channel();
         let (outbox, notices) = channel();
-        let worker = Worker { directory, spares, access, wake, inbox, outbox };
+        let worker = Worker { directory, spares, access, wake, inbox, outbox, hurry: hurry.clone() };
         let thread = std::thread::Builder::new().name("wal-prepare".into()).spawn(move || worker.run())?;
-        Ok(Self { jobs: Some(jobs), notices, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), notices, thread: Some(thread), hurry })
     }
 
     pub fn prepare(&self, header: SegmentHeader) {
@@ -53,6 +57,11 @@ impl Preparer {
 
     pub fn retire(&self, seq: SegmentSeq) {
         self.send(Job::Retire(seq));
+    }
+
+    /// No pauses until the segment being prepared is there.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
     }
 
     fn send(&self, job: Job) {
@@ -93,6 +102,7 @@ struct Worker {
     wake: UnixStream,
     inbox: Receiver<Job>,
     outbox: Sender<Notice>,
+    hurry: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -102,6 +112,7 @@ impl Worker {
                 Job::Prepare(header) => {
                     let prepared = self.prepare(header);
                     let result = prepared.and_then(|()| self.directory.open_segment(header.seq, self.access));
+                    self.hurry.store(false, Ordering::Relaxed);
                     let fatal = result.as_ref().is_err_and(|fault| !fault.is_out_of_space());
                     self.tell(Notice::Prepared { segment: header.seq, result });
                     if fatal {
@@ -127,7 +138,9 @@ impl Worker {
         // As long a pause as the work took: a flush in between finds the device at most half busy with zeros.
         let mut worked_since = Instant::now();
         self.directory.create(header, &mut || {
-            std::thread::sleep(worked_since.elapsed());
+            if !self.hurry.load(Ordering::Relaxed) {
+                std::thread::sleep(worked_since.elapsed());
+            }
             worked_since = Instant::now();
         })
     }

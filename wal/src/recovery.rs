@@ -13,7 +13,7 @@ use crate::error::OpenError;
 use crate::format::{RecordHeader, SCHEMA_SEAL, SegmentHeader};
 use crate::limits::{BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, block_up};
 use crate::recovery_table::{Decision, Facts, decide};
-use crate::scan::{Aftermath, Found, SegmentReader};
+use crate::scan::{Aftermath, Depth, Found, SegmentReader};
 use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
 
 /// What a scan saw in one segment.
@@ -192,6 +192,7 @@ fn read_header(store: &mut (impl Segments + ?Sized), segment: SegmentSeq) -> Res
 /// Reads the log. `progress` receives what was seen segment by segment, also when the log is refused.
 pub(crate) fn scan(
     store: &mut (impl Segments + ?Sized),
+    depth: Depth,
     visit: &mut dyn FnMut(Record<'_>),
     progress: &mut Vec<SegmentScan>,
 ) -> Result<Scan, OpenError> {
@@ -212,7 +213,7 @@ pub(crate) fn scan(
         }
     }
     let (at, walk) = stop.expect("the last segment stops the loop");
-    let end = End { headers: &headers, at, walk, expected };
+    let end = End { headers: &headers, at, walk, expected, depth };
     let (row, erase) = end.judge(store, window)?;
     progress.extend(headers[at + 1..].iter().map(|header| SegmentScan::empty(*header)));
     let next = expected.expect("a log without a head was refused");
@@ -282,6 +283,7 @@ struct End<'h> {
     at: usize,
     walk: Walk,
     expected: Option<Lsn>,
+    depth: Depth,
 }
 
 impl End<'_> {
@@ -310,7 +312,7 @@ impl End<'_> {
             for header in &self.headers[self.at..] {
                 let from = if behind.is_empty() { self.walk.seen.end } else { BLOCK_BYTES as u64 };
                 let mut reader = SegmentReader::new(&mut *store, *header, window);
-                let aftermath = reader.aftermath(from, expected, below)?;
+                let aftermath = reader.aftermath(from, self.depth, expected, below)?;
                 window = reader.into_window();
                 behind.push((*header, from, aftermath));
             }

@@ -10,6 +10,7 @@ use crate::error::{DiskFault, OpenError};
 use crate::format::SegmentHeader;
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::recovery::{self, EraseRange, RecoveryReport};
+use crate::scan::Depth;
 use crate::types::SegmentSeq;
 
 /// One step of a repair.
@@ -63,7 +64,7 @@ pub fn plan(store: &mut (impl RepairStore + ?Sized)) -> Result<Option<RepairPlan
     if listed.is_empty() {
         return Ok(None);
     }
-    let Err(problem) = recovery::scan(store, &mut |_| {}, &mut Vec::new()) else { return Ok(None) };
+    let Err(problem) = recovery::scan(store, Depth::Whole, &mut |_| {}, &mut Vec::new()) else { return Ok(None) };
     // Where the log is cut: segments from here on go.
     let (from, erase) = match &problem {
         OpenError::Corrupt { segment, offset, .. } => {
@@ -113,7 +114,10 @@ pub fn repair(store: &mut (impl RepairStore + ?Sized)) -> Result<RepairReport, R
         }
         plans.push(plan);
     }
-    let outcome =
-        if store.list()?.is_empty() { None } else { recovery::scan(store, &mut |_| {}, &mut Vec::new()).ok() };
+    let outcome = if store.list()?.is_empty() {
+        None
+    } else {
+        recovery::scan(store, Depth::Whole, &mut |_| {}, &mut Vec::new()).ok()
+    };
     Ok(RepairReport { plans, kept, outcome: outcome.map(|scan| scan.report()) })
 }

@@ -15,6 +15,15 @@ use crate::types::Lsn;
 /// Read in pieces of this size: large enough for sequential speed, small enough to stay in a cache.
 const WINDOW_BYTES: usize = 1 << 20;
 
+/// How far to look behind the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// As far as the writer can have got: finds whatever a crash leaves, and the proof that a record was damaged.
+    Reach,
+    /// To the end: also finds records behind a hole wider than that.
+    Whole,
+}
+
 /// What stands at a position.
 pub(crate) enum Found {
     /// A record that validates; its payload is [`SegmentReader::payload`] until the next read.
@@ -28,7 +37,7 @@ pub(crate) enum Found {
 /// What lies behind the last record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aftermath {
-    /// Nothing but zeros.
+    /// Nothing but zeros, as far as was looked.
     pub blank: bool,
     /// Behind the last byte that is not zero.
     pub written_end: u64,
@@ -108,14 +117,18 @@ impl<'d, S: Segments + ?Sized> SegmentReader<'d, S> {
         Ok(Found::Record { header, end })
     }
 
-    /// Looks at everything from `offset` on, for headers with numbers from `from` up to below `below`.
+    /// Looks at everything from `offset` on, as deep as asked, for headers with numbers from `from` up to below `below`.
     ///
     /// Headers alone count: one that validates was written by this log, whatever became of its payload.
-    pub fn aftermath(&mut self, offset: u64, from: Lsn, below: Lsn) -> Result<Aftermath, DiskFault> {
+    pub fn aftermath(&mut self, offset: u64, depth: Depth, from: Lsn, below: Lsn) -> Result<Aftermath, DiskFault> {
+        let to = match depth {
+            Depth::Reach => self.header.segment_bytes.min(block_up(offset) + self.header.reach),
+            Depth::Whole => self.header.segment_bytes,
+        };
         let mut found =
             Aftermath { blank: true, written_end: offset, remains_end: offset, later: false, witness: None };
         let mut at = offset;
-        while at < self.header.segment_bytes {
+        while at < to {
             let block_end = block_up(at + 1).min(self.header.segment_bytes);
             // A header may reach into the next block.
             let reach = (block_end + RECORD_HEADER_BYTES as u64).min(self.header.segment_bytes);
@@ -149,6 +162,84 @@ impl<'d, S: Segments + ?Sized> SegmentReader<'d, S> {
             if found.witness.is_none_or(|(durable, ..)| header.durable() > durable) {
                 found.witness = Some((header.durable(), header.lsn, offset));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::REACH_MIN;
+    use crate::sim_disk::{Schedule, SimDisk, SimMedium};
+    use crate::types::{GroupId, RecordKind, SegmentSeq, WalId};
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        wal: WalId(5),
+        seq: SegmentSeq::FIRST,
+        segment_bytes: 2 << 20,
+        recycled: false,
+        reach: REACH_MIN,
+    };
+
+    /// A segment with one record header at `offset`: number 9, written when 7 was durable.
+    fn with_header_at(offset: u64) -> SimMedium {
+        let header = RecordHeader {
+            payload_crc: 0,
+            lsn: Lsn::new(9),
+            length: 0,
+            behind: 2,
+            group: GroupId(0),
+            schema: 0,
+            kind: RecordKind::Entry.code(),
+        };
+        let mut bytes = vec![0; HEADER.segment_bytes as usize];
+        bytes[offset as usize..][..RECORD_HEADER_BYTES].copy_from_slice(&header.encode(HEADER.identity()));
+        let medium = SimMedium::new();
+        medium.put(&HEADER.seq.file_name(), bytes);
+        medium
+    }
+
+    fn look(medium: &SimMedium, offset: u64, depth: Depth) -> Aftermath {
+        let mut disk = SimDisk::new(medium, Schedule::InOrder);
+        let mut reader = SegmentReader::new(&mut disk, HEADER, Vec::new());
+        reader.aftermath(offset, depth, Lsn::new(8), Lsn::new(100)).expect("readable")
+    }
+
+    /// Across blocks, and across windows.
+    #[test]
+    fn a_header_is_found_wherever_a_record_may_begin() {
+        let start = BLOCK_BYTES as u64;
+        let window = start + WINDOW_BYTES as u64;
+        let mut places: Vec<u64> = (0..=2 * BLOCK_BYTES as u64).step_by(RECORD_ALIGN).map(|at| start + at).collect();
+        places.extend((0..8).map(|step| window - 32 + step * RECORD_ALIGN as u64));
+        places.push(HEADER.segment_bytes - RECORD_HEADER_BYTES as u64);
+        for at in places {
+            let found = look(&with_header_at(at), start, Depth::Whole);
+            assert!(found.later && !found.blank, "at {at}");
+            assert_eq!(found.witness, Some((Lsn::new(7), Lsn::new(9), at)));
+            assert_eq!(found.remains_end, at + RECORD_HEADER_BYTES as u64);
+        }
+    }
+
+    #[test]
+    fn a_shallow_look_ends_at_the_reach_behind_the_block_boundary() {
+        let stop = BLOCK_BYTES as u64 + 40;
+        let boundary = 2 * BLOCK_BYTES as u64;
+        for (at, seen) in [(boundary + REACH_MIN - 8, true), (boundary + REACH_MIN, false)] {
+            let medium = with_header_at(at);
+            assert_eq!(look(&medium, stop, Depth::Reach).later, seen, "at {at}");
+            assert!(look(&medium, stop, Depth::Whole).later, "at {at}");
+        }
+    }
+
+    #[test]
+    fn numbers_outside_the_range_asked_for_do_not_count() {
+        let medium = with_header_at(8192);
+        let mut disk = SimDisk::new(&medium, Schedule::InOrder);
+        let mut reader = SegmentReader::new(&mut disk, HEADER, Vec::new());
+        for (from, below, later) in [(1, 100, true), (9, 100, false), (10, 100, false), (1, 9, false)] {
+            let found = reader.aftermath(4096, Depth::Whole, Lsn::new(from), Lsn::new(below)).expect("readable");
+            assert_eq!(found.later, later, "{from}..{below}");
         }
     }
 }

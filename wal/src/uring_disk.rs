@@ -41,7 +41,7 @@ pub enum SyncMode {
 /// What to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncChoice {
-    /// Measure both safe modes in the folder and take the faster.
+    /// Measure both safe modes in the folder; take `Direct` unless it is clearly slower.
     Measure,
     /// This one.
     Use(SyncMode),
@@ -113,7 +113,8 @@ impl UringError {
     }
 }
 
-/// Medians of the measurement at open.
+/// What was measured at open: the second-best of some writes each. Better than a median where other processes keep the
+/// processors busy, as they do when a machine starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncFigures {
     /// A 4 KiB write and `fdatasync`.
@@ -139,6 +140,7 @@ pub struct UringDisk {
     segments: Vec<OpenSegment>,
     buffers: Vec<AlignedBuf>,
     buffers_max: usize,
+    buffer_bytes: usize,
     /// Ticket and place of each write in flight, to name it should it fail.
     in_flight: Vec<(u64, SegmentSeq, u64)>,
     /// Completions of writes that could not be queued.
@@ -181,6 +183,7 @@ impl UringDisk {
             segments: Vec::new(),
             buffers,
             buffers_max: options.buffers,
+            buffer_bytes: options.buffer_bytes.next_multiple_of(BLOCK_BYTES),
             in_flight: Vec::new(),
             failed: VecDeque::new(),
             mode,
@@ -288,6 +291,10 @@ impl Disk for UringDisk {
         self.preparer.prepare(header);
     }
 
+    fn hurry(&mut self) {
+        self.preparer.hurry();
+    }
+
     fn retire(&mut self, seq: SegmentSeq) {
         self.segments.retain(|open| open.seq != seq);
         self.preparer.retire(seq);
@@ -301,7 +308,9 @@ impl Disk for UringDisk {
     }
 
     fn give_buffer(&mut self, buffer: AlignedBuf) {
-        if buffer.registered.is_some() || self.buffers.len() < self.buffers_max {
+        // Not those of oversized records: they would be kept for ever.
+        let usual = buffer.capacity() == self.buffer_bytes && self.buffers.len() < self.buffers_max;
+        if buffer.registered.is_some() || usual {
             self.buffers.push(buffer);
         }
     }
@@ -348,10 +357,10 @@ fn access(mode: SyncMode) -> Access {
 }
 
 impl SyncFigures {
-    /// Direct must be clearly faster: it leaves the page cache without the newest records.
+    /// Direct unless it is clearly slower: it takes half the CPU of the other, or less (see `examples/flush_latency`).
     fn choose(self) -> SyncMode {
         match self.direct {
-            Some(direct) if direct * 10 < self.fdatasync * 9 => SyncMode::Direct,
+            Some(direct) if direct * 10 <= self.fdatasync * 11 => SyncMode::Direct,
             _ => SyncMode::Fdatasync,
         }
     }
@@ -360,37 +369,49 @@ impl SyncFigures {
 /// Times both modes on a file of the folder; nothing if there is no space for it.
 fn measure(directory: &Directory, ring: &mut Ring) -> Result<Option<SyncFigures>, DiskFault> {
     const NAME: &str = "measure.tmp";
-    const ROUNDS: usize = 16;
     match directory.create_zeroed(NAME, (2 * ROUNDS * BLOCK_BYTES) as u64) {
         Err(fault) if fault.is_out_of_space() => return Ok(None),
         created => created?,
     }
-    let mut time = |access: Access, half: usize| -> Result<Duration, DiskFault> {
-        let file = directory.open_file(NAME, access)?;
-        let failed = |error: io::Error| directory.fault("measure", NAME, &error);
-        ring.set_file(0, Some(file.as_raw_fd())).map_err(failed)?;
-        let mut buffer = AlignedBuf::zeroed(BLOCK_BYTES);
-        let mut took = Vec::with_capacity(ROUNDS);
-        for round in 0..ROUNDS {
-            let offset = ((half * ROUNDS + round) * BLOCK_BYTES) as u64;
-            let started = Instant::now();
-            let sync = access == Access::Buffered;
-            ring.push(Chain { ticket: 0, file: 0, offset, bytes: BLOCK_BYTES, buffer, sync });
-            ring.submit().map_err(failed)?;
-            let event = ring.wait().map_err(failed)?.expect("one is in flight");
-            took.push(started.elapsed());
-            event.result.map_err(|(action, errno)| {
-                directory.fault(action, NAME, &io::Error::from_raw_os_error(errno)).at(offset)
-            })?;
-            buffer = event.buffer;
-        }
-        ring.set_file(0, None).map_err(failed)?;
-        took.sort();
-        Ok(took[ROUNDS / 2])
-    };
-    let fdatasync = time(Access::Buffered, 0)?;
-    // Not every file system offers O_DIRECT, or takes blocks of this size.
-    let direct = time(Access::Direct, 1).ok();
+    let figures = time_both(directory, NAME, ring);
     directory.remove(NAME)?;
-    Ok(Some(SyncFigures { fdatasync, direct }))
+    figures.map(Some)
+}
+
+/// Writes of each mode that are timed: few enough not to delay a start (some milliseconds).
+const ROUNDS: usize = 16;
+
+/// The modes take turns, so that whatever else goes on meanwhile meets both.
+fn time_both(directory: &Directory, name: &str, ring: &mut Ring) -> Result<SyncFigures, DiskFault> {
+    let buffered = directory.open_file(name, Access::Buffered)?;
+    let direct = directory.open_file(name, Access::Direct);
+    let failed = |error: io::Error| directory.fault("measure", name, &error);
+    ring.set_file(0, Some(buffered.as_raw_fd())).map_err(failed)?;
+    // Not every file system offers O_DIRECT, or takes blocks of this size: then it is left out.
+    ring.set_file(1, direct.as_ref().ok().map(AsRawFd::as_raw_fd)).map_err(failed)?;
+    let mut buffer = Some(AlignedBuf::zeroed(BLOCK_BYTES));
+    let mut time = |file: u32, block: usize, sync: bool| -> Result<Duration, DiskFault> {
+        let started = Instant::now();
+        let (offset, buffer_out) = ((block * BLOCK_BYTES) as u64, buffer.take().expect("given back"));
+        ring.push(Chain { ticket: 0, file, offset, bytes: BLOCK_BYTES, buffer: buffer_out, sync });
+        ring.submit().map_err(failed)?;
+        let event = ring.wait().map_err(failed)?.expect("one is in flight");
+        buffer = Some(event.buffer);
+        let error = |(action, errno)| directory.fault(action, name, &io::Error::from_raw_os_error(errno)).at(offset);
+        event.result.map_err(error).map(|()| started.elapsed())
+    };
+    let (mut buffered_took, mut direct_took) = (Vec::new(), Vec::new());
+    for block in (0..2 * ROUNDS).step_by(2) {
+        buffered_took.push(time(0, block, true)?);
+        direct_took.extend(time(1, block + 1, false));
+    }
+    for index in [0, 1] {
+        ring.set_file(index, None).map_err(failed)?;
+    }
+    let second_best = |mut took: Vec<Duration>| {
+        took.sort();
+        took.get(1).copied()
+    };
+    let fdatasync = second_best(buffered_took).expect("several rounds");
+    Ok(SyncFigures { fdatasync, direct: second_best(direct_took) })
 }

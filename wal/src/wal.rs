@@ -7,20 +7,22 @@
 //! Invariants:
 //! - Records are numbered without a gap, and `durable` is contiguous: it never passes a flush that is not complete.
 //! - A block is written once in the life of a segment, so a torn write cannot touch what is durable.
+//! - No more is written at once, or in flight together, than the segment's reach allows; recovery relies on it.
 //! - No chunk is written before its segment exists, and a segment is sealed only when its successor exists.
 //! - The oldest segment always begins with a durable record: its predecessor is retired only then.
 //! - The first fault latches: afterwards nothing is submitted, and `flush` and `poll` return it forever.
 //!
 //! Deliberately absent: I/O and clocks (the [`Disk`] and the caller), recovery (`recovery`), what a payload means.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::chunk::{Chunk, RecordMeta};
 use crate::disk::{Completion, Disk, Write};
 use crate::error::{DiskFault, OpenError, WalError};
-use crate::format::{Identity, SCHEMA_SEAL, SCHEMA_WITNESS, SegmentHeader};
+use crate::format::{SCHEMA_SEAL, SCHEMA_WITNESS, SegmentHeader};
 use crate::limits::*;
 use crate::recovery::{self, Recovered, RecoveryReport, Scan};
+use crate::scan::Depth;
 use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
 
 /// How a log behaves. `wal_id` counts only when the log is created.
@@ -36,6 +38,10 @@ pub struct WalOptions {
     pub flushes_in_flight: usize,
     /// Bytes appended and not yet durable at which [`Wal::room`] reaches zero.
     pub pending_bytes: usize,
+    /// Bytes in flight at once, a single larger record aside. At least `buffer_bytes`.
+    pub in_flight_bytes: usize,
+    /// Largest payload of one record, if a segment can hold it.
+    pub payload_bytes: usize,
     /// Segments kept ready ahead of the one in use.
     pub segments_ahead: u64,
 }
@@ -49,13 +55,21 @@ impl WalOptions {
             buffer_bytes: BUFFER_BYTES_DEFAULT,
             flushes_in_flight: FLUSHES_IN_FLIGHT_DEFAULT,
             pending_bytes: PENDING_BYTES_DEFAULT,
+            in_flight_bytes: IN_FLIGHT_BYTES_DEFAULT,
+            payload_bytes: PAYLOAD_BYTES_DEFAULT,
             segments_ahead: 1,
         }
     }
 
     /// Largest payload of one record.
     pub fn payload_bytes_max(&self) -> usize {
-        payload_bytes_max(self.segment_bytes)
+        self.payload_bytes.min(payload_bytes_max(self.segment_bytes))
+    }
+
+    /// Bound of what is written at once and of what is in flight together, and a block.
+    fn reach(&self) -> u64 {
+        let most = self.in_flight_bytes.max(self.buffer_bytes).max(record_bytes(self.payload_bytes_max()));
+        block_up(most as u64) + BLOCK_BYTES as u64
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -65,6 +79,10 @@ impl WalOptions {
             "segment_bytes must be from 16 KiB to 1 GiB"
         } else if !(1..=FLUSHES_IN_FLIGHT_MAX).contains(&self.flushes_in_flight) {
             "flushes_in_flight must be from 1 to 16"
+        } else if self.buffer_bytes == 0 || self.in_flight_bytes < self.buffer_bytes {
+            "in_flight_bytes must be at least buffer_bytes, which is not 0"
+        } else if self.reach() > SEGMENT_BYTES_MAX {
+            "in_flight_bytes must be below 1 GiB"
         } else if self.segments_ahead == 0 {
             "segments_ahead must be at least 1"
         } else {
@@ -115,6 +133,8 @@ struct Flight {
     ticket: u64,
     last: Lsn,
     used: usize,
+    bytes: usize,
+    reach: u64,
     done: bool,
 }
 
@@ -123,9 +143,10 @@ pub struct Wal<D: Disk> {
     disk: D,
     options: WalOptions,
     wal_id: WalId,
-    /// Segment the next record goes to, where its next chunk starts, and the end that keeps the seal's block free.
+    /// Segment the next record goes to, its reach, where its next chunk starts, and the end that keeps the seal's block
+    /// free.
     active: SegmentSeq,
-    identity: Identity,
+    reach: u64,
     offset: u64,
     end: u64,
     open: Option<Chunk>,
@@ -142,8 +163,8 @@ pub struct Wal<D: Disk> {
     prepared: SegmentSeq,
     preparing: bool,
     short: bool,
-    /// Sizes of segments found at open ahead of the active one, where they may differ from the options.
-    sizes_ahead: BTreeMap<SegmentSeq, u64>,
+    /// Segments found at open ahead of the active one: made with the options of an earlier run.
+    found_ahead: VecDeque<SegmentHeader>,
     stats: WalStats,
     fault: Option<WalError>,
 }
@@ -165,9 +186,11 @@ impl<D: Disk> Wal<D> {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         options.check()?;
         if disk.list()?.is_empty() {
-            disk.prepare_now(Self::header(options.wal_id, SegmentSeq::FIRST, options.segment_bytes))?;
+            let header = Self::header(options.wal_id, SegmentSeq::FIRST, &options);
+            let segment_bytes = header.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
+            disk.prepare_now(SegmentHeader { segment_bytes, ..header })?;
         }
-        let scan = recovery::scan(&mut disk, visit, &mut Vec::new())?;
+        let scan = recovery::scan(&mut disk, Depth::Reach, visit, &mut Vec::new())?;
         for range in &scan.erase {
             disk.zero(range.segment, range.from, range.to)?;
         }
@@ -179,27 +202,21 @@ impl<D: Disk> Wal<D> {
 
     fn resume(disk: D, options: WalOptions, scan: Scan) -> Self {
         let tail = scan.tail;
-        let mut sizes_ahead = BTreeMap::new();
-        let mut live = VecDeque::new();
-        let mut end = 0;
-        for segment in &scan.segments {
-            if let Some((first, last)) = segment.lsns {
-                live.push_back(Live { seq: segment.header.seq, first, last });
-            }
-            if segment.header.seq == tail.segment {
-                end = segment.header.segment_bytes - BLOCK_BYTES as u64;
-            } else if segment.header.seq > tail.segment {
-                sizes_ahead.insert(segment.header.seq, segment.header.segment_bytes);
-            }
-        }
+        let headers = scan.segments.iter().map(|segment| segment.header);
+        let active = headers.clone().find(|header| header.seq == tail.segment).expect("the tail lies in a segment");
+        let live = scan
+            .segments
+            .iter()
+            .filter_map(|segment| segment.lsns.map(|(first, last)| Live { seq: segment.header.seq, first, last }));
         assert!(tail.next > Lsn::ZERO, "records are numbered from 1");
-        assert!(end > 0, "the tail lies in one of the segments");
         Self {
-            identity: Identity::new(scan.wal_id, tail.segment),
+            live: live.collect(),
+            found_ahead: headers.filter(|header| header.seq > tail.segment).collect(),
             wal_id: scan.wal_id,
             active: tail.segment,
+            reach: active.reach,
             offset: block_up(tail.offset),
-            end,
+            end: active.segment_bytes - BLOCK_BYTES as u64,
             open: None,
             sealed: VecDeque::new(),
             in_flight: VecDeque::with_capacity(options.flushes_in_flight),
@@ -207,12 +224,10 @@ impl<D: Disk> Wal<D> {
             next: tail.next,
             durable: tail.next.previous(),
             witnessed: Lsn::ZERO,
-            live,
             release: Lsn::ZERO,
             prepared: scan.segments.last().expect("at least one segment").header.seq,
             preparing: false,
             short: false,
-            sizes_ahead,
             stats: WalStats::default(),
             fault: None,
             disk,
@@ -245,7 +260,8 @@ impl<D: Disk> Wal<D> {
         if self.open.as_ref().is_some_and(|chunk| !chunk.fits(size)) {
             self.seal_chunk();
         }
-        while self.position() + size as u64 > self.end {
+        // A segment of an earlier run may be too small for the record, or its reach.
+        while self.position() + size as u64 > self.end || block_up(size as u64) + BLOCK_BYTES as u64 > self.reach {
             self.cut();
         }
         self.push_fitting(group, kind, schema, payload, length)
@@ -258,7 +274,7 @@ impl<D: Disk> Wal<D> {
             Some(chunk) => chunk,
             none => {
                 let buffer = self.disk.take_buffer(record_bytes(length).max(self.options.buffer_bytes));
-                none.insert(Chunk::new(self.active, self.identity, self.offset, buffer))
+                none.insert(Chunk::new(self.active, self.wal_id, self.reach, self.offset, buffer))
             }
         };
         chunk.push(meta, payload, length);
@@ -295,9 +311,11 @@ impl<D: Disk> Wal<D> {
         self.open.as_mut().expect("holds the seal").requires = next;
         self.seal_chunk();
         self.active = next;
-        self.identity = Identity::new(self.wal_id, next);
+        let header = self.found_ahead.pop_front().unwrap_or(Self::header(self.wal_id, next, &self.options));
+        assert_eq!(header.seq, next, "segments follow each other");
+        self.reach = header.reach;
         self.offset = BLOCK_BYTES as u64;
-        self.end = self.sizes_ahead.remove(&next).unwrap_or(self.options.segment_bytes) - BLOCK_BYTES as u64;
+        self.end = header.segment_bytes - BLOCK_BYTES as u64;
         self.stats.segments_cut += 1;
     }
 
@@ -361,16 +379,16 @@ impl<D: Disk> Wal<D> {
     /// Submits sealed chunks in order while there are slots and their segments exist.
     fn submit_sealed(&mut self) -> Result<(), WalError> {
         let before = self.next_ticket;
-        while self.in_flight.len() < self.options.flushes_in_flight
-            && self.sealed.front().is_some_and(|chunk| chunk.requires <= self.prepared)
-        {
+        while self.sealed.front().is_some_and(|chunk| self.may_submit(chunk)) {
             let chunk = self.sealed.pop_front().expect("checked");
-            let (segment, offset, last, used) = (chunk.segment, chunk.offset, chunk.last, chunk.used());
+            let Chunk { segment, offset, last, reach, .. } = chunk;
+            let used = chunk.used();
             let (buffer, bytes) = chunk.finish();
-            self.in_flight.push_back(Flight { ticket: self.next_ticket, last, used, done: false });
+            let ticket = self.next_ticket;
+            self.in_flight.push_back(Flight { ticket, last, used, bytes, reach, done: false });
             self.stats.flushes += 1;
             self.stats.bytes_written += bytes as u64;
-            self.disk.write(Write { ticket: self.next_ticket, segment, offset, bytes, buffer });
+            self.disk.write(Write { ticket, segment, offset, bytes, buffer });
             self.next_ticket += 1;
         }
         if self.next_ticket == before {
@@ -380,17 +398,32 @@ impl<D: Disk> Wal<D> {
         self.latch(result)
     }
 
+    /// Whether a slot is free, the segments are there, and the bytes in flight stay within reach: recovery looks no
+    /// further than that.
+    fn may_submit(&self, chunk: &Chunk) -> bool {
+        if chunk.requires > self.prepared || self.in_flight.len() >= self.options.flushes_in_flight {
+            return false;
+        }
+        let bytes = self.in_flight.iter().map(|flight| flight.bytes).sum::<usize>() + chunk.whole_bytes();
+        let reach = self.in_flight.iter().map(|flight| flight.reach).fold(chunk.reach, u64::min);
+        let bound = self.options.in_flight_bytes.min(reach as usize - BLOCK_BYTES);
+        self.in_flight.is_empty() || bytes <= bound
+    }
+
     /// Asks for the next segment unless enough are there, one is on its way, or the disk was full the last time.
     fn prepare_ahead(&mut self) {
         let wanted = self.active.get() + self.options.segments_ahead;
         if self.prepared.get() < wanted && !self.preparing && !self.short && self.fault.is_none() {
             self.preparing = true;
-            self.disk.prepare(Self::header(self.wal_id, self.prepared.next(), self.options.segment_bytes));
+            self.disk.prepare(Self::header(self.wal_id, self.prepared.next(), &self.options));
+        }
+        if self.preparing && self.active > self.prepared {
+            self.disk.hurry();
         }
     }
 
-    fn header(wal: WalId, seq: SegmentSeq, segment_bytes: u64) -> SegmentHeader {
-        SegmentHeader { wal, seq, segment_bytes, recycled: false }
+    fn header(wal: WalId, seq: SegmentSeq, options: &WalOptions) -> SegmentHeader {
+        SegmentHeader { wal, seq, segment_bytes: options.segment_bytes, recycled: false, reach: options.reach() }
     }
 
     /// Whether writes may go on. See [`SpaceState::Short`].

@@ -181,7 +181,8 @@ fn forge_segment(bytes: &mut Vec<u8>, seq: SegmentSeq, rng: &mut Rng) {
     }
     let wal = if rng.chance(70) { WAL } else { WalId(rng.bits()) };
     let seq = if rng.chance(80) { seq } else { SegmentSeq::new(rng.below(20)) };
-    let header = SegmentHeader { wal, seq, segment_bytes, recycled: rng.chance(50) };
+    let reach = if rng.chance(80) { 64 << 10 } else { rng.bits() >> rng.below(64) };
+    let header = SegmentHeader { wal, seq, segment_bytes, recycled: rng.chance(50), reach };
     if bytes.len() >= SEGMENT_HEADER_BYTES {
         bytes[..SEGMENT_HEADER_BYTES].copy_from_slice(&header.encode());
     }

@@ -46,6 +46,9 @@ pub fn options(rng: &mut Rng) -> WalOptions {
         buffer_bytes: [4, 8][rng.below(2) as usize] << 10,
         flushes_in_flight: 1 + rng.below(3) as usize,
         segments_ahead: 1 + rng.below(2),
+        // Small enough that recovery looks at a part of a segment only.
+        in_flight_bytes: [8, 16][rng.below(2) as usize] << 10,
+        payload_bytes: [1, 7, 64][rng.below(3) as usize] << 10,
         ..WalOptions::new(WalId(rng.bits()))
     }
 }
@@ -79,7 +82,8 @@ impl Ledger {
             }
             6..9 => self.durable = wal.poll()?,
             _ if rng.chance(70) => {
-                let lsn = Lsn::new(rng.below(self.durable.get() + 1));
+                // Also what is not durable yet: whoever needs nothing says so at once.
+                let lsn = Lsn::new(rng.below(wal.last().get() + 2));
                 self.released = self.released.max(lsn);
                 wal.release_before(lsn);
             }
@@ -92,7 +96,8 @@ impl Ledger {
         if wal.room() == 0 {
             return;
         }
-        let most = [40, 400, 5000, wal.payload_bytes_max() as u64][rng.below(4) as usize];
+        let max = wal.payload_bytes_max() as u64;
+        let most = [40, 400, 5000, max][rng.below(4) as usize].min(max);
         let length = rng.below(most + 1) as usize;
         let fill = rng.bits();
         // Zeros and repetitions are what torn sectors like to hide in.
