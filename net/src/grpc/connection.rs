@@ -33,6 +33,8 @@ use crate::http1::{Http1Request, Limits};
 
 /// Incomplete messages of one connection, all together.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
+/// Largest message that is sent (grpc-go: 2^31 - 1).
+const SEND_BYTES_MAX: usize = i32::MAX as usize;
 /// Deadlines are looked at no more often than this.
 const DEADLINE_STEP: Duration = Duration::from_millis(5);
 
@@ -399,14 +401,26 @@ impl GrpcConnection {
         if !self.begin_answer(key) {
             return;
         }
+        let mut length = 0;
         self.h2.send_encoded(stream_key(key), |out| {
             let at = out.len();
             out.extend_from_slice(&[0; PREFIX_BYTES]);
             encode(out);
-            let length = out.len().checked_sub(at + PREFIX_BYTES).expect("an encoder only appends");
-            out[at..at + PREFIX_BYTES].copy_from_slice(&prefix(length));
+            length = out.len().checked_sub(at + PREFIX_BYTES).expect("an encoder only appends");
+            if length <= SEND_BYTES_MAX {
+                out[at..at + PREFIX_BYTES].copy_from_slice(&prefix(length));
+            }
+            length <= SEND_BYTES_MAX
         });
-        if finish {
+        self.after_message(key, length, finish);
+    }
+
+    /// Ends a call behind its last message, or because a message is too large to be sent.
+    fn after_message(&mut self, key: CallKey, length: usize, finish: bool) {
+        if length > SEND_BYTES_MAX {
+            let text = format!("grpc: trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})");
+            self.fail(key, &Status::new(Code::ResourceExhausted, text));
+        } else if finish {
             self.finish(key, &Status::OK);
         }
     }
@@ -419,11 +433,12 @@ impl GrpcConnection {
         if !self.begin_answer(key) {
             return;
         }
-        self.h2.send_bytes(stream_key(key), Bytes::copy_from_slice(&prefix(body.len())));
-        self.h2.send_bytes(stream_key(key), body);
-        if finish {
-            self.finish(key, &Status::OK);
+        let length = body.len();
+        if length <= SEND_BYTES_MAX {
+            self.h2.send_bytes(stream_key(key), Bytes::copy_from_slice(&prefix(length)));
+            self.h2.send_bytes(stream_key(key), body);
         }
+        self.after_message(key, length, finish);
     }
 
     /// Ends a call.

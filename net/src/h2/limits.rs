@@ -56,7 +56,8 @@ pub struct BudgetSize {
 pub const RESET_BUDGET: BudgetSize = BudgetSize { burst: 1000, per_second: 200 };
 /// SETTINGS frames; each has to be acknowledged and may touch every stream.
 pub const SETTINGS_BUDGET: BudgetSize = BudgetSize { burst: 100, per_second: 10 };
-/// Frames without effect: DATA without data, PRIORITY, unknown types, frames for closed streams.
+/// Frames without effect: DATA without data, PRIORITY, unknown types. Frames for streams that have just ended are not
+/// among them: they cross our answers, at the rate of calls.
 pub const IDLE_FRAME_BUDGET: BudgetSize = BudgetSize { burst: 10_000, per_second: 1000 };
 /// Stream errors we had to answer.
 pub const STREAM_ERROR_BUDGET: BudgetSize = BudgetSize { burst: 1000, per_second: 100 };

@@ -13,6 +13,8 @@ mod output;
 mod recv;
 mod send;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Config, Connection, Event};
 pub use head::RequestHead;

@@ -45,8 +45,8 @@ impl<D> Connection<D> {
         }
         match header.kind {
             kind::DATA => self.on_data(header, bytes, start, now),
-            kind::HEADERS => self.on_headers(header, payload, now),
-            kind::CONTINUATION => self.on_continuation(header, payload, now),
+            kind::HEADERS => self.on_headers(header, payload),
+            kind::CONTINUATION => self.on_continuation(header, payload),
             kind::RST_STREAM => self.on_rst_stream(header, payload, now),
             kind::WINDOW_UPDATE => self.on_window_update(header, payload).map(|()| None),
             kind::SETTINGS => self.on_settings(header, payload, now).map(|()| None),
@@ -84,7 +84,6 @@ impl<D> Connection<D> {
         }
         self.take_connection_window(length)?;
         let Some(key) = self.streams.find(id) else {
-            self.charge_idle_frame(now)?;
             return match self.closed.ending(id) {
                 Some(Ending::ResetByUs) => Ok(None),
                 _ => Err(Fault::Stream(id, ErrorCode::STREAM_CLOSED)),
@@ -133,7 +132,7 @@ impl<D> Connection<D> {
         Ok(())
     }
 
-    fn on_headers(&mut self, header: FrameHeader, payload: &[u8], now: Instant) -> Handled<D> {
+    fn on_headers(&mut self, header: FrameHeader, payload: &[u8]) -> Handled<D> {
         let id = header.stream;
         if !id.is_client_initiated() {
             return Err(protocol_error("HEADERS on a stream no client may open"));
@@ -160,13 +159,13 @@ impl<D> Connection<D> {
         }
         let end_stream = header.has(flag::END_STREAM);
         if header.has(flag::END_HEADERS) {
-            return self.on_block(id, end_stream, block, now);
+            return self.on_block(id, end_stream, block);
         }
         self.block = Some(PartialBlock { stream: id, end_stream, block: block.to_vec(), continuations: 0 });
         Ok(None)
     }
 
-    fn on_continuation(&mut self, header: FrameHeader, payload: &[u8], now: Instant) -> Handled<D> {
+    fn on_continuation(&mut self, header: FrameHeader, payload: &[u8]) -> Handled<D> {
         let Some(mut partial) = self.block.take() else {
             return Err(protocol_error("CONTINUATION without HEADERS"));
         };
@@ -179,14 +178,14 @@ impl<D> Connection<D> {
         }
         partial.block.extend_from_slice(payload);
         if header.has(flag::END_HEADERS) {
-            return self.on_block(partial.stream, partial.end_stream, &partial.block, now);
+            return self.on_block(partial.stream, partial.end_stream, &partial.block);
         }
         self.block = Some(partial);
         Ok(None)
     }
 
     /// A complete header block: a new request, trailers, or something too late.
-    fn on_block(&mut self, id: StreamId, end_stream: bool, block: &[u8], now: Instant) -> Handled<D> {
+    fn on_block(&mut self, id: StreamId, end_stream: bool, block: &[u8]) -> Handled<D> {
         if let Some(key) = self.streams.find(id) {
             let fields = self.decode_fields(block)?;
             let stream = self.streams.get_mut(key).expect("it was just found");
@@ -204,7 +203,7 @@ impl<D> Connection<D> {
         if id <= self.last_stream {
             self.decode_fields(block)?;
             return match self.closed.ending(id) {
-                Some(Ending::ResetByUs) => self.charge_idle_frame(now).map(|()| None),
+                Some(Ending::ResetByUs) => Ok(None),
                 Some(Ending::Finished) => {
                     Err(Fault::Connection(ErrorCode::STREAM_CLOSED, "HEADERS on a closed stream"))
                 }
@@ -213,7 +212,7 @@ impl<D> Connection<D> {
         }
         if matches!(self.drain, Drain::After(last) if id > last) {
             self.decode_fields(block)?;
-            return self.charge_idle_frame(now).map(|()| None);
+            return Ok(None);
         }
         self.last_stream = id;
         self.on_request(id, end_stream, block)
@@ -261,9 +260,8 @@ impl<D> Connection<D> {
         if self.is_idle(header.stream) {
             return Err(protocol_error("RST_STREAM on a stream that was not opened"));
         }
-        let Some(key) = self.streams.find(header.stream) else {
-            return self.charge_idle_frame(now).map(|()| None);
-        };
+        // On a closed stream it is late, as when our answer and the client's change of mind cross.
+        let Some(key) = self.streams.find(header.stream) else { return Ok(None) };
         if !self.budgets.resets.take(now) {
             return Err(Fault::Connection(FLOOD, "too_many_resets"));
         }

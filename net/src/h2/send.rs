@@ -30,20 +30,24 @@ impl<D> Connection<D> {
         }
     }
 
-    /// Sends what `encode` appends.
-    pub fn send_encoded(&mut self, key: StreamKey, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Sends what `encode` appends, unless it says false: then it is as if nothing had been appended.
+    pub fn send_encoded(&mut self, key: StreamKey, encode: impl FnOnce(&mut Vec<u8>) -> bool) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let window = stream.send_window.min(self.send_window).min(i64::from(self.peer_frame_bytes));
         if stream.queue.is_some() || window <= 0 || self.output.len() >= OUTPUT_HIGH_WATER_BYTES {
             let mut body = Vec::new();
-            encode(&mut body);
-            self.enqueue(key, body.into());
+            if encode(&mut body) {
+                self.enqueue(key, body.into());
+            }
             return;
         }
         let out = self.output.buffer();
         let at = frame::begin_frame(out, kind::DATA, 0, key.id);
         let start = out.len();
-        encode(out);
+        if !encode(out) {
+            out.truncate(at);
+            return;
+        }
         let length = (out.len() - start) as i64;
         if length <= window {
             frame::end_frame(out, at);

@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::timer::Timer;
@@ -30,8 +30,13 @@ use crate::http1::Response;
 /// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor
 /// may be kept from its other work.
 const ACTIONS_PER_PASS: usize = 128;
+/// What a read takes of the same budget, so that large bodies do not hold the reactor either.
+const READ_COST: usize = 8;
 /// Slices of one vectored write.
 const SLICES_MAX: usize = 32;
+/// How long a closed connection is still read from. Were it closed with bytes unread, the kernel would reset it, and
+/// the client might never see our GOAWAY.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The part of a connection that answers reach from outside.
 pub(super) struct Shared {
@@ -157,6 +162,8 @@ pub(super) struct ConnectionTask<T> {
     pub(super) phase: Phase,
     /// The client has closed its side.
     pub(super) read_ended: bool,
+    /// Everything has been said; what still arrives until then is thrown away.
+    pub(super) linger_until: Option<Instant>,
 }
 
 /// What a pass found.
@@ -185,7 +192,7 @@ impl<T: Transport + Unpin> Future for ConnectionTask<T> {
         match pass {
             Pass::Idle => {
                 this.shared.awake.set(false);
-                let deadline = this.shared.core.borrow().deadline();
+                let deadline = this.linger_until.or_else(|| this.shared.core.borrow().deadline());
                 this.timer.arm(deadline, now, cx);
                 Poll::Pending
             }
@@ -214,16 +221,15 @@ impl<T: Transport> ConnectionTask<T> {
         if !self.follow_clock(now) || !self.follow_shutdown(cx) {
             return Ok(Pass::Over);
         }
+        if self.linger_until.is_some() {
+            return self.linger(cx, now);
+        }
         let mut budget = ACTIONS_PER_PASS;
         loop {
             let used_up = !self.run_actions(&mut budget, now);
             let written = self.write(cx)?;
-            {
-                let mut core = self.shared.core.borrow_mut();
-                let h2 = core.h2();
-                if (h2.is_closed() || h2.is_drained() || self.read_ended) && written {
-                    return Ok(Pass::Over);
-                }
+            if written && self.is_over() {
+                return self.linger(cx, now);
             }
             if used_up {
                 return Ok(Pass::Yield);
@@ -238,9 +244,38 @@ impl<T: Transport> ConnectionTask<T> {
                 Poll::Ready(count) => {
                     let bytes = buffer.take(count);
                     self.shared.core.borrow_mut().h2().receive(bytes, now);
+                    budget = budget.saturating_sub(READ_COST);
                 }
             }
         }
+    }
+
+    /// Nothing more will be served or sent.
+    fn is_over(&self) -> bool {
+        let mut core = self.shared.core.borrow_mut();
+        self.read_ended || core.h2().is_closed() || core.h2().is_drained()
+    }
+
+    /// Waits for the client to close, for a while.
+    fn linger(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Pass> {
+        if self.linger_until.is_none() {
+            self.end(now);
+            // Closing is a system call; it never waits.
+            let _ = self.transport.poll_close(cx)?;
+            self.linger_until = Some(now + LINGER);
+        }
+        if self.read_ended || self.linger_until.is_some_and(|until| until <= now) {
+            return Ok(Pass::Over);
+        }
+        let mut buffer = self.read_buffer.borrow_mut();
+        for _ in 0..ACTIONS_PER_PASS / READ_COST {
+            match self.transport.poll_read(cx, buffer.room())? {
+                Poll::Pending => return Ok(Pass::Idle),
+                Poll::Ready(0) => return Ok(Pass::Over),
+                Poll::Ready(_) => {}
+            }
+        }
+        Ok(Pass::Yield)
     }
 
     fn may_read(&self) -> bool {

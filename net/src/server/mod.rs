@@ -247,6 +247,7 @@ impl<T: Transport + Unpin> NewConnection<T> {
             timer: ConnectionTimer::default(),
             phase: Phase::Running,
             read_ended: false,
+            linger_until: None,
         };
         task.await;
     }
