@@ -343,7 +343,7 @@ impl KeyIndex {
         let leaf = &mut group.leaves[place.leaf];
         leaf.insert(place.slot, key, entry);
         if leaf.is_full() {
-            group.split_leaf(place.leaf);
+            group.split_leaf(place.leaf, place.slot);
             if group.leaves.len() > GROUP_LEAVES_MAX {
                 self.split_group(place.group);
             }
@@ -398,8 +398,8 @@ impl Group {
         self.newest = self.leaves.iter().map(|leaf| leaf.newest).max().unwrap_or(0);
     }
 
-    fn split_leaf(&mut self, index: usize) {
-        let right = self.leaves[index].split();
+    fn split_leaf(&mut self, index: usize, grown_at: usize) {
+        let right = self.leaves[index].split(grown_at);
         let left = &self.leaves[index].keys;
         let separator = separator(left.get(left.len() - 1), right.keys.get(0));
         self.separators.insert(index, separator);
@@ -439,11 +439,9 @@ impl Leaf {
 
     /// Moves the upper half out. If the leaf grew at its end only the last key moves: keys that come in order, as
     /// counters and timestamps do, leave full leaves behind.
-    fn split(&mut self) -> Leaf {
+    fn split(&mut self, grown_at: usize) -> Leaf {
         let len = self.entries.len();
-        let newest = self.entries.iter().map(Entry::newest_main).max().unwrap_or(0);
-        let grew_at_end = self.entries[len - 1].newest_main() == newest;
-        let middle = if grew_at_end { len - 1 } else { len / 2 };
+        let middle = if grown_at + 1 == len { len - 1 } else { len / 2 };
         let mut right = Leaf { keys: self.keys.split_off(middle), ..Leaf::default() };
         right.entries = self.entries.split_off(middle);
         self.entries.shrink_to_fit();

@@ -12,6 +12,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+/// Bytes of a string that make its head.
+pub const HEAD_BYTES: usize = size_of::<u64>();
 /// A stretch of heads that is counted: a leaf's.
 const COUNTED_MAX: usize = 64;
 

@@ -201,3 +201,30 @@ fn grows_over_several_groups_and_shrinks_to_nothing() {
         assert_eq!((index.keys(), index.groups.len(), removed.len() as u64), (0, 0, 2 * keys));
     }
 }
+
+/// Enough records for several runs and merges, with histories that reach over them.
+#[test]
+fn restoring_in_runs_is_like_restoring_one_by_one() {
+    let (mut whole, mut single) = (KeyIndex::new(), KeyIndex::new());
+    let mut restore = Restore::with_runs_of(100, &mut whole);
+    let mut versions: BTreeMap<String, i64> = BTreeMap::new();
+    for i in 0..20_000i64 {
+        let key = format!("/registry/events/{:06}{}", i * 7_919 % 5_003, "x".repeat((i % 3) as usize));
+        let version = versions.entry(key.clone()).or_default();
+        *version = if i % 11 == 0 && *version > 0 { 0 } else { *version + 1 };
+        restore.add(key.as_bytes(), Revision::new(i / 3 + 2, i % 3), 2, *version);
+        single.restore(key.as_bytes(), Revision::new(i / 3 + 2, i % 3), 2, *version);
+    }
+    restore.finish();
+    check_nodes(&whole);
+    let content = |index: &KeyIndex| {
+        let mut out = Vec::new();
+        let _ = index.visit(KeyRange::ALL, |key, entry| {
+            out.push((key.to_vec(), entry.head(), entry.revisions().collect::<Vec<_>>()));
+            ControlFlow::Continue(())
+        });
+        out
+    };
+    assert!(content(&whole) == content(&single), "the same keys with the same revisions");
+    assert_eq!((whole.keys(), whole.live_keys()), (single.keys(), single.live_keys()));
+}

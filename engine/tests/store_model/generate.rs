@@ -18,7 +18,9 @@ pub enum Step {
     Range(Range, i64),
     /// So many steps of compaction, of so many records each.
     Work(usize),
-    /// Reopen.
+    /// Make everything durable.
+    Flush,
+    /// Lose what is not durable, reopen, replay.
     Restart,
     /// `HashKV` at the revision after the current one less this.
     Hash(i64),
@@ -142,6 +144,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (-1..30i64).prop_map(Step::Compact),
         6 => (range(), -1..20i64).prop_map(|(range, back)| Step::Range(range, back)),
         3 => (1..6usize).prop_map(Step::Work),
+        2 => Just(Step::Flush),
         1 => Just(Step::Restart),
         2 => (0..20i64).prop_map(Step::Hash),
         1 => (0..40i64).prop_map(Step::History),

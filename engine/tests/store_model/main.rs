@@ -2,6 +2,7 @@
 //!
 //! Proptest prints the shrunk steps and the seed of a failure, and keeps the seed in `proptest-regressions`.
 
+mod backing;
 mod generate;
 mod model;
 
@@ -19,6 +20,7 @@ use plinth_engine::trees::{MemTrees, TreeId, Trees};
 use plinth_engine::watch::{EventBatchBuilder, EventMode};
 use proptest::prelude::*;
 
+use backing::Backing;
 use generate::{Step, steps};
 use model::Model;
 
@@ -33,20 +35,22 @@ fn config(hashes: bool) -> StoreConfig {
     StoreConfig { quota_bytes: -1, compaction_hashes: hashes, ..StoreConfig::default() }
 }
 
-struct Run {
-    store: Store<MemTrees>,
+struct Run<B> {
+    store: Store<B>,
     model: Model,
     index: u64,
     hashes: bool,
+    /// What was applied since the last flush, with the answers: after a restart the log is replayed.
+    log: Vec<(EntryId, Command, model::Answer)>,
     /// Compactions not known to be complete: previous and new compact revision, and whether a hash will be told.
     hash_due: Vec<(i64, i64)>,
 }
 
-impl Run {
+impl<B: Backing> Run<B> {
     fn new(hashes: bool) -> Self {
-        let mut store = Store::open(MemTrees::new(), config(hashes)).expect("empty trees open");
+        let mut store = Store::open(B::create(), config(hashes)).expect("empty trees open");
         store.set_event_mode(EventMode::WithPrev);
-        Self { store, model: Model::new(), index: 0, hashes, hash_due: vec![] }
+        Self { store, model: Model::new(), index: 0, hashes, log: vec![], hash_due: vec![] }
     }
 
     fn step(&mut self, step: &Step) {
@@ -62,6 +66,10 @@ impl Run {
             }
             Step::Range(range, back) => self.range(range, *back),
             Step::Work(records) => self.work(*records),
+            Step::Flush => {
+                self.store.trees_mut().flush();
+                self.log.clear();
+            }
             Step::Restart => self.restart(),
             Step::Hash(back) => self.hash(*back),
             Step::History(back) => self.history(*back),
@@ -73,7 +81,8 @@ impl Run {
             return; // refused before replication
         }
         self.index += 1;
-        self.store.begin_entry(EntryId { index: self.index, term: 1 }).expect("memory does not break");
+        let id = EntryId { index: self.index, term: self.index / 10 + 1 };
+        self.store.begin_entry(id).expect("memory does not break");
         let mut bytes = Vec::new();
         command.encode_into(&mut bytes);
         let archived = Command::access(&bytes).expect("what was encoded can be read");
@@ -82,6 +91,7 @@ impl Run {
         self.read_only_txn(archived, &expected);
         let outcome = refusal(self.store.apply(archived, Millis(0)));
         assert_eq!(outcome.map(|outcome| (outcome.revision, outcome.body)), expected, "{command:?}");
+        self.log.push((id, command.clone(), expected));
         assert_eq!(self.store.revision(), self.model.revision);
         assert_eq!(self.store.compact_revision(), self.model.compact_revision);
         let batch = self.store.take_events();
@@ -147,7 +157,7 @@ impl Run {
             }
         }
         if !self.store.is_compacting() {
-            let kept: Vec<_> = self.store.trees().entries(TreeId::Rev).map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+            let kept = backing::records(self.store.trees());
             assert_eq!(kept, self.model.kept_records(), "after compaction at {}", self.model.compact_revision);
         }
     }
@@ -162,11 +172,23 @@ impl Run {
         assert_eq!(self.store.hash_kv(revision).expect("known"), *told);
     }
 
-    /// Reopens from what is stored at this moment, which may be amid a compaction.
+    /// Reopens from what the last flush left, which may be amid a compaction, and replays the log.
     fn restart(&mut self) {
-        let trees = self.store.trees().clone();
-        let mut store = Store::open(trees, config(self.hashes)).expect("stored trees open");
-        assert_eq!(store.applied(), EntryId { index: self.index, term: u64::from(self.index > 0) });
+        let left = self.store.trees().left_by_crash();
+        let mut store = Store::open(left, config(self.hashes)).expect("stored trees open");
+        for (id, command, answer) in &self.log {
+            assert!(store.applied() < *id);
+            store.begin_entry(*id).expect("memory does not break");
+            let mut bytes = Vec::new();
+            command.encode_into(&mut bytes);
+            let archived = Command::access(&bytes).expect("what was encoded can be read");
+            let outcome = refusal(store.apply_silently(archived, Millis(0)));
+            let answer = answer.as_ref().map(|&(revision, _)| revision).map_err(|error| *error);
+            assert_eq!(outcome.map(|outcome| outcome.revision), answer, "replay of {command:?}");
+        }
+        assert_eq!(store.applied(), self.store.applied());
+        let events = store.take_events();
+        assert_eq!((events.len(), events.revision()), (0, self.model.revision), "nobody watches while starting");
         assert_eq!(store.revision(), self.model.revision);
         assert_eq!(store.compact_revision(), self.model.compact_revision);
         assert_eq!(store.live_keys(), self.store.live_keys());
@@ -233,13 +255,22 @@ impl Run {
     }
 }
 
+fn run<B: Backing>(steps: &[Step], hashes: bool) {
+    let mut run = Run::<B>::new(hashes);
+    steps.iter().for_each(|step| run.step(step));
+    run.finish();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
     #[test]
-    fn store_agrees_with_model(steps in steps(), hashes: bool) {
-        let mut run = Run::new(hashes);
-        steps.iter().for_each(|step| run.step(step));
-        run.finish();
+    fn store_in_memory_agrees_with_model(steps in steps(), hashes: bool) {
+        run::<backing::Memory>(&steps, hashes);
+    }
+
+    #[test]
+    fn store_on_page_file_agrees_with_model(steps in steps(), hashes: bool) {
+        run::<backing::File>(&steps, hashes);
     }
 }
 
