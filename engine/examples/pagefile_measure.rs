@@ -1,13 +1,13 @@
 //! Measures the page file on a real disk: `cargo run --release -p plinth-engine --example pagefile_measure [dir]`.
 //!
 //! Workload: 1 M revisions of 300 B appended in order (flushed every 8 MiB), point reads, opening with a full pass,
-//! a compaction that removes nine of ten in order, shrinking. Times are CPU time of the thread, which survives a noisy
-//! machine better than the clock; they and resident memory are read from /proc.
+//! a compaction that removes nine of ten in order, shrinking. Times per entry are CPU time of the thread, which survives a
+//! noisy machine better than the clock; they and resident memory are read from /proc.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plinth_engine::pagefile::{FileStore, Options, PageFile, ShrinkProgress};
 use plinth_engine::trees::{TreeId, Trees};
@@ -25,16 +25,16 @@ fn key(revision: u64) -> [u8; 18] {
 
 /// CPU time of this thread.
 #[derive(Clone, Copy)]
-struct Instant(u64);
+struct Cpu(u64);
 
-impl Instant {
-    fn now() -> Instant {
+impl Cpu {
+    fn now() -> Cpu {
         let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("/proc is there");
-        Instant(stat.split_whitespace().next().and_then(|first| first.parse().ok()).expect("nanoseconds"))
+        Cpu(stat.split_whitespace().next().and_then(|first| first.parse().ok()).expect("nanoseconds"))
     }
 
     fn elapsed(self) -> Duration {
-        Duration::from_nanos(Instant::now().0 - self.0)
+        Duration::from_nanos(Cpu::now().0 - self.0)
     }
 }
 
@@ -54,13 +54,13 @@ fn report(what: &str, took: Duration, count: u64) {
     println!("{what:<34} {took:>10.3?}  {each:>8.0} ns each   anon {anonymous} MB, file {file} MB");
 }
 
-/// Flushes; the time of the writer's part (begin, finish) and of the disk's.
+/// Flushes; the time by the clock of the writer's part (begin, finish), and the CPU time of the disk's.
 fn flush(file: &mut PageFile<FileStore>) -> (Duration, Duration) {
     let start = Instant::now();
     let Some(flush) = file.begin_flush().expect("room for a flush") else { return Default::default() };
     let began = start.elapsed();
     let mut writer = file.store().writer();
-    let writing = Instant::now();
+    let writing = Cpu::now();
     flush.write_to(&mut writer).expect("the disk works");
     let wrote = writing.elapsed();
     let finishing = Instant::now();
@@ -72,14 +72,16 @@ fn load(path: &Path) -> PageFile<FileStore> {
     let store = FileStore::open(path).expect("the file opens");
     let mut file = PageFile::create(store, Options { file_id: 1 }).expect("the file is new");
     let value = [7; VALUE_BYTES];
-    let (mut frozen, mut written, mut longest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    let start = Instant::now();
+    let [mut frozen, mut written, mut longest, mut slowest] = [Duration::ZERO; 4];
+    let start = Cpu::now();
     for revision in 0..ENTRIES {
+        let insert = Instant::now();
         file.insert(TreeId::Rev, &key(revision), &value).expect("there is room");
+        slowest = insert.elapsed().max(slowest);
         file.insert(TreeId::Meta, b"applied", &revision.to_le_bytes()).expect("there is room");
         if file.dirty_bytes() >= FLUSH_BYTES {
             let (began, wrote) = flush(&mut file);
-            longest = longest.max(began);
+            longest = began.max(longest);
             frozen += began;
             written += wrote;
         }
@@ -88,17 +90,18 @@ fn load(path: &Path) -> PageFile<FileStore> {
     let total = start.elapsed();
     report("append + mark, without writing", total - written - wrote, ENTRIES);
     println!("  freezing: {:?} in all, {longest:?} at most; writing: {:?}", frozen + began, written + wrote);
+    println!("  slowest insert: {slowest:?}");
     println!("  size {} MB, in use {} MB", file.size_bytes() >> 20, file.in_use_bytes() >> 20);
     file
 }
 
 fn read(file: &PageFile<FileStore>) {
     let mut revision = 1u64;
-    for round in ["cold", "warm"] {
-        let start = Instant::now();
+    for (round, range) in [("cold", ENTRIES), ("warm", ENTRIES), ("of 20 k hot", 20_000)] {
+        let start = Cpu::now();
         for _ in 0..ENTRIES {
             revision = revision.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let found = file.get(TreeId::Rev, &key((revision >> 20) % ENTRIES)).expect("no damage");
+            let found = file.get(TreeId::Rev, &key((revision >> 20) % range)).expect("no damage");
             black_box(found.expect("it is there"));
         }
         report(&format!("random gets, {round}"), start.elapsed(), ENTRIES);
@@ -106,7 +109,7 @@ fn read(file: &PageFile<FileStore>) {
 }
 
 fn scan(file: &PageFile<FileStore>, what: &str, cold: bool) {
-    let start = Instant::now();
+    let start = Cpu::now();
     let (mut count, mut bytes) = (0u64, 0u64);
     let mut visit = |key: &[u8], value: &[u8]| {
         count += 1;
@@ -122,7 +125,7 @@ fn scan(file: &PageFile<FileStore>, what: &str, cold: bool) {
 
 fn compact(file: &mut PageFile<FileStore>) {
     let mut written = Duration::ZERO;
-    let start = Instant::now();
+    let start = Cpu::now();
     let mut removed = 0;
     for revision in (0..ENTRIES).filter(|revision| revision % 10 != 0) {
         assert!(file.remove(TreeId::Rev, &key(revision)).expect("no damage"));

@@ -163,7 +163,11 @@ fn undump(text: &str) -> Vec<u8> {
 #[test]
 fn golden() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pagefile-v1.hex");
-    let written = dump(golden_file().store().bytes());
+    let file = golden_file();
+    // How far ahead the file grows is no matter of format.
+    let bytes = file.store().bytes();
+    let end = bytes.iter().rposition(|&byte| byte != 0).expect("there is something") + 1;
+    let written = dump(&bytes[..end.next_multiple_of(PAGE_SIZE)]);
     if std::env::var("UPDATE").is_ok() {
         std::fs::write(path, &written).expect("the repository can be written");
     }

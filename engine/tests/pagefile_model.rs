@@ -7,6 +7,7 @@ use plinth_engine::pagefile::testing::MemStore;
 use plinth_engine::pagefile::{Flush, PageFile, PageWriter, Pin, ScrubCursor, ShrinkProgress};
 use plinth_engine::trees::{TreeError, TreeId, Trees};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 type Model = BTreeMap<TreeId, Map>;
@@ -212,7 +213,12 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("CASES").map_or(96, |cases| cases.parse().expect("CASES is a number")),
+        max_shrink_iters: 2000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn behaves_as_maps(ops in prop::collection::vec(op(), 1..120)) {

@@ -66,6 +66,9 @@ impl<S: PageStore> Check<'_, S> {
     fn node(&mut self, tree: u8, page: PageId, level: u8, low: &[u8], high: Option<&[u8]>) -> Result<(), TreeError> {
         let node = self.file.pager.node(page, tree, level)?;
         self.reached.push((page, 1));
+        if self.reached.len() > self.file.pager.space.pages() {
+            return Err(wrong(page, tree, "more pages reached than there are: some are reached twice"));
+        }
         if node.id() != page {
             return Err(wrong(page, tree, format!("holds page {}", node.id())));
         }

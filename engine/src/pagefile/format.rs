@@ -56,6 +56,13 @@ pub const TREES_MAX: usize = 64;
 pub type PageBytes = [u8; PAGE_SIZE];
 
 pub(super) const HEADER_BYTES: usize = 32;
+/// Fields behind the common part of the header, by kind.
+pub(super) const SLOTS_AT: usize = 24;
+pub(super) const HEAP_AT: usize = 26;
+pub(super) const DEAD_AT: usize = 28;
+pub(super) const VALUE_BYTES_AT: usize = 24;
+pub(super) const KEY_BYTES_AT: usize = 28;
+pub(super) const SEGMENT_AT: usize = 24;
 pub(super) const SLOT_BYTES: usize = 2;
 pub(super) const CELL_HEADER_BYTES: usize = 4;
 pub(super) const CHILD_BYTES: usize = 4;

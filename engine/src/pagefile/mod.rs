@@ -83,6 +83,11 @@ impl<S: PageStore> PageFile<S> {
         self.pager.store_mut()
     }
 
+    /// The store, given up by the page file; what was not flushed is lost.
+    pub fn into_store(self) -> S {
+        self.pager.into_store()
+    }
+
     /// The file's id, chosen at creation.
     pub fn file_id(&self) -> u64 {
         self.pager.complete().file_id

@@ -11,13 +11,9 @@
 use std::cmp::Ordering;
 
 use super::format::{
-    CELL_HEADER_BYTES, CHILD_BYTES, HEADER_BYTES, NODE_CAPACITY, OVERFLOW_FLAG, OVERFLOW_REF_BYTES, PAGE_SIZE,
-    PageBytes, PageId, PageKind, SLOT_BYTES, get_u16, get_u32, put_u16, put_u32,
+    CELL_HEADER_BYTES, CHILD_BYTES, DEAD_AT, HEADER_BYTES, HEAP_AT, NODE_CAPACITY, OVERFLOW_FLAG, OVERFLOW_REF_BYTES,
+    PAGE_SIZE, PageBytes, PageId, PageKind, SLOT_BYTES, SLOTS_AT, get_u16, get_u32, put_u16, put_u32,
 };
-
-const SLOTS_AT: usize = 24;
-const HEAP_AT: usize = 26;
-const DEAD_AT: usize = 28;
 
 /// Value of a leaf's cell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -47,9 +47,11 @@ impl FileStore {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let store = Self::open_with(path.as_ref(), &options, reserve_bytes)?;
-        // A copied file may have holes. That the disk has no room to fill them is no reason not to read it.
         if store.len > 0 {
+            // A copied file may have holes. That the disk has no room to fill them is no reason not to read it.
             let _ = reserve_space(&store.file, 0, store.len);
+        } else {
+            sync_parent(&store.path).map_err(|source| store.failed("sync the directory of", source))?;
         }
         Ok(store)
     }
@@ -102,6 +104,12 @@ fn map_file(file: &File, len: u64, reserve_bytes: u64) -> io::Result<Mmap> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Makes the name of a new file durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 /// Extends the file with its space reserved, so that later writes do not run out of space.
