@@ -1,0 +1,12 @@
+//! The real binary under a real client: the API through `etcd-client`, start, stop, restart, refusals, and kill -9
+//! under load.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `PLINTH_KILL_ROUNDS` | rounds of the kill loop | 3 |
+//! | `PLINTH_KILL_SEED` | seed of its pauses | from the clock, printed |
+
+mod api;
+mod crash;
+mod lifecycle;
+mod server;
