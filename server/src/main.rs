@@ -1,32 +1,30 @@
 //! The `plinth` binary: one program under several names. `plinth` and `etcd` serve.
 
-use plinth_server::config::{self, Command, ConfigError};
+use plinth_server::config::{self, Command};
 use plinth_server::datadir::DataDir;
 use plinth_server::sys::Signals;
 use plinth_server::{logging, reactor};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    // What is not UTF-8 matches no flag and is refused, or ignored, as any other unknown text.
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(text).collect();
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     match config::load(&arguments, &environment) {
         Ok(Command::Print(text)) => {
-            print!("{text}");
+            // Whoever stops reading (`--help | head`) has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Ok(Command::Serve(loaded)) => serve(*loaded),
-        Err(error @ ConfigError::Usage { .. }) => {
-            eprintln!("{}", error.usage_text());
-            ExitCode::from(error.exit_code())
-        }
-        Err(error) => {
-            eprintln!("failed to verify flags: {error}");
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => ExitCode::from(logging::report_config_error(&error)),
     }
 }
 
