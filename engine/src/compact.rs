@@ -133,7 +133,7 @@ impl<T: Trees> Store<T> {
         let Some(mut job) = self.compactions.pop_front() else { return Ok(CompactProgress::Idle) };
         let is_done = match &mut job.phase {
             Phase::Waiting => {
-                job.phase = Phase::Hashing(self.hash_cursor(job.revision, job.previous));
+                job.phase = Phase::Hashing(self.compaction_hash_start(job.revision, job.previous)?);
                 false
             }
             Phase::Hashing(cursor) => {

@@ -3,6 +3,9 @@
 //! Compaction is not at the same point on all members, so the checksum leaves out what compaction may have removed: at or
 //! below the compact revision only pairs count that exist at the hashed revision. (If no key exists there, those count
 //! that exist at the compact revision.) Tombstones there never count.
+//!
+//! The checksum of a compaction is that at its revision, with the compact revision before it. One thing differs, as in
+//! etcd: a tombstone at the revision itself is as good as an existing key.
 
 use std::ops::ControlFlow;
 
@@ -68,7 +71,8 @@ impl<T: Trees> Store<T> {
             return Err(OpError::FutureRevision);
         }
         let revision = if revision == 0 { self.revision } else { revision };
-        Ok(self.hash_cursor(revision, self.compact_revision))
+        let exists_any = self.index.count(KeyRange::ALL, revision) > 0;
+        Ok(hash_cursor(revision, self.compact_revision, exists_any))
     }
 
     /// Does one step. A compaction in between starts the checksum over, or ends it if it went beyond the revision.
@@ -92,14 +96,16 @@ impl<T: Trees> Store<T> {
         }
     }
 
-    pub(crate) fn hash_cursor(&self, revision: i64, compact_revision: i64) -> HashCursor {
-        let exists_any = self.index.count(KeyRange::ALL, revision) > 0;
-        HashCursor {
-            hash: HashKv { hash: crc32c::crc32c(BUCKET), compact_revision, revision },
-            kept_at: if exists_any { revision } else { compact_revision },
-            next: RevKey::floor(0),
-            is_done: false,
+    /// Starts the checksum of a compaction.
+    pub(crate) fn compaction_hash_start(&self, revision: i64, previous: i64) -> Result<HashCursor, StoreError> {
+        let mut keeps_any = self.index.count(KeyRange::ALL, revision) > 0;
+        if !keeps_any {
+            self.history(revision, revision, &mut |event| {
+                keeps_any |= event.is_delete;
+                if keeps_any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
         }
+        Ok(hash_cursor(revision, previous, keeps_any))
     }
 
     pub(crate) fn hash_some(&self, cursor: &mut HashCursor, budget: WorkBudget) -> Result<HashStep, StoreError> {
@@ -175,5 +181,14 @@ impl<T: Trees> Store<T> {
                 return Ok(hash);
             }
         }
+    }
+}
+
+fn hash_cursor(revision: i64, compact_revision: i64, keeps_any: bool) -> HashCursor {
+    HashCursor {
+        hash: HashKv { hash: crc32c::crc32c(BUCKET), compact_revision, revision },
+        kept_at: if keeps_any { revision } else { compact_revision },
+        next: RevKey::floor(0),
+        is_done: false,
     }
 }

@@ -389,8 +389,20 @@ impl Model {
 
     /// `HashKV` by etcd's rules, over what a complete compaction at `compacted` leaves.
     pub fn hash_kv(&self, revision: i64, compacted: i64) -> u32 {
+        let keep = self.live(b"\0", b"\0", revision).into_iter().map(|kv| kv.modified).collect();
+        self.hash_keeping(revision, compacted, &keep)
+    }
+
+    /// The hash of a compaction at `revision`, after one at `previous`: tombstones at the revision are kept too.
+    pub fn hash_of_compaction(&self, revision: i64, previous: i64) -> u32 {
+        let live = self.live(b"\0", b"\0", revision).into_iter().map(|kv| kv.modified);
+        let tombstones = self.changes.iter().filter(|change| change.revision.0 == revision && change.put.is_none());
+        let keep = live.chain(tombstones.map(|change| change.revision)).collect();
+        self.hash_keeping(revision, previous, &keep)
+    }
+
+    fn hash_keeping(&self, revision: i64, compacted: i64, keep: &BTreeSet<(i64, i64)>) -> u32 {
         let at_compaction = Model { compact_revision: compacted, ..self.clone() };
-        let keep: BTreeSet<_> = self.live(b"\0", b"\0", revision).into_iter().map(|kv| kv.modified).collect();
         let mut crc = crc32c::crc32c(b"key");
         for (key, value) in at_compaction.kept_records() {
             let main = i64::from_be_bytes(key[..8].try_into().expect("eight bytes"));
