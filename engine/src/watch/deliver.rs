@@ -44,24 +44,38 @@ impl Hub {
         self.outbox.get(key).map_or(0, |stream| stream.queued_bytes)
     }
 
+    /// Whether a stream has a message. If not, it will be named ready again.
+    pub fn has_message(&mut self, key: StreamKey) -> bool {
+        let Some(stream) = self.outbox.get_mut(key) else { return false };
+        if !stream.queue.is_empty() {
+            return true;
+        }
+        stream.is_listed = false;
+        if stream.is_blocked {
+            self.unblock(key);
+        }
+        false
+    }
+
     /// Appends the next encoded `WatchResponse` of a stream to `out`. False if there is none.
     pub fn next_message(&mut self, key: StreamKey, ids: HeaderIds, out: &mut Vec<u8>) -> bool {
-        let Some(stream) = self.outbox.get_mut(key) else { return false };
+        if !self.has_message(key) {
+            return false;
+        }
+        let stream = &mut self.outbox.streams[key.index as usize];
         match stream.queue.front() {
-            None => stream.is_listed = false,
             Some(&Item::Events(delivery)) => self.encode_events(key, delivery, ids, out),
-            Some(Item::Control(_)) => {
-                let Some(Item::Control(control)) = stream.queue.pop_front() else { unreachable!("looked at above") };
+            _ => {
+                let Some(Item::Control(control)) = stream.queue.pop_front() else { unreachable!("there is a message") };
                 stream.queued_bytes -= ITEM_COST + control.heap_bytes();
                 control.encode(&mut self.header, ids, out);
             }
         }
         let stream = &self.outbox.streams[key.index as usize];
-        let is_drained = !stream.is_listed;
-        if stream.is_blocked && (is_drained || stream.queued_bytes <= self.config.stream_queue_bytes / 2) {
+        if stream.is_blocked && stream.queued_bytes <= self.config.stream_queue_bytes / 2 {
             self.unblock(key);
         }
-        !is_drained
+        true
     }
 
     /// The stream has room again: its unsynced watchers read on.
