@@ -11,7 +11,7 @@ use plinth_engine::trees::TreeError;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
 use plinth_raft::{ConfState, EntryId, GroupConfig, MemberChange, MemberId};
-use plinth_wal::{GroupId, SyncChoice, SyncMode, UringDisk, UringError, UringOptions, Wal, WalId, WalOptions};
+use plinth_wal::{GroupId, SyncMode, UringDisk, UringError, UringOptions, Wal, WalId, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
@@ -111,9 +111,9 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
         .map_err(|source| BootError::Content { path: path.display().to_string(), source })?;
     let data_took = start.elapsed();
 
-    let sync = if config.storage.no_fsync { SyncChoice::Use(SyncMode::Unsafe) } else { SyncChoice::Measure };
+    let sync = if config.storage.no_fsync { SyncMode::Unsafe } else { SyncMode::Fdatasync };
     let disk = UringDisk::open(log_folder, UringOptions { sync, ..UringOptions::default() })?;
-    tracing::info!(mode = ?disk.sync_mode(), figures = ?disk.sync_figures(), "opened write-ahead log");
+    tracing::info!(mode = ?disk.sync_mode(), "opened write-ahead log");
     let applied = EntryId { index: store.applied().index, term: store.applied().term };
     let recovered = recover::recover(disk, WalOptions::new(WalId(random())), GROUP, applied)?;
     tracing::info!(

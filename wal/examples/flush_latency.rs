@@ -55,7 +55,7 @@ fn blocking(folder: &Path, rounds: usize) {
 
 fn uring(folder: &Path, rounds: usize, mode: SyncMode, bytes: usize, depth: usize) {
     let folder = folder.join("uring");
-    let options = UringOptions { sync: SyncChoice::Use(mode), ..Default::default() };
+    let options = UringOptions { sync: mode, ..Default::default() };
     let disk = UringDisk::open(&folder, options).expect("disk");
     let registered = disk.buffers_registered();
     let options = WalOptions { flushes_in_flight: depth, ..WalOptions::new(WalId(1)) };
@@ -91,14 +91,13 @@ fn reopening(folder: &Path, bytes: usize) {
     let folder = folder.join("reopen");
     let open = || {
         let disk = UringDisk::open(&folder, UringOptions::default()).expect("disk");
-        let figures = disk.sync_figures();
         let started = Instant::now();
         let mut records = 0u64;
         let (wal, report) = Wal::open_with(disk, WalOptions::new(WalId(1)), &mut |_| records += 1).expect("wal");
-        (wal, report, records, figures, started.elapsed())
+        (wal, report, records, started.elapsed())
     };
-    let (mut wal, .., figures, created) = open();
-    println!("new log created in {created:?}; sync modes measured: {figures:?}");
+    let (mut wal, .., created) = open();
+    println!("new log created in {created:?}");
     let payload = vec![7u8; 16 << 10];
     for _ in 0..bytes / payload.len() {
         while wal.room() == 0 || !wal.can_flush() {
@@ -113,7 +112,7 @@ fn reopening(folder: &Path, bytes: usize) {
     }
     drop(wal);
     for _ in 0..2 {
-        let (_, report, records, _, took) = open();
+        let (_, report, records, took) = open();
         println!("reopened {records} records, {} MiB, in {took:?} ({})", bytes >> 20, report.end);
     }
     std::fs::remove_dir_all(folder).expect("remove");

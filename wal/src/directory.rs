@@ -98,14 +98,6 @@ impl Directory {
         Ok(spares)
     }
 
-    /// Creates a small durable file of zeros.
-    pub(crate) fn create_zeroed(&self, name: &str, bytes: u64) -> Result<(), DiskFault> {
-        let written = fs::write(self.path.join(name), vec![0; bytes as usize]);
-        written.map_err(|error| self.fault("write", name, &error))?;
-        let synced = File::open(self.path.join(name)).and_then(|file| file.sync_all());
-        synced.map_err(|error| self.fault("fsync", name, &error))
-    }
-
     fn names(&self) -> Result<Vec<String>, DiskFault> {
         let read = || -> io::Result<Vec<String>> {
             let mut names = Vec::new();

@@ -50,5 +50,5 @@ pub use error::{DiskFault, OpenError, WalError};
 pub use recovery::{Recovered, RecoveryReport};
 pub use sys::AlignedBuf;
 pub use types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
-pub use uring_disk::{SyncChoice, SyncFigures, SyncMode, UringDisk, UringError, UringOptions};
+pub use uring_disk::{SyncMode, UringDisk, UringError, UringOptions};
 pub use wal::{SpaceState, Wal, WalOptions, WalStats};

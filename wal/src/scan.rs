@@ -15,6 +15,8 @@ use crate::types::Lsn;
 /// Read in pieces of this size: large enough for sequential speed, small enough to stay in a cache.
 const WINDOW_BYTES: usize = 1 << 20;
 
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
 /// How far to look behind the last record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
@@ -134,7 +136,9 @@ impl<'d, S: Segments + ?Sized> SegmentReader<'d, S> {
             let reach = (block_end + RECORD_HEADER_BYTES as u64).min(self.header.segment_bytes);
             let start = self.load(at, (reach - at) as usize)?;
             let block = &self.window[start..start + (block_end - at) as usize];
-            if let Some(last) = block.iter().rposition(|byte| *byte != 0) {
+            // Most blocks behind the end are zero, and comparing whole blocks is quick.
+            if *block != ZEROS[..block.len()] {
+                let last = block.iter().rposition(|byte| *byte != 0).expect("not all zero");
                 found.blank = false;
                 found.written_end = at + last as u64 + 1;
                 let area = start..start + (reach - at) as usize;

@@ -16,7 +16,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::directory::{Access, Directory};
 use crate::disk::{Completion, Disk, Segments, Write};
@@ -30,28 +29,22 @@ use crate::types::SegmentSeq;
 /// How a write becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
-    /// A buffered write, then `fdatasync`.
+    /// A buffered write, then `fdatasync`, by a worker of io_uring, which runs on whatever processor is free.
     Fdatasync,
-    /// One write to a file opened `O_DIRECT | O_DSYNC`: no copy, no worker, no flush where the device needs none.
+    /// One write to a file opened `O_DIRECT | O_DSYNC`: no copy and no worker, for half the CPU (4 KiB: 16 against 33 us
+    /// per flush; 64 KiB: 33 against 96). But Linux (seen with 6.18) ends such writes in a kernel thread bound to the
+    /// processor that took the interrupt; if that one is busy, as a reactor under load is, the end waits for its next
+    /// tick: a median of 3.5 ms instead of 0.07. Only for machines that keep that processor free.
     Direct,
     /// Not at all (`--unsafe-no-fsync`): a power failure loses what was acknowledged.
     Unsafe,
 }
 
-/// What to choose from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncChoice {
-    /// Measure both safe modes in the folder; take `Direct` unless it is clearly slower.
-    Measure,
-    /// This one.
-    Use(SyncMode),
-}
-
 /// How the disk is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct UringOptions {
-    /// Choice of the sync mode.
-    pub sync: SyncChoice,
+    /// How writes become durable.
+    pub sync: SyncMode,
     /// Capacity of each registered buffer. As [`WalOptions::buffer_bytes`](crate::WalOptions::buffer_bytes).
     pub buffer_bytes: usize,
     /// Number of registered buffers: one being filled, the others in flight.
@@ -60,7 +53,7 @@ pub struct UringOptions {
 
 impl Default for UringOptions {
     fn default() -> Self {
-        Self { sync: SyncChoice::Measure, buffer_bytes: BUFFER_BYTES_DEFAULT, buffers: FLUSHES_IN_FLIGHT_DEFAULT + 2 }
+        Self { sync: SyncMode::Fdatasync, buffer_bytes: BUFFER_BYTES_DEFAULT, buffers: FLUSHES_IN_FLIGHT_DEFAULT + 2 }
     }
 }
 
@@ -113,16 +106,6 @@ impl UringError {
     }
 }
 
-/// What was measured at open: the second-best of some writes each. Better than a median where other processes keep the
-/// processors busy, as they do when a machine starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyncFigures {
-    /// A 4 KiB write and `fdatasync`.
-    pub fdatasync: Duration,
-    /// The same with `O_DIRECT | O_DSYNC`; nothing if the file system cannot.
-    pub direct: Option<Duration>,
-}
-
 struct OpenSegment {
     seq: SegmentSeq,
     /// Index in the ring's file table.
@@ -146,7 +129,6 @@ pub struct UringDisk {
     /// Completions of writes that could not be queued.
     failed: VecDeque<Completion>,
     mode: SyncMode,
-    figures: Option<SyncFigures>,
     wake: UnixStream,
     _wake_sender: UnixStream,
 }
@@ -167,16 +149,9 @@ impl UringDisk {
         }
         let mut ring = Ring::new(&sender).map_err(UringError::ring)?;
         let buffers = ring.register_buffers(options.buffers, options.buffer_bytes);
-        let (mode, figures) = match options.sync {
-            SyncChoice::Use(mode) => (mode, None),
-            SyncChoice::Measure => {
-                let figures = measure(&directory, &mut ring)?;
-                (figures.map_or(SyncMode::Fdatasync, SyncFigures::choose), figures)
-            }
-        };
         let helper_wake = sender.try_clone().map_err(setup("the wake-up socket"))?;
-        let preparer = Preparer::start(directory.again()?, spares, access(mode), helper_wake);
-        let mut disk = Self {
+        let preparer = Preparer::start(directory.again()?, spares, access(options.sync), helper_wake);
+        Ok(Self {
             ring,
             preparer: preparer.map_err(setup("the helper thread"))?,
             directory,
@@ -186,13 +161,10 @@ impl UringDisk {
             buffer_bytes: options.buffer_bytes.next_multiple_of(BLOCK_BYTES),
             in_flight: Vec::new(),
             failed: VecDeque::new(),
-            mode,
-            figures,
+            mode: options.sync,
             wake,
             _wake_sender: sender,
-        };
-        disk.drain_wake();
-        Ok(disk)
+        })
     }
 
     /// The end a reactor awaits: readable, with one byte or more, whenever [`Wal::poll`](crate::Wal::poll) has
@@ -204,11 +176,6 @@ impl UringDisk {
     /// How writes become durable.
     pub fn sync_mode(&self) -> SyncMode {
         self.mode
-    }
-
-    /// What was measured to choose the mode.
-    pub fn sync_figures(&self) -> Option<SyncFigures> {
-        self.figures
     }
 
     /// Whether the buffers are registered with the ring (locked memory may be short).
@@ -354,64 +321,4 @@ impl Disk for UringDisk {
 
 fn access(mode: SyncMode) -> Access {
     if mode == SyncMode::Direct { Access::Direct } else { Access::Buffered }
-}
-
-impl SyncFigures {
-    /// Direct unless it is clearly slower: it takes half the CPU of the other, or less (see `examples/flush_latency`).
-    fn choose(self) -> SyncMode {
-        match self.direct {
-            Some(direct) if direct * 10 <= self.fdatasync * 11 => SyncMode::Direct,
-            _ => SyncMode::Fdatasync,
-        }
-    }
-}
-
-/// Times both modes on a file of the folder; nothing if there is no space for it.
-fn measure(directory: &Directory, ring: &mut Ring) -> Result<Option<SyncFigures>, DiskFault> {
-    const NAME: &str = "measure.tmp";
-    match directory.create_zeroed(NAME, (2 * ROUNDS * BLOCK_BYTES) as u64) {
-        Err(fault) if fault.is_out_of_space() => return Ok(None),
-        created => created?,
-    }
-    let figures = time_both(directory, NAME, ring);
-    directory.remove(NAME)?;
-    figures.map(Some)
-}
-
-/// Writes of each mode that are timed: few enough not to delay a start (some milliseconds).
-const ROUNDS: usize = 16;
-
-/// The modes take turns, so that whatever else goes on meanwhile meets both.
-fn time_both(directory: &Directory, name: &str, ring: &mut Ring) -> Result<SyncFigures, DiskFault> {
-    let buffered = directory.open_file(name, Access::Buffered)?;
-    let direct = directory.open_file(name, Access::Direct);
-    let failed = |error: io::Error| directory.fault("measure", name, &error);
-    ring.set_file(0, Some(buffered.as_raw_fd())).map_err(failed)?;
-    // Not every file system offers O_DIRECT, or takes blocks of this size: then it is left out.
-    ring.set_file(1, direct.as_ref().ok().map(AsRawFd::as_raw_fd)).map_err(failed)?;
-    let mut buffer = Some(AlignedBuf::zeroed(BLOCK_BYTES));
-    let mut time = |file: u32, block: usize, sync: bool| -> Result<Duration, DiskFault> {
-        let started = Instant::now();
-        let (offset, buffer_out) = ((block * BLOCK_BYTES) as u64, buffer.take().expect("given back"));
-        ring.push(Chain { ticket: 0, file, offset, bytes: BLOCK_BYTES, buffer: buffer_out, sync });
-        ring.submit().map_err(failed)?;
-        let event = ring.wait().map_err(failed)?.expect("one is in flight");
-        buffer = Some(event.buffer);
-        let error = |(action, errno)| directory.fault(action, name, &io::Error::from_raw_os_error(errno)).at(offset);
-        event.result.map_err(error).map(|()| started.elapsed())
-    };
-    let (mut buffered_took, mut direct_took) = (Vec::new(), Vec::new());
-    for block in (0..2 * ROUNDS).step_by(2) {
-        buffered_took.push(time(0, block, true)?);
-        direct_took.extend(time(1, block + 1, false));
-    }
-    for index in [0, 1] {
-        ring.set_file(index, None).map_err(failed)?;
-    }
-    let second_best = |mut took: Vec<Duration>| {
-        took.sort();
-        took.get(1).copied()
-    };
-    let fdatasync = second_best(buffered_took).expect("several rounds");
-    Ok(SyncFigures { fdatasync, direct: second_best(direct_took) })
 }

@@ -45,7 +45,7 @@ fn rounds(wal: &mut Wal<UringDisk>, payload: &[u8], count: u64) -> u64 {
 fn the_steady_state_allocates_nothing() {
     for mode in [SyncMode::Fdatasync, SyncMode::Direct] {
         let folder = tempfile::tempdir().expect("a folder");
-        let options = UringOptions { sync: SyncChoice::Use(mode), ..Default::default() };
+        let options = UringOptions { sync: mode, ..Default::default() };
         let disk = UringDisk::open(folder.path(), options).expect("disk");
         let options = WalOptions { segment_bytes: 8 << 20, ..WalOptions::new(WalId(3)) };
         let (mut wal, _) = Wal::open(disk, options).expect("wal");

@@ -9,7 +9,7 @@ fn options() -> WalOptions {
 }
 
 fn open(folder: &std::path::Path, mode: SyncMode) -> (Wal<UringDisk>, Recovered) {
-    let disk = UringOptions { sync: SyncChoice::Use(mode), buffer_bytes: 16 << 10, buffers: 4 };
+    let disk = UringOptions { sync: mode, buffer_bytes: 16 << 10, buffers: 4 };
     Wal::open(UringDisk::open(folder, disk).expect("disk"), options()).expect("wal")
 }
 
