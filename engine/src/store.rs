@@ -261,19 +261,22 @@ impl<T: Trees> Store<T> {
 
     fn apply_put(&mut self, put: &ArchivedPut, reply: Option<&mut Vec<u8>>) -> Result<i64, Error> {
         let has_room = self.has_room(put.cost());
-        self.check_put(put)?;
+        self.check_lease(put)?;
+        self.check_kept(put)?;
         let mut write = self.begin_write();
         self.write_put(&mut write, put, reply)?;
         let revision = self.end_write(write);
         if has_room { Ok(revision) } else { Err(OpError::NoSpace.into()) }
     }
 
-    /// What a put needs of the state before the request.
-    pub(crate) fn check_put(&self, put: &ArchivedPut) -> Result<(), OpError> {
+    /// The lease of a put must be there. etcd asks for it first in a plain put and last in a txn.
+    pub(crate) fn check_lease(&self, put: &ArchivedPut) -> Result<(), OpError> {
         let lease = put.lease.to_native();
-        if lease != 0 && !self.lessor.contains(lease) {
-            return Err(OpError::LeaseNotFound);
-        }
+        if lease == 0 || self.lessor.contains(lease) { Ok(()) } else { Err(OpError::LeaseNotFound) }
+    }
+
+    /// What a put keeps must be there.
+    pub(crate) fn check_kept(&self, put: &ArchivedPut) -> Result<(), OpError> {
         if (put.ignore_value || put.ignore_lease) && self.index.get(&put.key).is_none_or(|entry| !entry.is_live()) {
             return Err(OpError::KeyNotFound);
         }

@@ -142,7 +142,7 @@ impl<T: Trees> Store<T> {
     /// What the operations on the path need of the state before the txn, in etcd's order: all puts, then all ranges.
     fn check_ops(&self, txn: &ArchivedTxn, branches: &[bool]) -> Result<(), OpError> {
         for_each_op(txn, &mut Path { branches: branches.iter() }, &mut |op| match op {
-            ArchivedOp::Put(put) => self.check_put(put),
+            ArchivedOp::Put(put) => self.check_kept(put).and_then(|()| self.check_lease(put)),
             _ => Ok(()),
         })?;
         for_each_op(txn, &mut Path { branches: branches.iter() }, &mut |op| match op {

@@ -216,14 +216,14 @@ impl Model {
         body
     }
 
-    fn check_put(&self, put: &Put) -> Result<(), OpError> {
-        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
-            return Err(OpError::LeaseNotFound);
-        }
-        if (put.ignore_value || put.ignore_lease) && self.kv_at(&put.key, self.revision).is_none() {
-            return Err(OpError::KeyNotFound);
-        }
-        Ok(())
+    fn check_lease(&self, put: &Put) -> Result<(), OpError> {
+        let found = put.lease == 0 || self.leases.contains_key(&put.lease);
+        if found { Ok(()) } else { Err(OpError::LeaseNotFound) }
+    }
+
+    fn check_kept(&self, put: &Put) -> Result<(), OpError> {
+        let missing = (put.ignore_value || put.ignore_lease) && self.kv_at(&put.key, self.revision).is_none();
+        if missing { Err(OpError::KeyNotFound) } else { Ok(()) }
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -265,7 +265,7 @@ impl Model {
     /// All puts before all ranges, as etcd does.
     fn check_chosen(&self, ops: &[Chosen]) -> Result<(), OpError> {
         self.check_each(ops, &|op| match op {
-            Op::Put(put) => self.check_put(put),
+            Op::Put(put) => self.check_kept(put).and_then(|()| self.check_lease(put)),
             _ => Ok(()),
         })?;
         self.check_each(ops, &|op| match op {
@@ -324,7 +324,8 @@ impl Model {
         }
         let body = match command {
             Command::Put(put) => {
-                self.check_put(put)?;
+                self.check_lease(put)?;
+                self.check_kept(put)?;
                 self.put(put, base)
             }
             Command::DeleteRange(delete) => self.delete(delete, base),
