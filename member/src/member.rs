@@ -488,6 +488,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.pending.commands()
     }
 
+    /// Linearizable reads that are not released yet.
+    pub fn pending_reads(&self) -> usize {
+        self.reads.len()
+    }
+
     /// Changes of the configuration applied in this life: a cache of the member list is stale when it grows.
     pub fn conf_changes(&self) -> u64 {
         self.conf_changes

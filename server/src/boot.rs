@@ -57,6 +57,14 @@ pub enum BootError {
     /// The stored configuration of voters.
     #[error("stored configuration of voters: {0}")]
     Conf(#[from] plinth_raft::error::ConfError),
+    /// A request could be larger than the log can hold.
+    #[error("--max-request-bytes={wanted} is too large: the write-ahead log holds requests of up to {most} bytes")]
+    RequestLimit {
+        /// As configured.
+        wanted: u64,
+        /// What would be possible.
+        most: u64,
+    },
     /// Waiting for the first records.
     #[error("write-ahead log: {0}")]
     Io(#[from] std::io::Error),
@@ -98,6 +106,12 @@ fn open_data(path: &Path) -> Result<PageFile<FileStore>, BootError> {
 /// Opens or creates everything below the folders of the data and of the log.
 pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted, BootError> {
     let start = Instant::now();
+    let log_options = WalOptions::new(WalId(random()));
+    // A batch is closed when it reaches its bound, so one request may come on top of it.
+    let most = (log_options.payload_bytes_max() / 2 - plinth_member::limits::BATCH_BYTES_MAX) as u64;
+    if config.limits.request_bytes_max > most {
+        return Err(BootError::RequestLimit { wanted: config.limits.request_bytes_max, most });
+    }
     let path = folder.join(DATA_FILE);
     let file = open_data(&path)?;
     let writer = file.store().writer();
@@ -115,7 +129,7 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
     let disk = UringDisk::open(log_folder, UringOptions { sync, ..UringOptions::default() })?;
     tracing::info!(mode = ?disk.sync_mode(), "opened write-ahead log");
     let applied = EntryId { index: store.applied().index, term: store.applied().term };
-    let recovered = recover::recover(disk, WalOptions::new(WalId(random())), GROUP, applied)?;
+    let recovered = recover::recover(disk, log_options, GROUP, applied)?;
     tracing::info!(
         applied = applied.index,
         last = recovered.log.last().index,

@@ -1,1 +1,14 @@
-//! Skeleton.
+//! The simulator: the real cores of a member over a simulated disk and clock, in one thread, driven by a seed.
+//!
+//! [`run`] draws a world from a seed and lives through it: clients write and read, the disk completes its work in any
+//! order, the process is killed and the power fails at any step, syncs fail, space runs out, bits rot. After every
+//! start the [`model`] says whether what is there may be there. The same seed gives the same run, to the last step.
+//!
+//! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`), and
+//! several members, which need a network to be simulated first.
+
+pub mod disk_world;
+pub mod model;
+pub mod options;
+
+pub use disk_world::{Outcome, run};

@@ -187,7 +187,8 @@ impl Home {
         }
         let room = {
             let state = self.state.borrow();
-            state.member.has_log_space() && state.member.store().has_room(cost)
+            let store = state.member.store();
+            state.member.has_log_space() && !store.trees().short_of_space() && store.has_room(cost)
         };
         if !room && !self.alarm_pending.replace(true) {
             let alarm =
