@@ -4,7 +4,7 @@
 //! and only warned about if the server is as correct without it.
 
 use super::notice::Notice;
-use super::settings::{Config, Tls};
+use super::settings::{Config, LogLevel, Tls};
 use super::url::Url;
 
 enum Consequence {
@@ -34,7 +34,7 @@ const MISSING: &[Missing] = &[
     Missing { what: "--force-new-cluster", consequence: Refuse, asked: |c| c.cluster.force_new },
     Missing { what: "Distributed tracing", consequence: Refuse, asked: |c| c.monitoring.tracing },
     Missing { what: "--memory-mlock", consequence: Warn, asked: |c| c.memory_mlock },
-    Missing { what: "--enable-pprof", consequence: Warn, asked: |c| c.http.pprof },
+    Missing { what: "--enable-pprof", consequence: Warn, asked: wants_profiles },
 ];
 
 /// Applies the list. An error names everything that has to be taken out of the configuration.
@@ -79,6 +79,11 @@ fn wants_discovery(config: &Config) -> bool {
 /// A list that cannot be read is reported where it is used, with the reason.
 fn has_other_members(config: &Config) -> bool {
     config.cluster.initial_members().is_ok_and(|members| members.keys().any(|name| *name != config.name))
+}
+
+/// By its flag; log level debug implies it without asking for it.
+fn wants_profiles(config: &Config) -> bool {
+    config.http.pprof && config.log.level != LogLevel::Debug
 }
 
 fn joins(config: &Config) -> bool {
