@@ -104,7 +104,8 @@ impl Group {
     }
 
     pub(super) fn set_conf(&mut self, conf: ConfState) {
-        self.alone = conf.voters == [self.member.0] && !conf.is_joint();
+        let own = self.member.0;
+        self.alone = conf.voters == [own] && conf.voters_outgoing.iter().all(|id| *id == own);
         self.conf = conf;
     }
 
@@ -114,15 +115,21 @@ impl Group {
         self.set_conf(convert::conf_state_from_raft(&raw));
     }
 
-    /// Whether raft-rs may start an election. Not while a snapshot is on its way to the disk: it looks for the entries
-    /// behind the applied index, which are gone. And a sole voter, who wins the moment it campaigns, not while part of its
-    /// log could still be lost.
-    pub(super) fn may_campaign(&self) -> bool {
+    /// Whether no part of the log could be lost in a crash. raft-rs insists on it when it makes a leader.
+    pub(super) fn is_log_durable(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        if self.in_flight.iter().any(|ready| ready.snapshot.is_some()) {
-            return false;
+        log.last_index() == log.persisted
+            && !self.in_flight.iter().any(|ready| ready.entries || ready.snapshot.is_some())
+    }
+
+    /// Whether raft-rs may start an election. Not while a snapshot is on its way to the disk: it looks for the entries
+    /// behind the applied index, which are gone. And a sole voter, who wins the moment it campaigns, only with a durable log;
+    /// others send their requests for votes when it is.
+    pub(super) fn may_campaign(&self) -> bool {
+        if self.alone {
+            return self.is_log_durable();
         }
-        !self.alone || (log.last_index() == log.persisted && !self.in_flight.iter().any(|ready| ready.entries))
+        !self.in_flight.iter().any(|ready| ready.snapshot.is_some())
     }
 
     /// A sole voter need not wait for an election timeout. raft-rs declines while configuration changes are unapplied.

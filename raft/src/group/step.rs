@@ -9,8 +9,8 @@ use crate::message::{PeerBody, PeerMessage};
 use crate::read_index::Waiter;
 use crate::types::{EntryId, EntryKind, Role};
 
-/// No cluster gets there by elections; a term this high is an attempt to make it overflow.
-const TERM_MAX: u64 = u64::MAX / 2;
+/// No cluster gets there by elections or proposals; terms and indexes beyond are there to overflow.
+const COUNT_MAX: u64 = u64::MAX / 2;
 
 impl Group {
     /// A message arrived. An error means that it had no effect; all but [`StepError::LogLost`] can be ignored.
@@ -29,7 +29,9 @@ impl Group {
                     self.rounds.answer(round, index);
                 }
             }
-            PeerBody::TimeoutNow | PeerBody::VoteResponse { .. } if !self.may_campaign() => return Ok(()),
+            PeerBody::TimeoutNow if !self.may_campaign() => return Ok(()),
+            // A vote is an answer to a request that left when the log was durable; before that, it is a stray one.
+            PeerBody::VoteResponse { .. } if !self.is_log_durable() => return Ok(()),
             PeerBody::Snapshot(_) if !self.conf_changes.is_empty() => {
                 self.postponed = Some(message);
                 return Ok(());
@@ -104,7 +106,7 @@ impl Group {
         if message.body == PeerBody::Propose {
             return if message.entries.is_empty() { rule("a proposal has an entry") } else { Ok(()) };
         }
-        if message.term == 0 || message.term > TERM_MAX {
+        if message.term == 0 || message.term > COUNT_MAX {
             return rule("terms are positive and not absurd");
         }
         self.check_body(message)
@@ -116,9 +118,12 @@ impl Group {
         let rule = |rule| Err(StepError::Malformed { from, rule });
         match &message.body {
             PeerBody::Append { prev, .. } => {
+                if (prev.term == 0) != (prev.index == 0) || prev.index > COUNT_MAX {
+                    return rule("every entry has an index and a term");
+                }
                 let mut before = *prev;
                 for entry in &message.entries {
-                    if before.index.checked_add(1) != Some(entry.index) {
+                    if entry.index != before.index + 1 {
                         return rule("entries are contiguous");
                     }
                     if entry.term < before.term || entry.term > message.term || entry.term == 0 {
@@ -138,7 +143,7 @@ impl Group {
             }
             PeerBody::Snapshot(meta) => {
                 let EntryId { index, term } = meta.id;
-                if index == 0 || index == u64::MAX || term == 0 || term > message.term {
+                if index == 0 || index > COUNT_MAX || term == 0 || term > message.term {
                     return rule("a snapshot ends with an entry of the leader's log");
                 }
                 if meta.conf.is_empty() || meta.conf.verify().is_err() {
