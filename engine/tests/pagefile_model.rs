@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use plinth_engine::pagefile::testing::MemStore;
+use plinth_engine::pagefile::testing::{CheckedFile, MemStore};
 use plinth_engine::pagefile::{Flush, PageFile, PageWriter, Pin, ScrubCursor, ShrinkProgress};
 use plinth_engine::trees::{TreeError, TreeId, Trees};
 use proptest::prelude::*;
@@ -279,6 +279,56 @@ fn space_comes_back() {
     assert_eq!(file.entries(TreeId::Rev), 5000);
     let reopened = PageFile::open(MemStore::from_bytes(file.store().bytes().to_vec())).expect("opens");
     assert_eq!(reopened.check().expect("sound").entries, 5000);
+}
+
+/// Long values in a fragmented file do not keep its end: places are cleared for them.
+#[test]
+fn long_values_move_down() {
+    const CASES: [(&str, std::ops::Range<u64>, u64); 4] = [
+        ("some of all lengths", 1000..300_000, 30),
+        ("all long", 20_000..100_000, 100),
+        ("few huge", 100..1_000_000, 10),
+        ("inside leaves", 200..3000, 100),
+    ];
+    for (name, lengths, percent) in CASES {
+        let mut file = CheckedFile(PageFile::create(MemStore::new(), Default::default()).expect("memory"));
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let mut live = Vec::new();
+        for revision in 0u64..6000 {
+            let long = random(100) < percent;
+            let length = if long { lengths.start + random(lengths.end - lengths.start) } else { 300 };
+            file.insert(TreeId::Rev, &revision.to_be_bytes(), &vec![1; length as usize]).expect("there is room");
+            live.push(revision);
+            let keep = if revision == 5999 { 100 } else { 400 };
+            while revision % 100 == 99 && live.len() > keep {
+                let gone = live.swap_remove(random(live.len() as u64) as usize);
+                assert!(file.remove(TreeId::Rev, &gone.to_be_bytes()).expect("no fault"));
+            }
+            if revision % 100 == 99 {
+                flushed(&mut file);
+            }
+        }
+        let before = file.size_bytes();
+        let mut steps = 0;
+        while match file.shrink_step(64).expect("no fault") {
+            ShrinkProgress::Done => false,
+            ShrinkProgress::AwaitFlush => {
+                flushed(&mut file);
+                true
+            }
+            _ => true,
+        } {
+            steps += 1;
+            assert!(steps < 1000, "{name}: shrinking ends");
+        }
+        let (size, in_use) = (file.size_bytes(), file.in_use_bytes());
+        assert!(size < before / 3, "{name}: {before} before, {size} after");
+        assert!(size < in_use / 4 * 5 + 20 * 16384, "{name}: {in_use} in use of {size}");
+    }
 }
 
 #[test]

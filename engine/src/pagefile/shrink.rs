@@ -5,13 +5,14 @@
 //! flushes go by; nothing ever stops. Cutting needs no flush of its own: pages that are not busy are not reachable
 //! from either meta page, so that any recovery finds the file long enough.
 //!
-//! Not here: defragmenting for the sake of long runs. A long value at the end for which there is no free run below
-//! stays, and with it the end of the file.
+//! A long run at the end for which there is no hole below has one cleared (see `space::window`), which takes two
+//! flushes more.
 
 use super::PageFile;
 use super::format::{PageId, PageKind, TREES_MAX};
 use super::node::{OverflowRef, Value};
 use super::pager::{OverflowRun, Pager};
+use super::space::Space;
 use super::store::PageStore;
 use crate::trees::TreeError;
 
@@ -34,27 +35,37 @@ pub enum ShrinkProgress {
     Done,
 }
 
+/// What became of the attempt to move the last run down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// So many pages were moved: the run, or others out of its way.
+    Moved(usize),
+    /// A place for it becomes free with the next flushes.
+    Waiting,
+    /// There is no place for it.
+    Stuck,
+}
+
 impl<S: PageStore> PageFile<S> {
     /// Moves about `budget_pages` pages from the end of the file to its front and cuts the end off.
     pub fn shrink_step(&mut self, budget_pages: usize) -> Result<ShrinkProgress, TreeError> {
         self.tails = [PageId::NONE; TREES_MAX];
         let mut moved = 0;
-        let mut stuck = false;
-        while !stuck && moved < budget_pages {
-            let last = self.pager.space.highest_used();
-            let first = self.pager.space.run_start(last);
-            let pages = last.index() - first.index() + 1;
-            stuck = self.pager.space.free_below(first) <= SLACK_PAGES || !self.move_run(first, pages)?;
-            moved += if stuck { 0 } else { pages };
-        }
-        if self.cut_tail()? || !stuck {
-            return Ok(ShrinkProgress::More);
+        let mut attempt = Attempt::Moved(0);
+        while moved < budget_pages && matches!(attempt, Attempt::Moved(_)) {
+            attempt = self.move_last(budget_pages - moved)?;
+            if let Attempt::Moved(pages) = attempt {
+                moved += pages;
+            }
         }
         // What was freed up to now can be used, and cut off, once the transaction after this one is durable.
         let settled = match self.shrink_settled {
             Some(settled) if moved == 0 => settled,
             _ => *self.shrink_settled.insert(self.pager.txn().next()),
         };
+        if self.cut_tail()? || matches!(attempt, Attempt::Moved(_)) {
+            return Ok(ShrinkProgress::More);
+        }
         if self.pager.durable() < settled {
             self.pager.space.touch_segment(0); // so that there is something to flush
             return Ok(ShrinkProgress::AwaitFlush);
@@ -62,8 +73,50 @@ impl<S: PageStore> PageFile<S> {
         if self.pager.is_pinned() && self.pager.space.pending_pages() > SLACK_PAGES {
             return Ok(ShrinkProgress::Pinned);
         }
+        self.pager.space.close_window();
         self.shrink_settled = None;
         Ok(ShrinkProgress::Done)
+    }
+
+    /// Moves the last run of the file to a lower place, or clears one for it.
+    fn move_last(&mut self, budget_pages: usize) -> Result<Attempt, TreeError> {
+        let last = self.pager.space.highest_used();
+        let first = self.pager.space.run_start(last);
+        let pages = last.index() - first.index() + 1;
+        if self.pager.space.window().is_some_and(|(_, window)| window != pages) {
+            self.pager.space.close_window();
+        }
+        let held = self.pager.space.window().map_or(0, |(_, window)| window);
+        if self.pager.space.free_below(first) + held <= SLACK_PAGES {
+            return Ok(Attempt::Stuck);
+        }
+        if held == 0 && self.move_run(first, pages, first)? {
+            return Ok(Attempt::Moved(pages));
+        }
+        if pages == 1 || (held == 0 && !self.pager.space.open_window(pages, first)) {
+            return Ok(Attempt::Stuck);
+        }
+        let cleared = self.clear_window(first, budget_pages)?;
+        if !self.pager.space.window_is_clear() {
+            return Ok(cleared);
+        }
+        Ok(if self.move_run(first, pages, first)? { Attempt::Moved(pages) } else { Attempt::Stuck })
+    }
+
+    /// Moves runs out of the window, to places below `limit`.
+    fn clear_window(&mut self, limit: PageId, budget_pages: usize) -> Result<Attempt, TreeError> {
+        let (first, pages) = self.pager.space.window().expect("it was opened");
+        let mut moved = 0;
+        while moved < budget_pages {
+            let run = self.pager.space.next_run(first.index());
+            let Some((page, count)) = run.filter(|(page, _)| page.index() < first.index() + pages) else { break };
+            if self.pager.space.free_below(limit) <= SLACK_PAGES || !self.move_run(page, count, limit)? {
+                self.pager.space.close_window();
+                return Ok(Attempt::Stuck);
+            }
+            moved += count;
+        }
+        Ok(if moved > 0 { Attempt::Moved(moved) } else { Attempt::Waiting })
     }
 
     /// Cuts free pages off the end of the file, a bounded number at a time: the system has to let go of each one that
@@ -75,28 +128,28 @@ impl<S: PageStore> PageFile<S> {
         Ok(surplus > CUT_PAGES)
     }
 
-    /// Moves a run of the current state to a lower place; false if there is none.
-    fn move_run(&mut self, page: PageId, pages: usize) -> Result<bool, TreeError> {
+    /// Moves a run of the current state to a place below `limit`; false if there is none.
+    fn move_run(&mut self, page: PageId, pages: usize, limit: PageId) -> Result<bool, TreeError> {
         let (kind, tree, level) = self.pager.describe_run(page, pages)?;
         if kind != PageKind::Space && self.roots.get(usize::from(tree)).is_none_or(|root| root.page.is_none()) {
             return Err(unreachable_page(page, tree));
         }
         match kind {
-            PageKind::Leaf | PageKind::Branch => self.move_node(page, tree, level),
-            PageKind::Overflow => self.move_overflow(page, pages, tree),
-            PageKind::Space => self.move_segment(page),
+            PageKind::Leaf | PageKind::Branch => self.move_node(page, tree, level, limit),
+            PageKind::Overflow => self.move_overflow(page, pages, tree, limit),
+            PageKind::Space => self.move_segment(page, limit),
         }
     }
 
-    fn move_segment(&mut self, page: PageId) -> Result<bool, TreeError> {
+    fn move_segment(&mut self, page: PageId, limit: PageId) -> Result<bool, TreeError> {
         let segment = self.pager.space.segment_at(page).ok_or_else(|| unreachable_page(page, 0))?;
         self.pager.ensure_room_now(1)?;
         let to = self.pager.copy_run(page, 1)?;
         self.pager.space.place_segment(segment, to);
-        Ok(to < page)
+        Ok(to < limit)
     }
 
-    fn move_node(&mut self, page: PageId, tree: u8, level: u8) -> Result<bool, TreeError> {
+    fn move_node(&mut self, page: PageId, tree: u8, level: u8, limit: PageId) -> Result<bool, TreeError> {
         let key = self.pager.first_key(page, tree, level)?;
         let root = self.roots[usize::from(tree)];
         let position = self.pager.lookup(root, tree, &key)?.ok_or_else(|| unreachable_page(page, tree))?.position;
@@ -116,11 +169,12 @@ impl<S: PageStore> PageFile<S> {
                 self.pager.dirty_node(branch).set_child(index, to);
             }
         }
-        Ok(to < page)
+        Ok(to < limit)
     }
 
-    fn move_overflow(&mut self, page: PageId, pages: usize, tree: u8) -> Result<bool, TreeError> {
-        if self.pager.space.find_run(pages).is_none_or(|to| to > page) {
+    fn move_overflow(&mut self, page: PageId, pages: usize, tree: u8, limit: PageId) -> Result<bool, TreeError> {
+        let has_place = |space: &mut Space| space.find_run(pages).is_some_and(|to| to < limit);
+        if !self.pager.space.window_is_clear() && !has_place(&mut self.pager.space) {
             return Ok(false);
         }
         let (key, value_bytes) = self.pager.overflow_owner(page, pages)?;
@@ -135,8 +189,11 @@ impl<S: PageStore> PageFile<S> {
         self.pager.overflow(reference, tree, &key)?;
         self.pager.ensure_room_now(Self::pages_needed(root))?;
         let (_, leaf) = self.copy_path(tree, position)?;
-        // Copying the path may have taken a page of the run found above.
-        if self.pager.space.find_run(pages).is_none_or(|to| to > page) {
+        // Only now, so that copying the path takes no page of a window cleared for this run.
+        if self.pager.space.window_is_clear() {
+            self.pager.space.close_window();
+        }
+        if !has_place(&mut self.pager.space) {
             return Ok(false);
         }
         let to = self.pager.copy_run(page, pages)?;

@@ -39,6 +39,7 @@ impl<S: PageStore> Pager<S> {
 
     #[cold]
     fn ensure_room_slow(&mut self, singles: usize, run: usize) -> Result<(), TreeError> {
+        self.space.close_window(); // shrinking gives way
         let singles = singles + self.flush_needs();
         let has_run = run == 0 || self.space.find_run(run).is_some();
         let enough = has_run && self.space.free_pages() >= singles + run;
