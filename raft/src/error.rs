@@ -118,7 +118,7 @@ pub enum RecoverError {
         /// First entry behind it.
         found: u64,
     },
-    /// There is no hard state: a bootstrap that was cut short (nothing is applied: do it again), or a lost log.
+    /// There is no hard state, although every log begins with one but for a bootstrap: the log was lost.
     #[error("the log ends at {last:?}, the store has applied {applied:?}, and no hard state is recorded")]
     NoHardState {
         /// What the store has applied.

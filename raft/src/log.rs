@@ -123,7 +123,7 @@ fn read_u64(bytes: &[u8], at: usize) -> u64 {
 pub struct Bootstrap {
     /// To be appended first.
     pub entries: Vec<Entry>,
-    /// To be appended last: a log without it is no bootstrapped log, and the bootstrap is done again.
+    /// To be appended last: a log without it recovers as an empty one, and the bootstrap is done again.
     pub hard_state: HardState,
 }
 
@@ -238,6 +238,11 @@ impl LogRecovery {
             }
             _ => {}
         }
+        let before = self.entries.back().map(Entry::id).or(self.base).unwrap_or_default();
+        if entry.term < before.term {
+            let detail = format!("the term falls to {} at entry {}, from {}", entry.term, entry.index, before.term);
+            return Err(RecoverError::Invalid { kind: "entry", detail });
+        }
         self.bytes += entry.data.len();
         self.entries.push_back(entry);
         self.trim();
@@ -273,8 +278,12 @@ impl LogRecovery {
             return Err(RecoverError::MissingEntries { applied: applied.index, first: base.index + 1 });
         }
         let last = self.entries.back().map_or(base, Entry::id);
-        let fresh = applied == EntryId::ZERO && last == EntryId::ZERO;
-        if !self.seen_hard_state && !fresh {
+        if !self.seen_hard_state {
+            // A bootstrap ends with its hard state; one that was cut short never was.
+            let unfinished = |entry: &Entry| entry.term == 1 && entry.kind == EntryKind::ConfChange;
+            if applied == EntryId::ZERO && base == EntryId::ZERO && self.entries.iter().all(unfinished) {
+                return Ok(RecoveredLog::empty());
+            }
             return Err(RecoverError::NoHardState { applied, last });
         }
         if applied.index > last.index {
@@ -331,6 +340,206 @@ impl LogRecovery {
             }
             self.bytes -= first.data.len();
             self.base = self.entries.pop_front().map(|first| first.id());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(term: u64, index: u64) -> EntryId {
+        EntryId { index, term }
+    }
+
+    fn entry(term: u64, index: u64) -> Entry {
+        Entry { index, term, kind: EntryKind::Normal, data: Bytes::from(format!("{term}/{index}")) }
+    }
+
+    /// Records of a log in words: `e1/2` an entry (term/index), `h3:4` a hard state (term:commit), `m3/7` a mark.
+    fn recover(records: &str, applied: EntryId) -> Result<RecoveredLog, RecoverError> {
+        let mut recovery = LogRecovery::new(applied);
+        for word in records.split_whitespace() {
+            let (kind, rest) = word.split_at(1);
+            let (a, b) = rest.split_once(['/', ':']).expect("two numbers");
+            let (a, b) = (a.parse().expect("a number"), b.parse().expect("a number"));
+            match kind {
+                "e" => {
+                    let entry = entry(a, b);
+                    recovery.entry(LOG_SCHEMA, &[&entry_header(&entry)[..], &entry.data].concat())?;
+                }
+                "h" => {
+                    let state = HardState { term: a, vote: Some(MemberId(5)), commit: b };
+                    recovery.hard_state(LOG_SCHEMA, &encode_hard_state(&state))?;
+                }
+                "m" => recovery.snapshot_mark(LOG_SCHEMA, &encode_snapshot_mark(id(a, b)))?,
+                _ => panic!("{word}"),
+            }
+        }
+        recovery.finish()
+    }
+
+    fn words(log: &RecoveredLog) -> String {
+        let entries: Vec<String> = log.entries.iter().map(|entry| format!("{}/{}", entry.term, entry.index)).collect();
+        format!(
+            "{}/{}| {} |{}:{}",
+            log.base.term,
+            log.base.index,
+            entries.join(" "),
+            log.hard_state.term,
+            log.hard_state.commit
+        )
+    }
+
+    #[test]
+    fn logs_are_recovered_from_their_records() {
+        let cases = [
+            ("nothing at all", "", id(0, 0), "0/0|  |0:0"),
+            ("entries", "h1:0 e1/1 e1/2", id(0, 0), "0/0| 1/1 1/2 |1:0"),
+            ("a tail replaced", "h1:0 e1/1 e1/2 e1/3 h2:1 e2/2", id(0, 0), "0/0| 1/1 2/2 |2:1"),
+            ("a tail replaced twice", "h1:0 e1/1 e1/2 h2:1 e2/2 h3:1 e3/2 e3/3", id(1, 1), "0/0| 1/1 3/2 3/3 |3:1"),
+            ("commit behind what was applied", "h1:0 e1/1 e1/2", id(1, 2), "0/0| 1/1 1/2 |1:2"),
+            ("commit ahead of a torn log", "h1:0 e1/1 h1:9", id(0, 0), "0/0| 1/1 |1:1"),
+            ("a released beginning", "h3:7 e3/6 e3/7 e3/8", id(3, 7), "3/6| 3/7 3/8 |3:7"),
+            ("released up to what was applied", "h3:7 e3/8 e3/9", id(3, 7), "3/7| 3/8 3/9 |3:7"),
+            ("everything released", "h3:7", id(3, 7), "3/7|  |3:7"),
+            ("released, then replaced from before", "h3:7 e3/9 h4:7 e4/8 e4/9", id(3, 7), "3/7| 4/8 4/9 |4:7"),
+            ("a snapshot", "h1:1 e1/1 e1/2 m2/9 h2:9 e2/10", id(2, 9), "2/9| 2/10 |2:9"),
+            ("a snapshot, nothing behind it", "h1:1 e1/1 m2/9 h2:9", id(2, 9), "2/9|  |2:9"),
+            ("a snapshot whose mark was lost", "h2:1 e1/1 e1/2", id(2, 9), "2/9|  |2:9"),
+            ("and the log that went on behind it", "h2:1 e1/1 e1/2 h2:10 e2/10 e2/11", id(2, 10), "2/10| 2/11 |2:10"),
+            ("an unfinished bootstrap of nobody", "", id(0, 0), "0/0|  |0:0"),
+        ];
+        for (name, records, applied, expected) in cases {
+            let log = recover(records, applied).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(words(&log), expected, "{name}");
+            assert_eq!(log.applied, applied, "{name}");
+            assert!(log.entries.iter().all(|entry| entry.data == format!("{}/{}", entry.term, entry.index)), "{name}");
+        }
+    }
+
+    #[test]
+    fn logs_that_cannot_be_are_refused() {
+        use RecoverError::*;
+        type Case = (&'static str, &'static str, EntryId, fn(&RecoverError) -> bool);
+        let cases: &[Case] = &[
+            ("a gap", "h1:0 e1/1 e1/3", id(0, 0), |e| matches!(e, Gap { last: 1, found: 3 })),
+            ("a gap behind what was applied", "h1:0 e1/1 e1/4", id(1, 2), |e| matches!(e, Gap { last: 1, found: 4 })),
+            ("begins too late", "h1:0 e1/5", id(1, 3), |e| matches!(e, MissingEntries { applied: 3, first: 5 })),
+            ("a mark ahead of the store", "h1:0 m1/5", id(1, 3), |e| matches!(e, MissingEntries { first: 6, .. })),
+            ("behind a mark, before it", "h1:0 m1/5 e1/4", id(1, 5), |e| matches!(e, Invalid { kind: "entry", .. })),
+            ("no hard state", "e1/1", id(1, 1), |e| matches!(e, NoHardState { .. })),
+            ("no hard state, nothing applied", "e1/1", id(0, 0), |e| matches!(e, NoHardState { .. })),
+            ("an empty log", "", id(2, 9), |e| matches!(e, NoHardState { .. })),
+            ("an older log", "h1:1 e1/1", id(2, 9), |e| matches!(e, LogLost { term: 1, .. })),
+            ("another log", "h3:2 e1/1 e3/2", id(2, 2), |e| {
+                matches!(e, TermMismatch { index: 2, expected: 2, found: 3 })
+            }),
+            ("a forgotten term", "h1:0 e1/1 e2/2", id(0, 0), |e| matches!(e, Invalid { kind: "hard state", .. })),
+            ("terms of votes go back", "h2:0 h1:0", id(0, 0), |e| matches!(e, Invalid { kind: "hard state", .. })),
+            ("terms of entries fall", "h2:0 e2/1 e1/2", id(0, 0), |e| matches!(e, Invalid { kind: "entry", .. })),
+        ];
+        for (name, records, applied, expected) in cases {
+            match recover(records, *applied) {
+                Ok(log) => panic!("{name}: recovered as {}", words(&log)),
+                Err(error) => assert!(expected(&error), "{name}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_bootstrap_counts_when_its_hard_state_is_there() {
+        let bootstrap = bootstrap(vec![(MemberId(9), Bytes::from_static(b"n")), (MemberId(4), Bytes::new())]);
+        assert_eq!(bootstrap.entries.iter().map(|entry| entry.index).collect::<Vec<_>>(), [1, 2]);
+        for cut in 0..=3 {
+            let mut recovery = LogRecovery::new(EntryId::ZERO);
+            for entry in bootstrap.entries.iter().take(cut) {
+                recovery.push(entry.clone()).expect("an entry that follows");
+            }
+            if cut == 3 {
+                recovery.hard_state(LOG_SCHEMA, &encode_hard_state(&bootstrap.hard_state)).expect("a hard state");
+            }
+            let log = recovery.finish().expect("a log");
+            let expected = if cut == 3 { RecoveredLog::bootstrapped(bootstrap.clone()) } else { RecoveredLog::empty() };
+            assert_eq!((log.entries, log.hard_state), (expected.entries, expected.hard_state), "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn records_look_as_written_down() {
+        let change = Entry { index: 2, term: 3, kind: EntryKind::ConfChange, data: Bytes::new() };
+        assert_eq!(entry_header(&change), [2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        let state = HardState { term: 1, vote: Some(MemberId(2)), commit: 3 };
+        assert_eq!(encode_hard_state(&state), [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(encode_snapshot_mark(id(2, 1)), [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode_hard_state(LOG_SCHEMA, &encode_hard_state(&state)).expect("own record"), state);
+        assert!(matches!(decode_hard_state(2, &[0; 24]), Err(RecoverError::Schema { found: 2, .. })));
+        assert!(matches!(decode_entry(LOG_SCHEMA, &[1; 23]), Err(RecoverError::Truncated { expected: 24, .. })));
+        assert!(
+            matches!(decode_entry(LOG_SCHEMA, &[1; 25]), Err(RecoverError::Invalid { .. })),
+            "no conf change in its byte"
+        );
+        assert!(matches!(decode_entry(LOG_SCHEMA, &[9; 24]), Err(RecoverError::Invalid { .. })), "kind 9");
+        assert!(matches!(decode_entry(LOG_SCHEMA, &[0; 24]), Err(RecoverError::Invalid { .. })), "index 0");
+    }
+
+    #[test]
+    fn a_long_log_is_trimmed_to_the_window_but_not_beyond_what_was_applied() {
+        let count = WINDOW_ENTRIES as u64 + 500;
+        for applied in [0, 100, count - 10] {
+            let mut recovery = LogRecovery::new(id(u64::from(applied > 0), applied));
+            let state = HardState { term: 1, vote: None, commit: 0 };
+            recovery.hard_state(LOG_SCHEMA, &encode_hard_state(&state)).expect("a hard state");
+            for index in 1..=count {
+                recovery.push(entry(1, index)).expect("an entry that follows");
+            }
+            let log = recovery.finish().expect("a log");
+            assert_eq!(log.last(), id(1, count));
+            assert_eq!(log.base.index, applied.min(500).saturating_sub(u64::from(applied == 100)), "applied {applied}");
+        }
+    }
+
+    proptest! {
+        /// A log written with overwritten tails recovers as what was last at each index, wherever it is cut, and whatever
+        /// part of the committed beginning was given back.
+        #[test]
+        fn recovery_agrees_with_a_plain_list(steps in prop::collection::vec((1..4u64, 0..4usize, 0..3u64), 1..30), give: prop::sample::Index) {
+            let mut model: Vec<Entry> = Vec::new();
+            let mut records = String::new();
+            let (mut term, mut commit) = (1, 0u64);
+            for (appended, dropped, committed) in steps {
+                let keep = (model.len() - dropped.min(model.len())).max(commit as usize);
+                if keep < model.len() {
+                    term += 1;
+                }
+                model.truncate(keep);
+                records += &format!("h{term}:{commit} ");
+                for _ in 0..appended {
+                    let next = entry(term, model.len() as u64 + 1);
+                    records += &format!("e{}/{} ", next.term, next.index);
+                    model.push(next);
+                }
+                commit = (commit + committed).min(model.len() as u64);
+            }
+            let applied = if commit == 0 { EntryId::ZERO } else { model[commit as usize - 1].id() };
+            let log = recover(&records, applied).expect("a log");
+            prop_assert_eq!(log.base, EntryId::ZERO);
+            prop_assert!(log.entries.iter().eq(model.iter()));
+
+            // Given back: records before the first that the store does not cover.
+            let needed = |word: &str| word.strip_prefix('e').and_then(|w| w.split_once('/')).is_some_and(|(_, index)| {
+                index.parse::<u64>().expect("an index") > commit
+            });
+            let words: Vec<&str> = records.split_whitespace().collect();
+            let first = words.iter().position(|word| needed(word)).unwrap_or(words.len());
+            let from = give.index(first + 1);
+            let kept = format!("{} h{term}:{commit}", words[from..].join(" "));
+            let log = recover(&kept, applied).expect("a log");
+            prop_assert_eq!(log.last(), model.last().expect("it has entries").id());
+            prop_assert!(log.base.index <= commit);
+            prop_assert!(log.entries.iter().eq(model[log.base.index as usize..].iter()));
         }
     }
 }
