@@ -10,6 +10,10 @@ use tokio::time::sleep;
 
 /// Time at the end in which nothing more may come.
 const QUIET: Duration = Duration::from_millis(300);
+/// With this the reference says that the machine is too busy for it. Whether it has applied the operation is open, so
+/// the run is worth nothing, and it is no fault of the subject's.
+const REFERENCE_OVERLOADED: &str = "etcdserver: request timed out";
+
 /// What a run saw.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -28,6 +32,8 @@ pub struct Mismatch {
     pub at: usize,
     /// The operation as generated and what is wrong with its answers.
     pub what: String,
+    /// The run shows nothing, because the machine was too busy for the reference.
+    pub is_void: bool,
 }
 
 /// The reference and the subject, running.
@@ -35,6 +41,7 @@ pub struct Pair {
     reference: Side,
     subject: Side,
     seen: Seen,
+    is_void: bool,
 }
 
 impl Pair {
@@ -43,7 +50,7 @@ impl Pair {
         let (reference, subject) = tokio::join!(Side::start(reference), Side::start(subject));
         let (mut reference, subject) = (reference?, subject?);
         reference.translate = reference.version() < CONTRACT && subject.version() >= CONTRACT;
-        Ok(Pair { reference, subject, seen: Seen::default() })
+        Ok(Pair { reference, subject, seen: Seen::default(), is_void: false })
     }
 
     /// Plants a fault into what the subject says, to see whether it is found.
@@ -61,15 +68,16 @@ impl Pair {
         for (at, op) in ops.iter().enumerate() {
             *self.seen.operations.entry(op::name(op)).or_insert(0) += 1;
             if let Err(what) = self.step(op).await {
-                return Err(Mismatch {
-                    at,
-                    what: format!("{}{what}{}", op::show(std::slice::from_ref(op)), self.post_mortem().await),
-                });
+                let what = format!("{}{what}{}", op::show(std::slice::from_ref(op)), self.post_mortem().await);
+                return Err(Mismatch { at, what, is_void: self.is_void });
             }
         }
-        let end = |what| Mismatch { at: ops.len(), what: format!("after the last operation: {what}") };
         sleep(QUIET).await;
-        self.settle().await.map_err(end)
+        self.settle().await.map_err(|what| Mismatch {
+            at: ops.len(),
+            what: format!("after the last operation: {what}"),
+            is_void: false,
+        })
     }
 
     /// What is to be said of servers that ended.
@@ -115,6 +123,7 @@ impl Pair {
             }
             unary => {
                 let (left, right) = tokio::join!(reference.answer(unary), subject.answer(unary));
+                self.is_void = left.contains(REFERENCE_OVERLOADED);
                 if let Some(message) = refusal(&left) {
                     *self.seen.refusals.entry(message).or_insert(0) += 1;
                 }
