@@ -10,7 +10,7 @@
 
 use super::event::EventBatch;
 use super::hub::Hub;
-use super::publish::{Audience, is_within};
+use super::publish::Pass;
 use super::queue::{COMPACTED_WATCHER, Item};
 use super::wire::Control;
 
@@ -83,10 +83,7 @@ impl Hub {
             History::Events(chunk) => {
                 assert!(chunk.previous() == request.from - 1, "a chunk starts where it was asked to");
                 assert!(chunk.complete() >= request.from, "a chunk makes progress");
-                self.feed(&chunk, 0, Audience::Unsynced);
-                for batch in &tail {
-                    self.feed(batch, 0, Audience::Unsynced);
-                }
+                self.run_pass(&chunk, &tail);
                 self.drop_overdue();
             }
             History::Compacted(revision) => {
@@ -104,10 +101,12 @@ impl Hub {
         }
     }
 
-    /// History before `compact_revision` is gone: watchers that are owed some of it are canceled.
+    /// History before `compact_revision` is gone: watchers that are owed some of it are canceled. Those beyond the number
+    /// that one call takes care of are found when they ask for history.
     pub fn compacted(&mut self, compact_revision: i64) {
         let end = (compact_revision, 0);
-        let late: Vec<u32> = self.runnable.range(..end).chain(self.parked.range(..end)).map(|&(_, id)| id).collect();
+        let late = self.runnable.range(..end).chain(self.parked.range(..end)).map(|&(_, id)| id);
+        let late: Vec<u32> = late.take(self.config.pass_watchers).collect();
         for id in late {
             let (stream, watch_id) = (self.watchers[id as usize].stream, self.watchers[id as usize].watch_id);
             self.kill(id);
@@ -116,21 +115,28 @@ impl Hub {
         }
     }
 
-    /// Watchers that were offered what they want of the batch, or want nothing, are past it.
-    pub(super) fn advance_unsynced(&mut self, batch: &EventBatch) {
-        if batch.complete() == batch.previous() {
-            return;
+    /// Offers a chunk, and what followed it, to the watchers that are owed something of it. Those that took what they
+    /// want, or want nothing, advance; the number of watchers is bounded, because each costs some time.
+    fn run_pass(&mut self, chunk: &EventBatch, tail: &[EventBatch]) {
+        let from = chunk.previous() + 1;
+        let within = (from, 0)..=(chunk.complete(), u32::MAX);
+        let members: Vec<(i64, u32)> = self.runnable.range(within).take(self.config.pass_watchers).copied().collect();
+        let Some(&last) = members.last() else { return };
+        let mut pass = Pass { from, last, next: from };
+        for batch in std::iter::once(chunk).chain(tail) {
+            if batch.previous() < pass.next && pass.next <= batch.complete() {
+                self.feed(batch, pass.next, Some(pass));
+                pass.next = batch.complete() + 1;
+            }
         }
-        let range = (batch.previous() + 1, 0)..=(batch.complete(), u32::MAX);
-        let passed: Vec<u32> = self.runnable.range(range).map(|&(_, id)| id).collect();
-        for id in passed {
-            assert!(is_within(batch, self.watchers[id as usize].next.0), "watchers are listed by what they are owed");
+        for (_, id) in members {
             if !self.watchers[id as usize].is_set_back {
                 self.leave(id);
-                self.watchers[id as usize].next = (batch.complete() + 1, 0);
+                self.watchers[id as usize].next = (pass.next, 0);
                 self.enter(id);
             }
         }
+        self.settle_set_backs();
     }
 
     /// Keeps a published batch for the chunk under way.

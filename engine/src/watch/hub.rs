@@ -56,6 +56,8 @@ pub struct HubConfig {
     pub chunk_revisions: i64,
     /// Event bytes asked for in one history chunk; a single revision may go beyond it.
     pub chunk_bytes: usize,
+    /// Watchers that one history chunk is for, and that one call cancels.
+    pub pass_watchers: usize,
     /// Interval of progress notifications, before the jitter of up to a tenth; 0 turns them off.
     pub progress_interval_millis: u64,
     /// For jitter and tree balance.
@@ -73,6 +75,7 @@ impl Default for HubConfig {
             tail_bytes: 8 << 20,
             chunk_revisions: 1000,
             chunk_bytes: 1 << 20,
+            pass_watchers: 512,
             progress_interval_millis: 600_000,
             seed: 0,
         }
@@ -177,6 +180,7 @@ impl Hub {
     /// A hub that has seen everything up to `revision`, the store's current one.
     pub fn new(config: HubConfig, revision: i64) -> Self {
         assert!(config.chunk_revisions > 0, "a history chunk makes progress");
+        assert!(config.pass_watchers > 0, "a history chunk is for somebody");
         assert!(config.chunk_bytes <= config.retained_bytes / 2, "a history chunk lasts until it can be sent");
         let mut random = SplitMix(config.seed);
         Self {

@@ -15,11 +15,22 @@ pub(super) struct SetBack {
     from: i64,
 }
 
-/// Whom a batch is fed to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Audience {
-    Synced,
-    Unsynced,
+/// Which unsynced watchers a history pass is for, and how far it has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    /// Watchers that are owed events from here ...
+    pub(super) from: i64,
+    /// ... up to this place among the runnable ones take part.
+    pub(super) last: (i64, u32),
+    /// Everything before this revision was offered.
+    pub(super) next: i64,
+}
+
+impl Pass {
+    #[inline]
+    fn includes(&self, id: u32, watcher: &Watcher) -> bool {
+        self.from <= watcher.next.0 && (watcher.next.0, id) <= self.last && !watcher.is_set_back
+    }
 }
 
 /// What a group wants of a batch, worked out once for all its members.
@@ -71,7 +82,8 @@ impl Hub {
             self.miss(seen + 1, batch.previous());
         }
         if batch.complete() > seen {
-            self.feed(batch, batch.lower_bound((seen + 1, 0)), Audience::Synced);
+            self.feed(batch, seen + 1, None);
+            self.settle_set_backs();
         }
         if batch.complete() < batch.revision() {
             self.miss(batch.complete().max(seen) + 1, batch.revision());
@@ -102,14 +114,14 @@ impl Hub {
         }
     }
 
-    /// Matches the events from `first_event` on and queues deliveries. Watchers that cannot take theirs are set back;
-    /// unsynced watchers that can, or want nothing, advance beyond the batch.
-    pub(super) fn feed(&mut self, batch: &EventBatch, first_event: usize, audience: Audience) {
-        let index = if audience == Audience::Synced { &mut self.synced } else { &mut self.unsynced };
-        index.match_events(batch, first_event);
+    /// Matches events from main revision `next` on and queues deliveries: for synced watchers, or for those of a history
+    /// pass. Watchers that cannot take theirs are noted in `set_back`.
+    pub(super) fn feed(&mut self, batch: &EventBatch, next: i64, pass: Option<Pass>) {
+        let index = if pass.is_none() { &mut self.synced } else { &mut self.unsynced };
+        index.match_events(batch, batch.lower_bound((next, 0)));
         let mut offer = Offer {
             batch,
-            audience,
+            pass,
             slot: self.outbox.slots.next_slot(),
             queue_bytes: self.config.stream_queue_bytes,
             watchers: &mut self.watchers,
@@ -125,13 +137,10 @@ impl Hub {
         if refs > 0 {
             self.outbox.slots.push(batch, runs, refs, self.revision.max(batch.complete()));
         }
-        if audience == Audience::Unsynced {
-            self.advance_unsynced(batch);
-        }
-        self.settle_set_backs();
     }
 
-    fn settle_set_backs(&mut self) {
+    /// Watchers that could not take a delivery go to the place that goes with what they are owed.
+    pub(super) fn settle_set_backs(&mut self) {
         while let Some(SetBack { watcher: id, from }) = self.set_back.pop() {
             self.leave(id);
             let watcher = &mut self.watchers[id as usize];
@@ -186,7 +195,7 @@ impl Hub {
 /// A batch on its way to the members of the groups that want some of it.
 struct Offer<'a> {
     batch: &'a EventBatch,
-    audience: Audience,
+    pass: Option<Pass>,
     /// The slot that the batch will have if anybody takes something.
     slot: u64,
     queue_bytes: usize,
@@ -216,7 +225,7 @@ impl Offer<'_> {
     fn offer_watcher(&mut self, id: u32, events: &GroupEvents<'_>, runs: Range<u32>) {
         let batch = self.batch;
         let watcher = &mut self.watchers[id as usize];
-        if self.audience == Audience::Unsynced && !is_within(batch, watcher.next.0) {
+        if self.pass.is_some_and(|pass| !pass.includes(id, watcher)) {
             return;
         }
         let Some((start, bytes)) = events.owed(batch, watcher.next, watcher.prev_kv) else { return };
@@ -228,7 +237,7 @@ impl Offer<'_> {
             self.set_back.push(SetBack { watcher: id, from: batch.event(start as usize).main() });
             return;
         }
-        if self.audience == Audience::Unsynced {
+        if self.pass.is_some() {
             stream.announced_revision = stream.announced_revision.max(batch.complete());
         }
         watcher.queued += 1;
@@ -237,9 +246,4 @@ impl Offer<'_> {
         let delivery = Delivery { watcher: id, slot: self.slot, first: runs.start, last: runs.end, start, bytes };
         self.outbox.push(watcher.stream, Item::Events(delivery));
     }
-}
-
-/// Whether a watcher that is owed events from main revision `next` on can go on with this batch.
-pub(super) fn is_within(batch: &EventBatch, next: i64) -> bool {
-    batch.previous() < next && next <= batch.complete()
 }

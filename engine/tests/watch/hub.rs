@@ -479,6 +479,47 @@ fn compaction_cancels_those_who_are_owed_what_is_gone() {
 }
 
 #[test]
+fn compaction_cancels_watchers_of_full_streams_at_once() {
+    let mut f = Fixture::with(HubConfig { stream_queue_bytes: 10, ..HubConfig::default() });
+    f.watch_all();
+    f.messages();
+    (0..9).for_each(|_| f.put("a", "1"));
+    assert_eq!(f.hub.stats().unsynced, 1);
+    f.hub.compacted(3);
+    assert_eq!(f.hub.stats().watchers, 1, "what it is owed is still there: the first event is queued");
+    f.hub.compacted(9);
+    assert_eq!((f.hub.stats().watchers, f.hub.stats().unsynced), (0, 0));
+    let messages = f.messages();
+    assert_eq!(messages[0].events[0].kv.mod_revision, 2);
+    assert_eq!((messages[1].canceled, messages[1].compact_revision), (true, 9));
+}
+
+#[test]
+fn a_pass_takes_care_of_a_bounded_number_of_watchers() {
+    let mut f = Fixture::with(HubConfig { pass_watchers: 10, ..HubConfig::default() });
+    (0..9).for_each(|i| f.put("a", &i.to_string()));
+    for _ in 0..35 {
+        f.create(WatchSpec { start_revision: 5, ..spec("a") });
+    }
+    let mut left = Vec::new();
+    while f.hub.stats().unsynced > 0 {
+        f.step();
+        left.push(f.hub.stats().unsynced);
+    }
+    assert_eq!(left, [25, 15, 5, 0]);
+    assert_eq!(f.messages().iter().map(|m| m.events.len()).sum::<usize>(), 35 * 6);
+    for _ in 0..25 {
+        f.create(WatchSpec { start_revision: 5, ..spec("a") });
+    }
+    f.store.compact_revision = 8;
+    f.hub.compacted(8);
+    assert_eq!(f.hub.stats().unsynced, 15);
+    f.catch_up();
+    let canceled = f.messages().iter().filter(|m| m.compact_revision == 8).count();
+    assert_eq!((canceled, f.hub.stats().watchers), (25, 35), "the rest learn of it when they ask");
+}
+
+#[test]
 fn progress_requests_are_answered_only_in_sync() {
     let mut f = Fixture::new();
     f.hub.progress_request(f.stream);

@@ -388,6 +388,7 @@ fn config() -> impl Strategy<Value = HubConfig> {
             tail_bytes: [1, 1_000, 1 << 20][size],
             chunk_revisions: revisions,
             chunk_bytes: [50, 500, 1 << 19][size],
+            pass_watchers: [1, 2, 512][size],
             progress_interval_millis: 1000,
             seed,
         }
