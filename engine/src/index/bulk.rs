@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::KeyIndex;
-use super::packed::{HEAD_BYTES, common, head};
+use super::heads::{HEAD_BYTES, common, head};
 use crate::revision::Revision;
 
 /// Records of a run.

@@ -4,12 +4,13 @@
 //! the put after it starts the next. What is not here (version and create revision of an old revision) is in the pair
 //! that tree `Rev` holds.
 //!
-//! Invariants: revisions grow strictly; version 0 means that the newest one is a tombstone; a tombstone follows a put.
+//! Invariants: revisions grow strictly; version 0 means that the newest one is a tombstone.
 
+use super::order::LeafId;
 use crate::revision::Revision;
 
 /// History of one key.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Entry {
     main: i64,
     /// Create revision of the newest put.
@@ -23,6 +24,8 @@ pub struct Entry {
     )]
     older: Option<Box<Vec<Older>>>,
     sub: u32,
+    /// Where the key is in the order of keys. The order's own; it lies here to fill what would be padding.
+    leaf: LeafId,
 }
 
 const _: () = assert!(size_of::<Entry>() == 40);
@@ -84,12 +87,23 @@ fn sub_of(revision: Revision) -> u32 {
 impl Entry {
     /// A key created by a put.
     pub fn created(revision: Revision) -> Self {
-        Self { main: revision.main, create: revision.main, version: 1, older: None, sub: sub_of(revision) }
+        Self::restored(revision, revision.main, 1)
     }
 
     /// The first stored revision of a key, found while opening. `version` is 0 for a tombstone.
     pub fn restored(revision: Revision, create: i64, version: i64) -> Self {
-        Self { main: revision.main, create, version, older: None, sub: sub_of(revision) }
+        Self { main: revision.main, create, version, older: None, sub: sub_of(revision), leaf: 0 }
+    }
+
+    /// The key's leaf in the order of keys.
+    #[inline]
+    pub(super) fn leaf(&self) -> LeafId {
+        self.leaf
+    }
+
+    /// Moves the key to another leaf.
+    pub(super) fn set_leaf(&mut self, leaf: LeafId) {
+        self.leaf = leaf;
     }
 
     /// Main part of the newest revision.
