@@ -62,6 +62,9 @@ impl ReadRounds {
 
     /// A read arrives. Beyond the bound local ones fail at once and remote ones are dropped (they ask again).
     pub(crate) fn add(&mut self, waiter: Waiter) {
+        if matches!(waiter, Waiter::Remote { .. }) && self.gathered.contains(&waiter) {
+            return; // A follower repeats its question until it is answered.
+        }
         if self.gathered.len() < PENDING_READS_MAX {
             self.gathered.push(waiter);
         } else if let Waiter::Local(token) = waiter {
@@ -131,5 +134,72 @@ impl ReadRounds {
     /// Whether there is something to take.
     pub(crate) fn has_output(&self) -> bool {
         !self.answered.is_empty() || !self.failed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(rounds: &mut ReadRounds) -> Vec<(Vec<Waiter>, u64)> {
+        std::iter::from_fn(|| rounds.take_answered()).collect()
+    }
+
+    #[test]
+    fn reads_that_arrive_during_a_round_share_the_next() {
+        use Waiter::Local;
+        let mut rounds = ReadRounds::new(7);
+        rounds.add(Local(1));
+        rounds.add(Local(2));
+        let first = rounds.begin();
+        rounds.add(Local(3));
+        assert!(!rounds.can_begin());
+        rounds.answer(first, 10);
+        assert_eq!(answers(&mut rounds), [(vec![Local(1), Local(2)], 10)]);
+        let second = rounds.begin();
+        assert_ne!(first, second);
+        rounds.answer(first, 99);
+        assert!(answers(&mut rounds).is_empty(), "an old answer does not serve new reads");
+        rounds.answer(second, 11);
+        assert_eq!(answers(&mut rounds), [(vec![Local(3)], 11)]);
+    }
+
+    #[test]
+    fn another_life_uses_other_numbers() {
+        let (mut before, mut after) = (ReadRounds::new(7), ReadRounds::new(8_000));
+        before.add(Waiter::Local(1));
+        after.add(Waiter::Local(1));
+        let stale = before.begin();
+        after.begin();
+        after.answer(stale, 5);
+        assert!(answers(&mut after).is_empty());
+    }
+
+    #[test]
+    fn failed_reads_are_told_and_members_asked_to_ask_again() {
+        let mut rounds = ReadRounds::new(0);
+        let remote = Waiter::Remote { member: MemberId(2), round: 5 };
+        rounds.add(Waiter::Local(1));
+        rounds.add(remote);
+        rounds.add(remote);
+        assert_eq!(rounds.gathered.len(), 2, "a repeated question counts once");
+        let round = rounds.begin();
+        rounds.add(Waiter::Local(2));
+        rounds.fail_all();
+        assert_eq!(rounds.take_failed(), [1, 2]);
+        rounds.answer(round, 3);
+        assert!(answers(&mut rounds).is_empty());
+        assert!(!rounds.can_begin());
+    }
+
+    #[test]
+    fn too_many_reads_fail_at_once() {
+        let mut rounds = ReadRounds::new(0);
+        (0..PENDING_READS_MAX as u64).for_each(|token| rounds.add(Waiter::Local(token)));
+        assert!(rounds.take_failed().is_empty());
+        rounds.add(Waiter::Local(9));
+        rounds.add(Waiter::Remote { member: MemberId(2), round: 1 });
+        assert_eq!(rounds.take_failed(), [9]);
+        assert_eq!(rounds.gathered.len(), PENDING_READS_MAX);
     }
 }

@@ -32,6 +32,12 @@ impl Checks {
         self.committed.values()
     }
 
+    /// How often the configuration changed.
+    pub fn confs(&self) -> usize {
+        let confs: Vec<&ConfState> = self.confs.values().collect();
+        confs.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
     pub fn leaders(&self) -> usize {
         self.leaders.len()
     }

@@ -49,6 +49,7 @@ pub struct Cluster {
     pub snapshots_by_hand: bool,
     /// Reads under way: what had been committed when the read began.
     pub reads: BTreeMap<u64, u64>,
+    pub reads_served: u64,
 }
 
 impl Cluster {
@@ -63,6 +64,7 @@ impl Cluster {
             trace: trace::Trace::default(),
             snapshots_by_hand: false,
             reads: BTreeMap::new(),
+            reads_served: 0,
         }
     }
 
@@ -144,6 +146,7 @@ impl Cluster {
         self.checks.ready(node, &ready);
         for read in &ready.read_states {
             let committed = self.reads.remove(&read.token).expect("a read is answered once");
+            self.reads_served += 1;
             assert!(read.index >= committed, "read {} at {} misses {committed}", read.token, read.index);
         }
         for token in &ready.failed_reads {

@@ -91,6 +91,8 @@ pub struct Node {
     pub id: MemberId,
     pub group: Option<Group>,
     pub life: u64,
+    /// Snapshots installed.
+    pub installed: u64,
     pub disk: Disk,
     /// In memory, and as last flushed.
     pub store: Store,
@@ -108,6 +110,7 @@ impl Node {
             id,
             group: None,
             life: 0,
+            installed: 0,
             disk,
             stored: store.clone(),
             store,
@@ -161,6 +164,7 @@ impl Node {
             // The store is installed first and at once durable; its mark follows in the log.
             self.stored = self.store.clone();
             assert_eq!((self.store.applied, &self.store.conf), (meta.id, &meta.conf));
+            self.installed += 1;
             self.to_apply.clear();
             self.disk.mark(meta.id);
             self.log = vec![meta.id];
