@@ -19,6 +19,11 @@ pub(crate) struct RecordMeta {
     pub schema: u16,
 }
 
+/// How far the durable end is behind. (It never is by 2^32 records: memory bounds what is pending.)
+fn behind(lsn: Lsn, durable: Lsn) -> u32 {
+    u32::try_from(lsn.get() - durable.get()).expect("pending records fit memory")
+}
+
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub segment: SegmentSeq,
@@ -73,12 +78,11 @@ impl Chunk {
         }
         assert_eq!(at, length, "length is the sum of the pieces");
         rest[at..].fill(0);
-        let behind = meta.lsn.get() - meta.durable.get();
         let record = RecordHeader {
             payload_crc: self.identity.crc(&rest[..length]),
             lsn: meta.lsn,
             length: u32::try_from(length).expect("a record fits a segment"),
-            behind: u32::try_from(behind).unwrap_or(u32::MAX),
+            behind: behind(meta.lsn, meta.durable),
             group: meta.group,
             schema: meta.schema,
             kind: meta.kind.code(),
@@ -90,9 +94,17 @@ impl Chunk {
     }
 
     /// Zeros behind the last record up to the block boundary; gives the buffer and the bytes to write.
-    pub fn finish(mut self) -> (AlignedBuf, usize) {
+    ///
+    /// The first record learns what is durable now: it was appended some time ago, but it is written after all up to
+    /// here, and that is what makes it a witness for every chunk that was in flight no more.
+    pub fn finish(mut self, durable: Lsn) -> (AlignedBuf, usize) {
         let whole = self.whole_bytes();
-        self.buffer.bytes_mut()[self.used..whole].fill(0);
+        let bytes = &mut self.buffer.bytes_mut()[..whole];
+        bytes[self.used..].fill(0);
+        let first = bytes.first_chunk_mut::<RECORD_HEADER_BYTES>().expect("a chunk holds a record");
+        let header = RecordHeader::decode(first, self.identity).expect("encoded by `push`");
+        assert!(durable < header.lsn, "a record is not durable before it is written");
+        *first = RecordHeader { behind: behind(header.lsn, durable), ..header }.encode(self.identity);
         (self.buffer, whole)
     }
 }

@@ -8,7 +8,7 @@
 //!   8  format version                    4  payload crc
 //!  12  crc (over the other 60)           8  lsn
 //!  16  wal id                           16  payload length
-//!  24  segment number                   20  behind: lsn - durable lsn when appended
+//!  24  segment number                   20  behind: lsn - durable lsn
 //!  32  segment bytes                    24  group
 //!  40  flags: 1 = recycled file         28  schema version of the payload
 //!  44  zero                             30  kind      31  zero
@@ -19,11 +19,13 @@
 //! - All integers are little-endian. Both checksums of a record start from the segment's [`Identity`], which differs
 //!   between any two segments of a log, so a record left over in a recycled file never validates: for equal bytes,
 //!   CRC-32 with different initial values always gives different results.
-//! - `behind` makes every record a witness: everything up to `lsn - behind` was durable before it was written.
-//!   That is what tells a damaged log from a torn one (see `recovery_table`).
-//! - `reach` bounds what a writer does: no chunk written at once, and no bytes in flight together, take more than a
-//!   block less. So whatever an unfinished flush left behind the last record, and the first witness behind a damaged
-//!   one, begin within `reach` of the block boundary behind it, or of the next segment's first record.
+//! - `behind` makes every record a witness: everything up to `lsn - behind` was durable before it was written. The
+//!   first record of each write says what was durable when it was submitted, so a write submitted after another had
+//!   ended proves that one. That is what tells a damaged log from a torn one (see `recovery_table`).
+//! - `reach` bounds what a writer does: what is in flight together takes at least a block less. So whatever unfinished
+//!   flushes left behind the last record, and the first witness behind a damaged one, begin within `reach` of the
+//!   block boundary behind the last record, or of the next segment's first record: all writes between a damaged one
+//!   and its first witness were in flight together with it.
 //! - A flush starts at a block boundary. Readers look for the next record right behind the last one, then at the next
 //!   boundary; sequence numbers without a gap say which one it is. Padding needs no record of its own.
 //!
@@ -223,7 +225,7 @@ pub struct RecordHeader {
     pub lsn: Lsn,
     /// Bytes of payload.
     pub length: u32,
-    /// How far behind `lsn` the durable end was when this was appended.
+    /// How far behind `lsn` the durable end was when this was appended, or, for the first record of a write, submitted.
     pub behind: u32,
     /// Whose record it is.
     pub group: GroupId,
@@ -271,7 +273,7 @@ impl RecordHeader {
         Lsn::new(u64_at(bytes, record_at::LSN))
     }
 
-    /// Everything up to here was durable when this record was appended.
+    /// Everything up to here was durable before this record was written.
     pub fn durable(&self) -> Lsn {
         Lsn::new(self.lsn.get().saturating_sub(u64::from(self.behind)))
     }

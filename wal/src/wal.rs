@@ -383,7 +383,7 @@ impl<D: Disk> Wal<D> {
             let chunk = self.sealed.pop_front().expect("checked");
             let Chunk { segment, offset, last, reach, .. } = chunk;
             let used = chunk.used();
-            let (buffer, bytes) = chunk.finish();
+            let (buffer, bytes) = chunk.finish(self.durable);
             let ticket = self.next_ticket;
             self.in_flight.push_back(Flight { ticket, last, used, bytes, reach, done: false });
             self.stats.flushes += 1;

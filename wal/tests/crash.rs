@@ -193,3 +193,143 @@ fn a_full_disk_recovers_by_a_retry() {
     wal.poll().expect("poll");
     assert_eq!(wal.space(), SpaceState::Ok);
 }
+
+/// Recovery looks no further behind the last record than the segment's reach, so no more than that may be in flight.
+#[test]
+fn bytes_in_flight_stay_within_reach() {
+    let medium = SimMedium::new();
+    let options = WalOptions {
+        segment_bytes: 256 << 10,
+        buffer_bytes: 4 << 10,
+        in_flight_bytes: 8 << 10,
+        payload_bytes: 20 << 10,
+        flushes_in_flight: 8,
+        ..WalOptions::new(WalId(1))
+    };
+    let mut wal = Wal::open(SimDisk::new(&medium, Schedule::Manual), options).expect("open").0;
+    let step = |wal: &mut Wal<SimDisk>, choice: usize| {
+        wal.disk_mut().run(choice);
+        wal.poll().expect("poll")
+    };
+    while wal.disk_mut().ready() > 0 {
+        step(&mut wal, 0);
+    }
+    // Each in a chunk of its own: six of one block, one of five.
+    for length in [3000, 3000, 3000, 3000, 20_000, 3000, 3000] {
+        wal.append(GroupId(0), RecordKind::Entry, 0, &[&vec![1; length]]);
+    }
+    wal.flush().expect("flush");
+    let mut in_flight = Vec::new();
+    while wal.durable() < wal.last() {
+        in_flight.push(wal.disk_mut().ready());
+        // Write, then sync, of the oldest.
+        step(&mut wal, 0);
+        step(&mut wal, 0);
+    }
+    // Two blocks together; the large one alone.
+    assert_eq!(in_flight, [2, 2, 2, 1, 1, 2, 1]);
+}
+
+/// The durable end waits for the oldest flush, whatever finished before it.
+#[test]
+fn the_durable_end_is_contiguous() {
+    let medium = SimMedium::new();
+    let options = WalOptions { flushes_in_flight: 3, segment_bytes: 256 << 10, ..WalOptions::new(WalId(1)) };
+    let mut wal = Wal::open(SimDisk::new(&medium, Schedule::Manual), options).expect("open").0;
+    while wal.disk_mut().ready() > 0 {
+        wal.disk_mut().run(0);
+        wal.poll().expect("poll");
+    }
+    let mut lsns = Vec::new();
+    for number in 0..4 {
+        assert_eq!(wal.can_flush(), number < 3);
+        lsns.push(wal.append(GroupId(0), RecordKind::Entry, 0, &[b"x"]));
+        wal.flush().expect("flush");
+    }
+    let finish = |wal: &mut Wal<SimDisk>, flight: usize| {
+        wal.disk_mut().run(flight);
+        wal.disk_mut().run(flight);
+        wal.poll().expect("poll")
+    };
+    assert_eq!(finish(&mut wal, 2), Lsn::ZERO);
+    assert_eq!(finish(&mut wal, 1), Lsn::ZERO);
+    assert!(!wal.can_flush(), "slots are free again only in order");
+    assert_eq!(finish(&mut wal, 0), lsns[2]);
+    // The fourth found no slot and followed by itself.
+    assert_eq!(finish(&mut wal, 0), lsns[3]);
+    assert!(wal.can_flush());
+}
+
+#[test]
+fn a_witness_is_written_once_and_only_when_all_is_durable() {
+    let medium = SimMedium::new();
+    let mut wal = open(&medium, &WalOptions { segment_bytes: 64 << 10, ..WalOptions::new(WalId(1)) });
+    wal.witness();
+    assert_eq!(wal.last(), Lsn::ZERO, "nothing to bear witness to");
+    let record = wal.append(GroupId(0), RecordKind::Entry, 0, &[b"x"]);
+    wal.witness();
+    assert_eq!(wal.last(), record, "it is not durable yet");
+    wal.flush().expect("flush");
+    wal.poll().expect("poll");
+    wal.witness();
+    let witness = wal.last();
+    assert_eq!(witness, record.next());
+    wal.flush().expect("flush");
+    assert_eq!(wal.poll().expect("poll"), witness);
+    wal.witness();
+    assert_eq!(wal.last(), witness, "nothing is new");
+}
+
+/// Options may change between runs: segments made before keep their size and reach, and records find one they fit.
+#[test]
+fn options_may_change_between_runs() {
+    let medium = SimMedium::new();
+    let small = WalOptions {
+        segment_bytes: 16 << 10,
+        buffer_bytes: 4 << 10,
+        in_flight_bytes: 4 << 10,
+        payload_bytes: 1000,
+        segments_ahead: 2,
+        ..WalOptions::new(WalId(1))
+    };
+    let large = WalOptions { segment_bytes: 128 << 10, ..WalOptions::new(WalId(2)) };
+    let mut expected = Vec::new();
+    for (run, options) in [&small, &large, &small, &large].into_iter().enumerate() {
+        let (mut wal, recovered) = Wal::open(SimDisk::new(&medium, Schedule::InOrder), options.clone()).expect("opens");
+        assert_eq!(wal.wal_id(), WalId(1), "the identity is the log's own");
+        let found: Vec<Vec<u8>> = recovered.iter().map(|record| record.payload.to_vec()).collect();
+        assert!(found == expected, "run {run}");
+        for length in [10, wal.payload_bytes_max(), 500] {
+            let payload = vec![run as u8 + 1; length];
+            wal.append(GroupId(0), RecordKind::Entry, 0, &[&payload]);
+            expected.push(payload);
+            wal.flush().expect("flush");
+        }
+        for _ in 0..20 {
+            wal.poll().expect("poll");
+        }
+        assert_eq!(wal.durable(), wal.last());
+    }
+}
+
+#[test]
+fn contradicting_options_are_refused() {
+    let sound = WalOptions::new(WalId(1));
+    let cases = [
+        (WalOptions { segment_bytes: 10_000, ..sound.clone() }, "whole blocks"),
+        (WalOptions { segment_bytes: 12 << 10, ..sound.clone() }, "16 KiB"),
+        (WalOptions { segment_bytes: 2 << 30, ..sound.clone() }, "1 GiB"),
+        (WalOptions { flushes_in_flight: 0, ..sound.clone() }, "flushes_in_flight"),
+        (WalOptions { flushes_in_flight: 17, ..sound.clone() }, "flushes_in_flight"),
+        (WalOptions { in_flight_bytes: 4096, ..sound.clone() }, "in_flight_bytes"),
+        (WalOptions { buffer_bytes: 0, ..sound.clone() }, "buffer_bytes"),
+        (WalOptions { in_flight_bytes: 2 << 30, ..sound.clone() }, "in_flight_bytes"),
+        (WalOptions { segments_ahead: 0, ..sound.clone() }, "segments_ahead"),
+    ];
+    for (options, says) in cases {
+        let medium = SimMedium::new();
+        let refused = Wal::open(SimDisk::new(&medium, Schedule::InOrder), options).err().expect("refused");
+        assert!(refused.to_string().contains(says), "{refused}");
+        assert!(medium.names().is_empty(), "nothing was created");
+    }
+}

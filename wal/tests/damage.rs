@@ -126,6 +126,40 @@ fn without_a_witness_the_last_record_is_a_torn_tail() {
     assert!(bytes[2 * 4096..].iter().all(|byte| *byte == 0), "the torn tail is zeroed");
 }
 
+/// A write is proven by the first one submitted after it ended, also when all records were appended in one burst.
+#[test]
+fn a_burst_proves_all_but_its_last_writes() {
+    for flushes_in_flight in 1..=3 {
+        let medium = SimMedium::new();
+        // Writes of one block, one record each; several segments.
+        let options = WalOptions { flushes_in_flight, in_flight_bytes: 16 << 10, ..small() };
+        let shuffled = Schedule::Shuffled(Rng::new(flushes_in_flight as u64));
+        let (mut wal, _) = Wal::open(SimDisk::new(&medium, shuffled), options.clone()).expect("open");
+        let mut places = Vec::new();
+        for _ in 0..12 {
+            wal.append(GroupId(1), RecordKind::Entry, 0, &[&[9; 3000]]);
+        }
+        wal.flush().expect("flush");
+        while wal.durable() < wal.last() {
+            wal.poll().expect("poll");
+        }
+        drop(wal);
+        for segment in inspect(&mut disk(&medium)).expect("readable").segments {
+            // Seals take a block of their own as well.
+            places.extend((0..segment.records).map(|at| (segment.header.seq, (1 + at) * 4096)));
+        }
+        assert!(places.len() > 14, "{places:?}");
+        let proven = places.len() - flushes_in_flight;
+        for (number, (seq, offset)) in places.into_iter().enumerate() {
+            let damaged = medium.fork();
+            damaged.flip(seq, offset + 9, 1);
+            let refused = Wal::open(disk(&damaged), options.clone()).is_err();
+            assert!(refused || number >= proven, "write {number}, {flushes_in_flight} in flight");
+            assert!(!refused || number + 1 < proven + flushes_in_flight, "nothing proves the last write");
+        }
+    }
+}
+
 type Damage = fn(&SimMedium);
 
 /// Named cases: what is done to a sound log of at least four segments, and what open must say.

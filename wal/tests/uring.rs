@@ -90,3 +90,86 @@ fn segments_are_recycled() {
     assert_eq!(numbers.last(), Some(&999));
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
 }
+
+/// The offline tool's way through the same folder: without a ring, on files.
+#[test]
+fn offline_inspection_and_repair() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut wal, _) = open(folder.path(), SyncMode::Fdatasync);
+    write(&mut wal, 0, 300);
+    drop(wal);
+    let mut directory = Directory::open(folder.path()).expect("a folder");
+    let inspection = inspect::inspect(&mut directory).expect("readable");
+    assert!(inspection.files.len() >= 5 && inspection.outcome.is_ok(), "{inspection:?}");
+    let records: u64 = inspection.contents.values().map(|kind| kind.records).sum();
+    assert_eq!(records, 300);
+    let sound = inspect::verify(&mut directory).expect("sound");
+
+    let damaged = directory.segment_path(SegmentSeq::new(3));
+    let mut bytes = std::fs::read(&damaged).expect("readable");
+    bytes[5000] ^= 4;
+    std::fs::write(&damaged, &bytes).expect("writable");
+    let refused = inspect::verify(&mut directory).expect_err("damaged");
+    let OpenError::Corrupt { segment, lsn, .. } = refused else { panic!("{refused}") };
+    assert_eq!(segment, SegmentSeq::new(3));
+    let report = repair::repair(&mut directory).expect("repaired");
+    assert!(report.kept.len() >= 3, "{report:?}");
+    let kept = std::fs::read(folder.path().join(format!("{}.1.damaged", segment.file_name()))).expect("kept");
+    assert!(kept == bytes, "the damaged file is kept as it was");
+    let outcome = report.outcome.expect("a log is left");
+    assert_eq!((outcome.last, outcome.first), (lsn.previous(), sound.first));
+
+    let (mut wal, recovered) = open(folder.path(), SyncMode::Fdatasync);
+    let end = recovered.iter().count() as u64;
+    check(&recovered, 0, end);
+    write(&mut wal, end, end + 10);
+    drop(wal);
+    check(&open(folder.path(), SyncMode::Direct).1, 0, end + 10);
+}
+
+/// A file that cannot be read is named.
+#[test]
+fn faults_name_file_and_errno() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path(), SyncMode::Fdatasync));
+    let name = SegmentSeq::FIRST.file_name();
+    std::fs::remove_file(folder.path().join(&name)).expect("removed");
+    std::fs::create_dir(folder.path().join(&name)).expect("a folder in its place");
+    let mut directory = Directory::open(folder.path()).expect("a folder");
+    let error = inspect::verify(&mut directory).expect_err("not a file").to_string();
+    assert!(error.contains(&name), "{error}");
+    let missing = Directory::open(folder.path().join("nothing")).expect_err("not there");
+    assert_eq!((missing.action, missing.errno), ("open", libc::ENOENT));
+}
+
+/// A real full file system: `PLINTH_SMALL_FS` names an empty folder on one of about 20 MiB.
+#[test]
+#[ignore = "needs a small file system, e.g. mount -t tmpfs -o size=20m tmpfs <folder>"]
+fn a_full_file_system_is_not_fatal() {
+    let folder = std::env::var("PLINTH_SMALL_FS").expect("PLINTH_SMALL_FS names a folder");
+    let folder = std::path::Path::new(&folder);
+    let disk = UringDisk::open(folder.join("wal"), UringOptions::default()).expect("disk");
+    let options = WalOptions { segment_bytes: 8 << 20, ..WalOptions::new(WalId(4)) };
+    let (mut wal, _) = Wal::open(disk, options).expect("wal");
+    let append = |wal: &mut Wal<UringDisk>| {
+        let last = wal.append(GroupId(0), RecordKind::Entry, 0, &[&[5; 60_000]]);
+        wal.flush().expect("flush");
+        while wal.poll().expect("not fatal") < last {
+            wal.disk_mut().wait().expect("wait");
+        }
+    };
+    while wal.space() == SpaceState::Ok {
+        append(&mut wal);
+    }
+    let room = wal.room();
+    assert!(room > 4 << 20, "{room}");
+    for _ in 0..room / 100_000 {
+        append(&mut wal);
+    }
+    wal.release_before(wal.durable());
+    while wal.space() == SpaceState::Short {
+        wal.disk_mut().wait().expect("wait");
+        wal.poll().expect("poll");
+    }
+    append(&mut wal);
+}
