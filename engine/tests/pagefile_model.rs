@@ -52,6 +52,8 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => (0u16..2000).prop_map(|number| number.to_be_bytes().to_vec()),
         2 => prop::collection::vec(0u8..4, 0..6),
+        // Long separators: small fan-out, several levels.
+        4 => (0u16..600).prop_map(|number| [&[7; 1500][..], &number.to_be_bytes()].concat()),
         1 => (0u8..4, 100usize..2048).prop_map(|(byte, length)| vec![byte; length]),
     ]
 }
@@ -405,6 +407,36 @@ fn a_full_disk_is_clean() {
     flushed(&mut file);
     file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]).expect("room again");
     assert_eq!(file.check().expect("sound").entries, key - key / 2 + 1);
+}
+
+/// Five levels, grown and taken down in an order without pattern.
+#[test]
+fn a_deep_tree_grows_and_goes() {
+    const KEYS: u64 = 20_011;
+    let mut file = CheckedFile(PageFile::create(MemStore::new(), Default::default()).expect("memory"));
+    let key = |number: u64| [&[7; 1900][..], &(number * 7919 % KEYS).to_be_bytes()].concat();
+    for number in 0..KEYS {
+        file.insert(TreeId::Rev, &key(number), &number.to_le_bytes()).expect("there is room");
+        if number % 3000 == 0 {
+            flushed(&mut file);
+        }
+    }
+    let report = file.check().expect("sound");
+    assert!(report.branches > report.leaves / 8 && report.leaves > 2500, "{report:?}");
+    for number in 0..KEYS {
+        if number % 1000 == 0 {
+            flushed(&mut file);
+            file.check().expect("sound");
+            let found = file.get(TreeId::Rev, &key(KEYS - 1)).expect("no fault");
+            assert_eq!(found, Some(&(KEYS - 1).to_le_bytes()[..]));
+        }
+        assert!(file.remove(TreeId::Rev, &key(number)).expect("no fault"));
+    }
+    assert_eq!(file.check().expect("sound").leaves, 0);
+    for _ in 0..3 {
+        flushed(&mut file);
+    }
+    assert!(file.in_use_bytes() <= 3 * 16384);
 }
 
 #[test]

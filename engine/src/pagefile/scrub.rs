@@ -4,6 +4,7 @@ use super::PageFile;
 use super::format::{Header, PAGE_SIZE, PageId, PageKind, Root};
 use super::pager::Place;
 use super::store::{Advice, PageStore};
+use super::tree::key_range;
 use crate::trees::TreeError;
 
 /// Where a pass is. A new one starts at the beginning.
@@ -79,12 +80,8 @@ impl<S: PageStore> PageFile<S> {
             let Ok(branch) = self.pager.node(branch_page, tree, level) else { continue };
             for index in 0..branch.len() {
                 if branch.child(index) == page {
-                    let low = branch.key(index).escape_ascii();
-                    let high = (index + 1 < branch.len()).then(|| branch.key(index + 1).escape_ascii().to_string());
-                    return Some(format!(
-                        "keys from \"{low}\" to {}",
-                        high.map_or("the end".into(), |h| format!("\"{h}\""))
-                    ));
+                    let high = (index + 1 < branch.len()).then(|| branch.key(index + 1));
+                    return Some(key_range(branch.key(index), high));
                 }
                 if level > 1 {
                     waiting.push((branch.child(index), level - 1));

@@ -24,6 +24,8 @@ use crate::trees::TreeError;
 /// A node with fewer live bytes is merged with a neighbour, if the result has at most [`MERGED_BYTES_MAX`].
 const UNDERFULL_BYTES: usize = NODE_CAPACITY / 4;
 const MERGED_BYTES_MAX: usize = NODE_CAPACITY / 4 * 3;
+/// Longer keys are cut in messages.
+const SHOWN_KEY_BYTES: usize = 48;
 
 /// Where a key is or would be.
 pub(super) struct Lookup<'a> {
@@ -73,13 +75,20 @@ impl Path {
     }
 }
 
+/// The keys from `low` up to `high`, for a message.
+pub(super) fn key_range(low: &[u8], high: Option<&[u8]>) -> String {
+    let shown = |key: &[u8]| match key.get(..SHOWN_KEY_BYTES) {
+        Some(start) => format!("\"{}\"... ({} bytes)", start.escape_ascii(), key.len()),
+        None => format!("\"{}\"", key.escape_ascii()),
+    };
+    format!("keys from {} to {}", shown(low), high.map_or("the end".to_owned(), shown))
+}
+
 /// Adds the keys between which a damaged page lies to the error.
 fn name_range(error: TreeError, low: &[u8], high: Option<&[u8]>) -> TreeError {
     match error {
         TreeError::Corrupt { page, tree, detail } => {
-            let low = low.escape_ascii();
-            let high = high.map_or("the end".to_owned(), |high| format!("\"{}\"", high.escape_ascii()));
-            TreeError::Corrupt { page, tree, detail: format!("{detail}; keys from \"{low}\" to {high}") }
+            TreeError::Corrupt { page, tree, detail: format!("{detail}; {}", key_range(low, high)) }
         }
         other => other,
     }
