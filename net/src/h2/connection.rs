@@ -35,7 +35,7 @@ use super::limits::{
     SETTINGS_BUDGET, STREAM_ERROR_BUDGET, STREAM_WINDOW,
 };
 use super::output::Output;
-use super::stream::{ClosedStreams, Ending, StreamKey, Streams};
+use super::stream::{ClosedStreams, StreamKey, Streams};
 
 /// SETTINGS_HEADER_TABLE_SIZE as we leave it.
 const HEADER_TABLE_BYTES: usize = 4096;
@@ -114,10 +114,17 @@ pub(super) enum Drain {
     After(StreamId),
 }
 
-/// A header block that is not complete yet.
-pub(super) struct PartialBlock {
+/// What a HEADERS frame says besides its block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockStart {
     pub(super) stream: StreamId,
     pub(super) end_stream: bool,
+    pub(super) depends_on_itself: bool,
+}
+
+/// A header block that is not complete yet.
+pub(super) struct PartialBlock {
+    pub(super) start: BlockStart,
     pub(super) block: Vec<u8>,
     pub(super) continuations: u32,
 }
@@ -315,8 +322,15 @@ impl<D> Connection<D> {
             self.close(ErrorCode::ENHANCE_YOUR_CALM, "too_many_stream_errors");
             return None;
         }
+        if !id.is_client_initiated() {
+            // A stream that nobody can open cannot be reset either (§6.4).
+            self.close(code, "stream error on a stream no client may open");
+            return None;
+        }
         frame::put_rst_stream(self.output.buffer(), id, code);
-        self.closed.record(id, Ending::ResetByUs);
+        self.closed.record_reset(id);
+        // A stream that was idle no longer is.
+        self.last_stream = self.last_stream.max(id);
         let key = self.streams.find(id)?;
         self.streams.remove(key);
         Some(Event::Reset { key })

@@ -232,12 +232,6 @@ pub fn put_goaway(out: &mut Vec<u8>, last: StreamId, code: ErrorCode, debug: &st
     end_frame(out, at);
 }
 
-/// The payload of a padded frame without its padding (§6.1), or `None` if the padding takes more than there is.
-pub fn strip_padding(payload: &[u8]) -> Option<&[u8]> {
-    let (&padding, rest) = payload.split_first()?;
-    rest.len().checked_sub(usize::from(padding)).map(|length| &rest[..length])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,16 +247,6 @@ mod tests {
     fn the_reserved_bit_is_ignored() {
         let header = FrameHeader::parse(&[0, 0, 0, 0, 0, 0x80, 0, 0, 5]);
         assert_eq!(header.stream.get(), 5);
-    }
-
-    #[test]
-    fn padding() {
-        let stripped = |payload: &[u8]| strip_padding(payload).map(<[u8]>::to_vec);
-        assert_eq!(stripped(&[]), None, "no length");
-        assert_eq!(stripped(&[0, 7]), Some(vec![7]), "none");
-        assert_eq!(stripped(&[2, 7, 0, 0]), Some(vec![7]), "some");
-        assert_eq!(stripped(&[2, 0, 0]), Some(vec![]), "all");
-        assert_eq!(stripped(&[3, 0, 0]), None, "too much");
     }
 
     #[test]

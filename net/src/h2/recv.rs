@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Drain, Event, Fault, PartialBlock, Phase};
+use super::connection::{BlockStart, Connection, Drain, Event, Fault, PartialBlock, Phase};
 use super::frame::{
     self, ErrorCode, FRAME_BYTES_DEFAULT, FRAME_BYTES_LIMIT, FRAME_HEADER_BYTES, FrameHeader, SETTING_BYTES, StreamId,
-    WINDOW_MAX, flag, kind, setting, strip_padding,
+    WINDOW_MAX, flag, kind, setting,
 };
 use super::head::{RequestHead, check_trailers};
 use super::limits::{
@@ -74,7 +74,10 @@ impl<D> Connection<D> {
         }
         let payload = &bytes[start..start + header.length as usize];
         let body = if header.has(flag::PADDED) {
-            strip_padding(payload).ok_or(protocol_error("padding exceeds the frame"))?
+            let (&padding, rest) =
+                payload.split_first().ok_or(size_error("DATA too short for its padding's length"))?;
+            let length = rest.len().checked_sub(usize::from(padding));
+            &rest[..length.ok_or(protocol_error("padding exceeds the frame"))?]
         } else {
             payload
         };
@@ -137,9 +140,11 @@ impl<D> Connection<D> {
         if !id.is_client_initiated() {
             return Err(protocol_error("HEADERS on a stream no client may open"));
         }
-        let mut block = payload;
+        let (mut block, mut padding) = (payload, 0);
         if header.has(flag::PADDED) {
-            block = strip_padding(payload).ok_or(protocol_error("padding exceeds the frame"))?;
+            let (&length, rest) =
+                block.split_first().ok_or(size_error("HEADERS too short for its padding's length"))?;
+            (block, padding) = (rest, usize::from(length));
         }
         let mut depends_on_itself = false;
         if header.has(flag::PRIORITY) {
@@ -148,20 +153,13 @@ impl<D> Connection<D> {
             block = rest;
             depends_on_itself = dependency(priority) == id;
         }
-        if depends_on_itself && self.streams.find(id).is_none() && id > self.last_stream {
-            // The block still has to be decoded, for the table's sake; the stream is then closed.
-            self.last_stream = id;
-            if !header.has(flag::END_HEADERS) {
-                return Err(protocol_error("stream depends on itself"));
-            }
-            self.decode_fields(block)?;
-            return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
-        }
-        let end_stream = header.has(flag::END_STREAM);
+        let length = block.len().checked_sub(padding).ok_or(protocol_error("padding exceeds the frame"))?;
+        block = &block[..length];
+        let start = BlockStart { stream: id, end_stream: header.has(flag::END_STREAM), depends_on_itself };
         if header.has(flag::END_HEADERS) {
-            return self.on_block(id, end_stream, block);
+            return self.on_block(start, block);
         }
-        self.block = Some(PartialBlock { stream: id, end_stream, block: block.to_vec(), continuations: 0 });
+        self.block = Some(PartialBlock { start, block: block.to_vec(), continuations: 0 });
         Ok(None)
     }
 
@@ -169,7 +167,7 @@ impl<D> Connection<D> {
         let Some(mut partial) = self.block.take() else {
             return Err(protocol_error("CONTINUATION without HEADERS"));
         };
-        if partial.stream != header.stream {
+        if partial.start.stream != header.stream {
             return Err(protocol_error("CONTINUATION of another stream"));
         }
         partial.continuations += 1;
@@ -178,14 +176,20 @@ impl<D> Connection<D> {
         }
         partial.block.extend_from_slice(payload);
         if header.has(flag::END_HEADERS) {
-            return self.on_block(partial.stream, partial.end_stream, &partial.block);
+            return self.on_block(partial.start, &partial.block);
         }
         self.block = Some(partial);
         Ok(None)
     }
 
     /// A complete header block: a new request, trailers, or something too late.
-    fn on_block(&mut self, id: StreamId, end_stream: bool, block: &[u8]) -> Handled<D> {
+    fn on_block(&mut self, start: BlockStart, block: &[u8]) -> Handled<D> {
+        let (id, end_stream) = (start.stream, start.end_stream);
+        if start.depends_on_itself {
+            // It costs the stream, whatever its state, but the block has to be decoded for the table's sake.
+            self.decode_fields(block)?;
+            return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
+        }
         if let Some(key) = self.streams.find(id) {
             let fields = self.decode_fields(block)?;
             let stream = self.streams.get_mut(key).expect("it was just found");

@@ -204,6 +204,14 @@ impl ClosedStreams {
         }
     }
 
+    /// A stream that may have ended before was reset by us. From now on that is how it ended.
+    pub fn record_reset(&mut self, id: StreamId) {
+        match self.ring.iter_mut().find(|(closed, _)| *closed == id) {
+            Some((_, ending)) => *ending = Ending::ResetByUs,
+            None => self.record(id, Ending::ResetByUs),
+        }
+    }
+
     /// How this one ended, if that is still known.
     pub fn ending(&self, id: StreamId) -> Option<Ending> {
         self.ring.iter().find(|(closed, _)| *closed == id).map(|(_, ending)| *ending)
@@ -241,5 +249,9 @@ mod tests {
         assert_eq!(closed.ending(id(1)), None);
         assert_eq!(closed.ending(id(3)), Some(Ending::ResetByUs));
         assert_eq!(closed.ending(id(5)), Some(Ending::Finished));
+        closed.record_reset(id(5));
+        assert_eq!(closed.ending(id(5)), Some(Ending::ResetByUs));
+        closed.record_reset(id(1));
+        assert_eq!(closed.ending(id(1)), Some(Ending::ResetByUs));
     }
 }

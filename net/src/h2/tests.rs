@@ -332,7 +332,7 @@ fn section_6_1_data() {
         ("on stream zero", vec![data(0, END, b"x")], Dies(PROTOCOL)),
         ("padding fills the frame", vec![post(1), data(1, END | flag::PADDED, &[3, 0, 0, 0])], Fine),
         ("padding exceeds the frame", vec![post(1), data(1, END | flag::PADDED, &[4, 0, 0, 0])], Dies(PROTOCOL)),
-        ("padded but empty", vec![post(1), data(1, END | flag::PADDED, &[])], Dies(PROTOCOL)),
+        ("padded but empty", vec![post(1), data(1, END | flag::PADDED, &[])], Dies(SIZE)),
     ]);
     let mut client = Client::new();
     client.send(&[post(1), data(1, flag::PADDED, b"\x02ab\0\0"), data(1, 0, b"c"), data(1, END, b"")]);
@@ -351,6 +351,12 @@ fn section_6_2_headers() {
         ("with priority", vec![headers(1, flags | flag::PRIORITY, &prioritized)], Fine),
         ("padded and with priority", vec![headers(1, flags | flag::PADDED | flag::PRIORITY, &both)], Fine),
         ("padding exceeds the frame", vec![headers(1, flags | flag::PADDED, &[9, 0x82])], Dies(PROTOCOL)),
+        (
+            "padding exceeds what is behind the priority",
+            vec![headers(1, flags | 0x28, &[3, 0, 0, 0, 9, 1, 0x83, 0])],
+            { Dies(PROTOCOL) },
+        ),
+        ("too short for its padding's length", vec![headers(1, flags | flag::PADDED, &[])], Dies(SIZE)),
         ("too short for its priority", vec![headers(1, flags | flag::PRIORITY, &[0, 0, 0])], Dies(SIZE)),
         ("depends on itself", vec![headers(1, flags | flag::PRIORITY, &itself)], Resets(1, PROTOCOL)),
     ]);
