@@ -122,8 +122,6 @@ struct Lease {
     remaining_ttl: i64,
     /// When the lease runs out; [`Millis::FOREVER`] unless promoted.
     deadline: Millis,
-    /// Where the lease stands in `deadlines`. May lie before `deadline`: renewing does not touch the set.
-    queued_at: Millis,
     /// When the next checkpoint is due; [`Millis::FOREVER`] if none is planned.
     checkpoint_at: Millis,
     /// The revoke was proposed: the lease is in `revoking`, no longer in `deadlines`.
@@ -205,7 +203,10 @@ impl Lessor {
         let ttl = ttl.max(self.config.ttl_min_seconds);
         self.insert(id, ttl, 0);
         if self.promoted {
-            self.start_clock(id, now.plus(span_millis(ttl)), now);
+            let deadline = now.plus(span_millis(ttl));
+            self.leases.get_mut(&id).expect("just inserted").deadline = deadline;
+            self.deadlines.insert((deadline, id));
+            self.plan_checkpoint(id, now);
         }
         Ok(ttl)
     }
@@ -223,7 +224,7 @@ impl Lessor {
             if lease.is_revoking {
                 self.revoking.retain(|&(_, other)| other != id);
             } else {
-                assert!(self.deadlines.remove(&(lease.queued_at, id)), "a promoted lease is queued");
+                assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
             }
             self.checkpoints.remove(&(lease.checkpoint_at, id));
         }
@@ -302,18 +303,15 @@ impl Lessor {
             return Err(LeaseError::NotPrimary);
         }
         let lease = self.leases.get_mut(&id).ok_or(LeaseError::NotFound)?;
-        if lease.deadline <= now {
+        if lease.is_revoking || lease.deadline <= now {
             return Ok(Renewal::Expired);
         }
         let clear_checkpoint = self.config.checkpoint_interval_seconds.is_some() && lease.remaining_ttl > 0;
+        // Not lazily, which would be cheaper here: leases granted together would be found still alive together, too.
+        assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
         lease.deadline = now.plus(span_millis(lease.ttl));
+        self.deadlines.insert((lease.deadline, id));
         let ttl = lease.ttl;
-        if lease.deadline < lease.queued_at {
-            // Only after a promotion extended it. Later deadlines are noticed when the queued one comes up.
-            self.deadlines.remove(&(lease.queued_at, id));
-            lease.queued_at = lease.deadline;
-            self.deadlines.insert((lease.queued_at, id));
-        }
         Ok(Renewal::Renewed { ttl, clear_checkpoint })
     }
 
@@ -354,9 +352,11 @@ impl Lessor {
                 deadlines[i].0 = deadlines[i].0.max(deadlines[i - SPREAD_PER_SECOND].0.plus(1_000));
             }
         }
-        for (deadline, id) in deadlines {
-            self.start_clock(id, deadline, now);
+        for &(deadline, id) in &deadlines {
+            self.leases.get_mut(&id).expect("listed above").deadline = deadline;
+            self.plan_checkpoint(id, now);
         }
+        self.deadlines = deadlines.into_iter().collect();
     }
 
     /// Stops deciding about expiry: leases live until somebody else ends them.
@@ -367,7 +367,6 @@ impl Lessor {
         self.checkpoints.clear();
         for lease in self.leases.values_mut() {
             lease.deadline = Millis::FOREVER;
-            lease.queued_at = Millis::FOREVER;
             lease.checkpoint_at = Millis::FOREVER;
             lease.is_revoking = false;
         }
@@ -385,17 +384,12 @@ impl Lessor {
             out.push(*id);
         }
         while self.pass_budget > 0 && self.revoking.len() < REVOKES_PENDING_MAX {
-            let Some(&(queued_at, id)) = self.deadlines.first() else { return };
-            if queued_at > now {
+            let Some(&(deadline, id)) = self.deadlines.first() else { return };
+            if deadline > now {
                 return;
             }
             self.deadlines.pop_first();
             let lease = self.leases.get_mut(&id).expect("queued leases exist");
-            lease.queued_at = lease.deadline;
-            if lease.deadline > now {
-                self.deadlines.insert((lease.queued_at, id));
-                continue;
-            }
             lease.is_revoking = true;
             self.revoking.push((now.plus(REVOKE_RETRY_MILLIS), id));
             self.pass_budget -= 1;
@@ -441,21 +435,12 @@ impl Lessor {
             ttl,
             remaining_ttl,
             deadline: Millis::FOREVER,
-            queued_at: Millis::FOREVER,
             checkpoint_at: Millis::FOREVER,
             is_revoking: false,
             items: Vec::new(),
         };
         let old = self.leases.insert(id, lease);
         assert!(old.is_none(), "lease ids are unique");
-    }
-
-    fn start_clock(&mut self, id: i64, deadline: Millis, now: Millis) {
-        let lease = self.leases.get_mut(&id).expect("the caller knows the lease");
-        lease.deadline = deadline;
-        lease.queued_at = deadline;
-        self.deadlines.insert((deadline, id));
-        self.plan_checkpoint(id, now);
     }
 
     fn plan_checkpoint(&mut self, id: i64, now: Millis) {
@@ -480,6 +465,8 @@ struct Item {
     lease: i64,
     /// Index in the lease's list.
     position: u32,
+    /// Hash of the key, so that growing the table does not touch the keys.
+    hash: u32,
 }
 
 /// Slots kept when the last key leaves; beyond, the memory is given back.
@@ -503,7 +490,7 @@ impl Attachments {
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
-        self.by_key.find(hash(key), |&item| *self.items[item as usize].key == *key).copied()
+        self.by_key.find(spread(hash(key)), |&item| *self.items[item as usize].key == *key).copied()
     }
 
     fn key(&self, item: u32) -> &[u8] {
@@ -519,7 +506,8 @@ impl Attachments {
     }
 
     fn insert(&mut self, key: &[u8], lease: i64, position: usize) -> u32 {
-        let item = Item { key: key.into(), lease, position: index32(position) };
+        let hash = hash(key);
+        let item = Item { key: key.into(), lease, position: index32(position), hash };
         let index = match self.free.pop() {
             Some(index) => {
                 self.items[index as usize] = item;
@@ -531,7 +519,7 @@ impl Attachments {
             }
         };
         let items = &self.items;
-        self.by_key.insert_unique(hash(key), index, |&other| hash(&items[other as usize].key));
+        self.by_key.insert_unique(spread(hash), index, |&other| spread(items[other as usize].hash));
         index
     }
 
@@ -539,7 +527,8 @@ impl Attachments {
     fn remove(&mut self, item: u32) -> (Box<[u8]>, i64, usize) {
         let slot = &mut self.items[item as usize];
         let (key, lease, position) = (std::mem::take(&mut slot.key), slot.lease, slot.position as usize);
-        let entry = self.by_key.find_entry(hash(&key), |&other| other == item).expect("attached keys are indexed");
+        let entry =
+            self.by_key.find_entry(spread(slot.hash), |&other| other == item).expect("attached keys are indexed");
         entry.remove();
         self.free.push(item);
         if self.by_key.is_empty() && self.items.len() > ITEMS_KEPT {
@@ -549,8 +538,13 @@ impl Attachments {
     }
 }
 
-fn hash(key: &[u8]) -> u64 {
-    FxBuildHasher.hash_one(key)
+fn hash(key: &[u8]) -> u32 {
+    (FxBuildHasher.hash_one(key) >> 32) as u32
+}
+
+/// 64 bits out of 32, for a table that uses both ends of a hash.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn index32(index: usize) -> u32 {

@@ -362,3 +362,51 @@ fn restored_leases_wait_for_promotion() {
     assert_eq!(lessor.next_deadline(), Some(Millis(3000)), "raised to the minimum TTL");
     assert_eq!(lessor.time_to_live(8, Millis(0)).unwrap().remaining_seconds, 31);
 }
+
+/// Run with `cargo test --release -p plinth-engine --test lease_model cost -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_many_leases() {
+    use std::time::Instant;
+    const LEASES: i64 = 100_000;
+    const KEYS: usize = 1_000_000;
+    let report = |what: &str, start: Instant, count: usize| {
+        println!("{what}: {:.0} ns each", start.elapsed().as_nanos() as f64 / count as f64);
+    };
+    let resident = || -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+    };
+    let keys: Vec<Vec<u8>> = (0..KEYS).map(|i| format!("/registry/events/{i:014}").into_bytes()).collect();
+    let mut lessor = Lessor::new(CONFIG);
+    let start = Instant::now();
+    keys.iter().for_each(|key| lessor.detach(key));
+    report("detach without any leases", start, KEYS);
+    lessor.promote(Millis(0), 0);
+    let before = resident();
+    let start = Instant::now();
+    (1..=LEASES).for_each(|id| assert!(lessor.grant(id, 3600, Millis(id as u64)).is_ok()));
+    report("grant", start, LEASES as usize);
+    println!("{} bytes a lease", (resident() - before) / LEASES as usize);
+    let before = resident();
+    let start = Instant::now();
+    for (i, key) in keys.iter().enumerate() {
+        lessor.attach(1 + i as i64 % LEASES, key).expect("the lease exists");
+    }
+    report("attach", start, KEYS);
+    println!("{} bytes an attached key of {} bytes", (resident() - before) / KEYS, keys[0].len());
+    let start = Instant::now();
+    (1..=LEASES).for_each(|id| assert!(lessor.renew(id, Millis(1_000_000)).is_ok()));
+    report("renew", start, LEASES as usize);
+    let start = Instant::now();
+    let mut out = Vec::new();
+    lessor.expired(Millis(4_000_000), &mut out);
+    report("look for expired ones when there are none", start, LEASES as usize);
+    assert!(out.is_empty());
+    let start = Instant::now();
+    lessor.promote(Millis(4_000_000), 1000);
+    report("promote", start, LEASES as usize);
+    let start = Instant::now();
+    (1..=LEASES).for_each(|id| assert_eq!(lessor.revoke(id).map(|keys| keys.len()), Ok(10)));
+    report("revoke with ten keys", start, LEASES as usize);
+}

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use plinth_engine::watch::{EventBatch, EventBatchBuilder, EventMode, Hub, HubConfig, StreamKey, WatchSpec};
+use plinth_engine::watch::{EventBatch, EventBatchBuilder, EventMode, History, Hub, HubConfig, StreamKey, WatchSpec};
 
 use crate::support::IDS;
 
@@ -159,5 +159,43 @@ fn cost_of_many_watchers_each_with_its_own_prefix() {
         let (publish, pull, _) = bench.run(&batches[100..]);
         let events = 64.0;
         println!("{count} prefixes, one matches: {:.0} ns an event, {:.0} to encode", publish / events, pull / events);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_history_passes() {
+    for count in [512usize, 10_000, 100_000] {
+        let mut bench = Bench::new(100);
+        let chunk = bench.batch((0..1000).map(registry_key), EventMode::Plain);
+        bench.hub.publish(&chunk);
+        for i in 0..count {
+            let key = registry_key(i);
+            let spec = WatchSpec { key: &key, start_revision: 2, ..WatchSpec::default() };
+            bench.hub.create(bench.streams[i % 100], &spec, bench.revision, -1).expect("a fresh watch");
+        }
+        let mut passes = Vec::new();
+        while let Some(request) = bench.hub.next_catch_up() {
+            let start = Instant::now();
+            bench.hub.catch_up(request.id, History::Events(chunk.clone()));
+            passes.push(start.elapsed().as_nanos() as f64 / 1000.0);
+        }
+        let count_of_passes = passes.len();
+        println!("{count} watchers read 1000 revisions: {count_of_passes} passes of {:.0} us", median(passes));
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_building_events() {
+    for mode in [EventMode::Off, EventMode::Plain, EventMode::WithPrev] {
+        let mut bench = Bench::new(1);
+        let nanos = (0..300).map(|_| {
+            let keys: Vec<Vec<u8>> = (0..64).map(registry_key).collect();
+            let start = Instant::now();
+            bench.batch(keys.into_iter(), mode);
+            start.elapsed().as_nanos() as f64 / 64.0
+        });
+        println!("{mode:?}: {:.0} ns an event, making up its pair included", median(nanos.collect()));
     }
 }
