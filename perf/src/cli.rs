@@ -149,9 +149,6 @@ impl Shape {
         if let Some(rate) = self.rate {
             spec.rate = (rate > 0.0).then_some(rate);
         }
-        if matches!(kind, Kind::Fill | Kind::Delete) {
-            spec.max_requests = Some(spec.keys);
-        }
         spec.max_requests = self.max_requests.or(spec.max_requests);
         spec.check()?;
         Ok(spec)

@@ -110,6 +110,11 @@ impl Method {
             .expect("address and path are valid in a URI");
         Method { head }
     }
+
+    /// The path.
+    pub fn path(&self) -> &str {
+        self.head.uri().path()
+    }
 }
 
 /// Puts the gRPC prefix before an encoded message.
@@ -131,16 +136,8 @@ pub enum Keep {
     Nothing,
 }
 
-/// The answer to a unary call.
-pub struct Reply {
-    /// The message, empty with [`Keep::Nothing`].
-    pub message: Bytes,
-    /// Bytes of the message on the wire, prefix included.
-    pub wire_bytes: u64,
-}
-
-/// One unary call. `framed` is a message with its prefix (see [`frame`]).
-pub async fn unary(sender: &mut Sender, method: &Method, framed: Bytes, keep: Keep) -> Result<Reply, CallError> {
+/// One unary call. `framed` is a message with its prefix (see [`frame`]); the answer is empty with [`Keep::Nothing`].
+pub async fn unary(sender: &mut Sender, method: &Method, framed: Bytes, keep: Keep) -> Result<Bytes, CallError> {
     let (response, mut body) = send_request(sender, method, false).await?;
     body.send_data(framed, true)?;
     let (head, mut stream) = response.await?.into_parts();
@@ -195,12 +192,12 @@ impl Collected {
         }
     }
 
-    fn finish(self, keep: Keep) -> Result<Reply, CallError> {
+    fn finish(self, keep: Keep) -> Result<Bytes, CallError> {
         if self.bytes < PREFIX_BYTES as u64 {
             return Err(CallError::Malformed("OK without a message"));
         }
         if keep == Keep::Nothing {
-            return Ok(Reply { message: Bytes::new(), wire_bytes: self.bytes });
+            return Ok(Bytes::new());
         }
         let mut whole = if self.rest.is_empty() { self.first } else { self.rest.freeze() };
         let prefix = whole.split_to(PREFIX_BYTES);
@@ -208,7 +205,7 @@ impl Collected {
         if length != whole.len() {
             return Err(CallError::Malformed("length prefix differs from body"));
         }
-        Ok(Reply { message: whole, wire_bytes: self.bytes })
+        Ok(whole)
     }
 }
 
@@ -226,7 +223,8 @@ fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
     Err(CallError::Status { code, message })
 }
 
-fn percent_decode(text: &[u8]) -> String {
+/// Undoes the escapes of `grpc-message`.
+pub fn percent_decode(text: &[u8]) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {

@@ -1,7 +1,7 @@
 //! `plinth-perf`: load generator and laboratory for servers of the etcd v3 API.
 //!
-//! The tour: [`workload`] says what is sent, [`pace`] when it is due, [`drive`] sends it over [`grpc`] and records
-//! with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers; [`scenario`] puts
+//! The tour: [`workload`] says what is sent, [`pace`] when it is due, [`drive`] sends it over [`lean`] or [`grpc`]
+//! and records with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers; [`scenario`] puts
 //! these together into experiments, [`report`] and [`plot`] show the results.
 //!
 //! The generator shares the machine with the server it measures, so it is built to be cheap and always reports
@@ -11,6 +11,7 @@ mod api;
 mod cli;
 mod drive;
 mod grpc;
+mod lean;
 mod measure;
 mod pace;
 mod plot;

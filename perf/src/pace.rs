@@ -23,6 +23,17 @@ pub struct Pace {
     open: Option<Open>,
 }
 
+/// What the schedule says now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// A request is due, since this moment.
+    Due(Instant),
+    /// None yet.
+    Later,
+    /// There will be none.
+    Over,
+}
+
 struct Open {
     tick: Duration,
     per_tick: f64,
@@ -56,6 +67,28 @@ impl Pace {
                 self.take().then(|| self.start + open.due_at(number))
             }
         }
+    }
+
+    /// A turn, if there is one now.
+    pub fn try_next(&self) -> Turn {
+        let due = match &self.open {
+            None => {
+                let now = Instant::now();
+                if now >= self.end {
+                    return Turn::Over;
+                }
+                now
+            }
+            Some(open) => match open.due.try_acquire() {
+                Ok(permit) => {
+                    permit.forget();
+                    self.start + open.due_at(self.issued.get())
+                }
+                Err(tokio::sync::TryAcquireError::NoPermits) => return Turn::Later,
+                Err(tokio::sync::TryAcquireError::Closed) => return Turn::Over,
+            },
+        };
+        if self.take() { Turn::Due(due) } else { Turn::Over }
     }
 
     fn take(&self) -> bool {

@@ -141,7 +141,7 @@ pub async fn status(address: SocketAddr) -> Result<StatusResponse, grpc::CallErr
 pub async fn call(address: SocketAddr, path: &str, framed: bytes::Bytes) -> Result<bytes::Bytes, grpc::CallError> {
     let connection = Connection::open(address).await?;
     let method = Method::new(address, path);
-    Ok(grpc::unary(&mut connection.sender(), &method, framed, Keep::Body).await?.message)
+    grpc::unary(&mut connection.sender(), &method, framed, Keep::Body).await
 }
 
 fn spawn(program: &Program, folder: &Path, client_port: u16, peer_port: u16) -> io::Result<Child> {

@@ -5,13 +5,17 @@
 //! go on until they have seen every put).
 
 mod slots;
+#[cfg(test)]
+mod tests;
 mod watchers;
 
 use crate::grpc::{CallError, Connection};
+use crate::lean::{self, Crew, Line};
 use crate::measure::{Errors, Track, Window};
 use crate::pace::Pace;
 use crate::process::{self, Usage};
-use crate::workload::{Kind, Methods, Spec};
+use crate::workload::{self, Kind, Methods, Spec};
+use slots::Seat;
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -29,6 +33,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const WATCH_GRACE: Duration = Duration::from_secs(20);
 /// Time between the last set-up and the first request.
 const HEAD_START: Duration = Duration::from_millis(20);
+/// What a request has besides one value: keys, guards, framing.
+const REQUEST_OVERHEAD_BYTES: usize = 4_096;
 /// A run with more errors than this is broken, not slow.
 const ERRORS_MAX: u64 = 10_000;
 
@@ -58,8 +64,6 @@ pub struct Outcome {
     pub tracks: Vec<Track>,
     /// Delay from the send of a put to the arrival of its event at a watcher.
     pub events: Track,
-    /// Events seen in all, warm-up included.
-    pub events_seen: u64,
     /// Events that never came.
     pub events_missing: u64,
     /// Failed requests by text.
@@ -90,10 +94,9 @@ impl Outcome {
 
 /// State all threads share.
 struct Shared {
+    /// Answers of the whole run. Workloads whose events are counted send nothing but puts.
     answered: AtomicU64,
     failed: AtomicU64,
-    /// Successful puts of the whole run, for counting the events they must cause.
-    puts: AtomicU64,
     events: AtomicU64,
     threads_sending: AtomicUsize,
     threads_running: AtomicUsize,
@@ -118,11 +121,10 @@ struct ThreadOutcome {
 /// Runs `spec` against the server at `address` whose process is `pid`. `label` names the run in the progress
 /// line.
 pub fn run(address: SocketAddr, pid: Option<u32>, spec: &Spec, label: &str) -> Result<Outcome, RunError> {
-    crate::workload::stamp_now();
+    workload::stamp_now();
     let shared = Arc::new(Shared {
         answered: AtomicU64::new(0),
         failed: AtomicU64::new(0),
-        puts: AtomicU64::new(0),
         events: AtomicU64::new(0),
         threads_sending: AtomicUsize::new(spec.threads),
         threads_running: AtomicUsize::new(spec.threads),
@@ -168,11 +170,10 @@ pub fn run(address: SocketAddr, pid: Option<u32>, spec: &Spec, label: &str) -> R
         parts.push(part.map_err(RunError::Thread)?);
     }
     let events_seen = shared.events.load(Ordering::SeqCst);
-    let events_due = shared.puts.load(Ordering::SeqCst) * spec.events_per_put();
+    let events_due = shared.answered.load(Ordering::SeqCst) * spec.events_per_put();
     Ok(merge(parts, spec, |tracks, events, errors, unanswered, unsent| Outcome {
         tracks,
         events,
-        events_seen,
         events_missing: events_due.saturating_sub(events_seen),
         errors,
         unanswered,
@@ -213,7 +214,7 @@ struct Part {
 }
 
 /// What the slots and watchers of a thread write to.
-struct Record {
+pub struct Record {
     window: Window,
     tracks: RefCell<Vec<Track>>,
     events: RefCell<Track>,
@@ -238,17 +239,25 @@ impl Record {
         }
     }
 
-    fn sent(&self, slot: usize, due: Instant) {
+    /// A request has been sent that was due then.
+    pub fn sent(&self, slot: usize, due: Instant) {
         self.in_flight.borrow_mut()[slot] = Some(due);
     }
 
-    fn answered(&self, slot: usize, class: usize, due: Instant) {
+    /// There was nothing to send after all.
+    pub fn retired(&self, slot: usize) {
         self.in_flight.borrow_mut()[slot] = None;
-        self.tracks.borrow_mut()[class].record(&self.window, due, Instant::now());
+    }
+
+    /// It has been answered.
+    pub fn answered(&self, slot: usize, class: usize, due: Instant, now: Instant) {
+        self.in_flight.borrow_mut()[slot] = None;
+        self.tracks.borrow_mut()[class].record(&self.window, due, now);
         self.shared.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn failed(&self, slot: usize, error: &CallError) {
+    /// It has failed.
+    pub fn failed(&self, slot: usize, error: &CallError) {
         self.in_flight.borrow_mut()[slot] = None;
         self.errors.borrow_mut().add(error.to_string());
         self.failures.set(self.failures.get() + 1);
@@ -256,7 +265,7 @@ impl Record {
     }
 
     /// Whether there were so many errors that going on is pointless.
-    fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.failures.get() > ERRORS_MAX
     }
 }
@@ -289,9 +298,13 @@ impl Part {
     }
 
     async fn prepare(&self) -> Result<Prepared, CallError> {
-        let mut connections = Vec::new();
+        let (mut connections, mut lines) = (Vec::new(), Vec::new());
         for _ in self.share(self.spec.connections) {
-            connections.push(Connection::open(self.address).await?);
+            if self.is_lean() {
+                lines.push(Line::open(self.address).await?);
+            } else {
+                connections.push(Connection::open(self.address).await?);
+            }
         }
         let mut leases = Vec::new();
         if self.spec.kind == Kind::LeaseKeepalive {
@@ -303,12 +316,12 @@ impl Part {
         for number in self.share(self.spec.watch_connections) {
             watchers.push(watchers::WatchStream::open(self.address, &self.spec, number).await?);
         }
-        Ok(Prepared { connections, leases: leases.into(), watchers })
+        Ok(Prepared { connections, lines, leases: leases.into(), watchers })
     }
 
     async fn send(&self, prepared: Prepared, plan: Plan) -> Result<ThreadOutcome, String> {
         let spec = &self.spec;
-        let slots = prepared.connections.len() * spec.streams;
+        let slots = (prepared.connections.len() + prepared.lines.len()) * spec.streams;
         let record = Rc::new(Record::new(spec, plan.window, slots, self.shared.clone()));
         let share = slots as f64 / spec.slots() as f64;
         let limit = spec.max_requests.map_or(u64::MAX, |limit| (limit as f64 * share).ceil() as u64);
@@ -321,20 +334,10 @@ impl Part {
             watching.spawn_local(stream.follow(record.clone()));
         }
         tokio::time::sleep_until(tokio::time::Instant::from_std(plan.start)).await;
-        let mut sending = JoinSet::new();
-        let methods = Methods::new(self.address);
-        for slot in 0..slots {
-            let connection = &prepared.connections[slot / spec.streams];
-            let global = (slot % spec.streams) + spec.streams * (self.index + spec.threads * (slot / spec.streams));
-            let seat = slots::Seat { slot, pace: pace.clone(), record: record.clone(), sender: connection.sender() };
-            if spec.kind == Kind::LeaseKeepalive {
-                sending.spawn_local(seat.keep_alive(self.address, prepared.leases.clone(), global));
-            } else {
-                sending.spawn_local(seat.unary(crate::workload::source(spec, &methods, global)));
-            }
-        }
+        let sending = self.start_sending(prepared.connections, prepared.lines, &prepared.leases, &pace, &record);
+        let (mut sending, _connections) = sending;
         let unsent = finish_sending(&pace, &mut sending).await?;
-        let (given_up, unanswered) = self.give_up_unanswered(&record, sending);
+        let (given_up, unanswered) = give_up_unanswered(&record, sending).await;
         self.shared.threads_sending.fetch_sub(1, Ordering::SeqCst);
         self.finish_watching(watching).await;
 
@@ -347,16 +350,43 @@ impl Part {
         Ok(ThreadOutcome { tracks, events, errors, unanswered, unsent: unsent.len() as u64 })
     }
 
-    /// Ends what is still in flight and counts it with the age it reached.
-    fn give_up_unanswered(&self, record: &Record, mut sending: JoinSet<()>) -> (Instant, u64) {
-        sending.abort_all();
-        let now = Instant::now();
-        let mut unanswered = 0;
-        for due in record.in_flight.borrow_mut().drain(..).flatten() {
-            record.tracks.borrow_mut()[0].record_unanswered(&record.window, due, now);
-            unanswered += 1;
+    /// Whether the cheap client can send what this workload sends.
+    fn is_lean(&self) -> bool {
+        self.spec.kind != Kind::LeaseKeepalive && self.spec.value_bytes + REQUEST_OVERHEAD_BYTES <= lean::BODY_BYTES_MAX
+    }
+
+    /// Starts all slots. The connections returned live as long as they are held.
+    fn start_sending(
+        &self,
+        connections: Vec<Connection>,
+        lines: Vec<Line>,
+        leases: &Rc<[i64]>,
+        pace: &Rc<Pace>,
+        record: &Rc<Record>,
+    ) -> (JoinSet<()>, Vec<Connection>) {
+        let (spec, address) = (&self.spec, self.address);
+        let mut sending = JoinSet::new();
+        let methods = Methods::new(address);
+        // The number of a slot within the run, from the numbers of its connection and stream within the thread.
+        let global = |connection: usize, stream| stream + spec.streams * (self.index + spec.threads * connection);
+        for (number, line) in lines.into_iter().enumerate() {
+            let source = |stream| workload::source(spec, &methods, global(number, stream));
+            let sources = (0..spec.streams).map(source).collect();
+            let (pace, record) = (pace.clone(), record.clone());
+            sending.spawn_local(line.run(Crew { first_slot: number * spec.streams, sources, pace, record }));
         }
-        (now, unanswered)
+        for (number, connection) in connections.iter().enumerate() {
+            for stream in 0..spec.streams {
+                let (slot, sender) = (number * spec.streams + stream, connection.sender());
+                let seat = Seat { slot, pace: pace.clone(), record: record.clone(), sender };
+                if spec.kind == Kind::LeaseKeepalive {
+                    sending.spawn_local(seat.keep_alive(address, leases.clone(), global(number, stream)));
+                } else {
+                    sending.spawn_local(seat.unary(workload::source(spec, &methods, global(number, stream))));
+                }
+            }
+        }
+        (sending, connections)
     }
 
     /// Lets watchers go on until each put has arrived everywhere, or the grace is over.
@@ -365,7 +395,7 @@ impl Part {
         let per_put = self.spec.events_per_put();
         while !watching.is_empty() && Instant::now() < deadline {
             let sending = self.shared.threads_sending.load(Ordering::SeqCst);
-            let due = self.shared.puts.load(Ordering::SeqCst) * per_put;
+            let due = self.shared.answered.load(Ordering::SeqCst) * per_put;
             if sending == 0 && self.shared.events.load(Ordering::SeqCst) >= due {
                 break;
             }
@@ -377,6 +407,7 @@ impl Part {
 
 struct Prepared {
     connections: Vec<Connection>,
+    lines: Vec<Line>,
     leases: Rc<[i64]>,
     watchers: Vec<watchers::WatchStream>,
 }
@@ -401,6 +432,18 @@ async fn finish_sending(pace: &Pace, sending: &mut JoinSet<()>) -> Result<Vec<In
     let unsent = pace.close();
     let _ = tokio::time::timeout(GRACE, all_done).await;
     Ok(unsent)
+}
+
+/// Ends what is still in flight and counts it with the age it reached.
+async fn give_up_unanswered(record: &Record, mut sending: JoinSet<()>) -> (Instant, u64) {
+    sending.shutdown().await;
+    let now = Instant::now();
+    let mut unanswered = 0;
+    for due in record.in_flight.borrow_mut().drain(..).flatten() {
+        record.tracks.borrow_mut()[0].record_unanswered(&record.window, due, now);
+        unanswered += 1;
+    }
+    (now, unanswered)
 }
 
 /// The progress line on standard error, once a second, if that is a terminal; else every ten seconds.

@@ -1,4 +1,5 @@
-//! Slots: each has at most one request in flight and takes its turns from the pace.
+//! Slots on the crate `h2`: each has at most one request in flight and takes its turns from the pace. For streams of
+//! messages and for large requests; [`crate::lean`] has the others.
 
 use super::Record;
 use crate::api::{LeaseGrantRequest, LeaseKeepAliveRequest, path};
@@ -8,8 +9,7 @@ use crate::wire;
 use crate::workload::{Kind, Source};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pause of a slot after a refused request, so that a refusing server is not hammered.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
@@ -36,11 +36,9 @@ impl Seat {
             self.record.sent(self.slot, due);
             match grpc::unary(&mut self.sender, &job.method, job.framed, job.keep).await {
                 Ok(reply) => {
-                    self.record.answered(self.slot, job.class, due);
-                    // Every kind whose puts are counted sends nothing but puts.
-                    self.record.shared.puts.fetch_add(1, Ordering::Relaxed);
+                    self.record.answered(self.slot, job.class, due, Instant::now());
                     if job.keep == Keep::Body {
-                        source.answered(&reply.message);
+                        source.answered(&reply);
                     }
                 }
                 Err(error) => {
@@ -81,7 +79,7 @@ impl Seat {
             if wire::integer_field(&answer, 2) != lease || wire::integer_field(&answer, 3) <= 0 {
                 return Err(CallError::Malformed("a lease was not kept alive"));
             }
-            self.record.answered(self.slot, 0, due);
+            self.record.answered(self.slot, 0, due, Instant::now());
         }
         Ok(())
     }
@@ -100,7 +98,7 @@ pub async fn grant_leases(
     for _ in numbers {
         let framed = grpc::frame(&LeaseGrantRequest { ttl: LEASE_TTL_SECONDS, id: 0 });
         let reply = grpc::unary(&mut sender, &method, framed, Keep::Body).await?;
-        leases.push(wire::integer_field(&reply.message, 2));
+        leases.push(wire::integer_field(&reply, 2));
     }
     Ok(leases)
 }

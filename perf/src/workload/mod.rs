@@ -80,7 +80,7 @@ pub struct Spec {
     pub seconds: f64,
     /// Time before the window.
     pub warmup_seconds: f64,
-    /// Most requests per run; ends the run when reached.
+    /// Most requests per run; ends the run when reached. Fill and delete end by themselves, with their keys.
     pub max_requests: Option<u64>,
     /// Step of the latency series.
     pub interval_seconds: f64,
@@ -121,12 +121,8 @@ impl Spec {
             }
             Kind::LeaseKeepalive => Spec { keys: 1_000, ..plain },
             Kind::Mixed => Spec { connections: 20, watchers: 20, watch_connections: 20, value_bytes: 1024, ..plain },
-            Kind::Fill => {
-                Spec { keys: 200_000, max_requests: Some(200_000), seconds: 120.0, warmup_seconds: 0.0, ..plain }
-            }
-            Kind::Delete => {
-                Spec { keys: 200_000, max_requests: Some(200_000), seconds: 120.0, warmup_seconds: 0.0, ..plain }
-            }
+            Kind::Fill => Spec { keys: 200_000, seconds: 120.0, warmup_seconds: 0.0, ..plain },
+            Kind::Delete => Spec { keys: 200_000, seconds: 120.0, warmup_seconds: 0.0, ..plain },
         }
     }
 
