@@ -110,7 +110,8 @@ impl Directory {
         read().map_err(|error| DiskFault::new("list", self.path.display().to_string(), &error))
     }
 
-    /// Makes a segment from nothing: zeros, header, syncs, then its name. `pause` is called between pieces.
+    /// Makes a segment from nothing: space, zeros, header, syncs, then its name. Space first, so that a full disk is
+    /// known at once, while most of the segment in use is still free. `pause` is called between pieces.
     pub(crate) fn create(&self, header: SegmentHeader, pause: &mut dyn FnMut()) -> Result<(), DiskFault> {
         let filled = self.fill(TEMPORARY, header, pause);
         if filled.is_err() {
@@ -124,6 +125,7 @@ impl Directory {
     fn fill(&self, name: &str, header: SegmentHeader, pause: &mut dyn FnMut()) -> Result<(), DiskFault> {
         let created = OpenOptions::new().write(true).create(true).truncate(true).open(self.path.join(name));
         let file = created.map_err(|error| self.fault("create", name, &error))?;
+        sys::reserve(&file, header.segment_bytes).map_err(|error| self.fault("allocate", name, &error))?;
         let mut piece = vec![0; FILL_BYTES.min(header.segment_bytes as usize)];
         let mut at = 0;
         while at < header.segment_bytes {

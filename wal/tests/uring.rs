@@ -91,6 +91,25 @@ fn segments_are_recycled() {
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
 }
 
+/// Retired files of another size, from before a change of options, are not recycled.
+#[test]
+fn the_segment_size_may_change_between_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut end = 0;
+    for segment_bytes in [SEGMENT_BYTES, 2 * SEGMENT_BYTES, SEGMENT_BYTES] {
+        let disk = UringDisk::open(folder.path(), UringOptions::default()).expect("disk");
+        let (mut wal, recovered) = Wal::open(disk, WalOptions { segment_bytes, ..options() }).expect("wal");
+        assert_eq!(recovered.iter().last().map_or(0, |record| u64::from(record.schema) + 1), end);
+        for _ in 0..10 {
+            write(&mut wal, end, end + 100);
+            end += 100;
+            wal.release_before(wal.durable());
+        }
+    }
+    let mut directory = Directory::open(folder.path()).expect("a folder");
+    inspect::verify(&mut directory).expect("sound");
+}
+
 /// The offline tool's way through the same folder: without a ring, on files.
 #[test]
 fn offline_inspection_and_repair() {

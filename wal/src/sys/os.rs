@@ -1,4 +1,4 @@
-//! System calls the standard library does not offer: advice to the page cache, and waiting for a descriptor.
+//! System calls the standard library does not offer: for space, for the page cache, and to wait for a descriptor.
 
 use std::fs::File;
 use std::io;
@@ -14,6 +14,16 @@ pub(crate) fn write_back(file: &File, offset: u64, bytes: u64) -> io::Result<()>
     // Some file systems do not know it; the sync that follows does all the work there.
     let unknown = matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE));
     if result == 0 || unknown { Ok(()) } else { Err(error) }
+}
+
+/// Allocates a file's blocks, so that a full disk is known before the first of them is written.
+pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: passes numbers and an open descriptor only.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes.cast_signed()) };
+    let error = io::Error::last_os_error();
+    // Where the file system cannot, writing the blocks tells as well, only later.
+    let unable = matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP));
+    if result == 0 || unable { Ok(()) } else { Err(error) }
 }
 
 /// Drops clean cached pages of a file, so that the next read comes from the medium. Advice: failure is harmless.
