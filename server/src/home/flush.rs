@@ -126,7 +126,9 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     home.metrics.backend_commit.record_duration(took);
     let mut state = home.state_mut();
     state.member.store_mut().trees_mut().finish_flush(flush);
-    state.member.stored_up_to(applied);
+    // The log keeps what the flush before this one did not hold: should the newest meta page rot, the data file opens
+    // at the state before it, and the log still reaches back that far.
+    state.member.stored_up_to(home.stored_before(applied));
     drop(state);
     home.pump.notify();
     Ok(())

@@ -96,6 +96,7 @@ pub struct Home {
     /// What this reactor counts.
     pub metrics: Rc<ReactorMetrics>,
     flushes: Cell<u64>,
+    stored: Cell<u64>,
     flush_waiters: RefCell<Vec<(u64, oneshot::Sender<()>)>>,
     alarm_pending: Cell<bool>,
     stopping: Cell<bool>,
@@ -121,6 +122,7 @@ impl Home {
             background: Notify::new(),
             metrics,
             flushes: Cell::new(0),
+            stored: Cell::new(0),
             flush_waiters: RefCell::default(),
             alarm_pending: Cell::new(false),
             stopping: Cell::new(false),
@@ -208,6 +210,11 @@ impl Home {
         let (sender, receiver) = channel();
         self.flush_waiters.borrow_mut().push((self.flushes.get() + 1, sender));
         let _ = receiver.await;
+    }
+
+    /// Records what a finished flush holds; what the one before it held.
+    pub(crate) fn stored_before(&self, applied: u64) -> u64 {
+        self.stored.replace(applied)
     }
 
     /// A flush begins; whoever waits from now on waits for the next one.
