@@ -236,13 +236,9 @@ impl StreamHandler for RangeStream {
         };
         self.serializable = request.serializable;
         let range = convert::range(request);
-        let refusal = match check_stream(&range) {
-            Ok(()) => None,
-            Err(refusal) => Some(refusal),
-        };
-        match refusal {
-            Some(refusal) => self.reply.finish(refusal),
-            None => *self.request.borrow_mut() = Some(range),
+        match check_stream(&range) {
+            Err(refusal) => self.reply.finish(refusal),
+            Ok(()) => *self.request.borrow_mut() = Some(range),
         }
     }
 
