@@ -1,1 +1,18 @@
-//! Skeleton.
+//! The command line tools: `etcdctl` against a running server, `etcdutl` and `plinth wal` on files of a stopped one.
+//!
+//! Each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed.
+//! Exit codes are one table ([`failure`]). Nothing here ends the process or panics on what a user wrote.
+//!
+//! Deliberately absent so far: TLS, user names and passwords, SRV discovery, interactive watch; commands that are
+//! missing say so and fail.
+
+pub mod command;
+pub mod context;
+pub mod etcdctl;
+pub mod etcdutl;
+pub mod failure;
+pub mod flags;
+pub mod output;
+pub mod quote;
+pub mod rpc;
+pub mod wal;

@@ -1,4 +1,6 @@
-//! The `plinth` binary: one program under several names. `plinth` and `etcd` serve.
+//! The `plinth` binary: one program under several names. `plinth` and `etcd` serve; `etcdctl` and `etcdutl` are the
+//! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`. A server takes no positional
+//! arguments, so these words mean nothing else.
 
 use plinth_server::config::{self, Command};
 use plinth_server::datadir::DataDir;
@@ -15,6 +17,9 @@ fn main() -> ExitCode {
     // What is not UTF-8 matches no flag and is refused, or ignored, as any other unknown text.
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let arguments: Vec<String> = std::env::args_os().skip(1).map(text).collect();
+    if let Some((tool, arguments)) = tool(&std::env::args_os().next().map(text).unwrap_or_default(), &arguments) {
+        return tool(arguments);
+    }
     let environment: BTreeMap<String, String> =
         std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     match config::load(&arguments, &environment) {
@@ -26,6 +31,26 @@ fn main() -> ExitCode {
         Ok(Command::Serve(loaded)) => serve(*loaded),
         Err(error) => ExitCode::from(logging::report_config_error(&error)),
     }
+}
+
+/// A tool's entry.
+type Tool = fn(Vec<String>) -> ExitCode;
+
+/// The tool that is meant, by the name of the program or by its first argument, and the arguments left for it.
+fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
+    match program.rsplit('/').next() {
+        Some("etcdctl") => return Some((plinth_ctl::etcdctl::main, arguments.to_vec())),
+        Some("etcdutl") => return Some((plinth_ctl::etcdutl::main, arguments.to_vec())),
+        _ => {}
+    }
+    let (first, rest) = arguments.split_first()?;
+    let tool: Tool = match first.as_str() {
+        "ctl" => plinth_ctl::etcdctl::main,
+        "util" => plinth_ctl::etcdutl::main,
+        "wal" => plinth_ctl::wal::main,
+        _ => return None,
+    };
+    Some((tool, rest.to_vec()))
 }
 
 fn serve(loaded: config::Loaded) -> ExitCode {

@@ -1,0 +1,124 @@
+//! Why a tool ends without success, and with which exit code. The codes are etcdctl's, which scripts test for.
+//!
+//! A message that starts with `etcdserver: ` is one the reference client knows and prints alone; all others show
+//! their gRPC code.
+
+use std::process::ExitCode;
+use tonic::{Code, Status};
+
+/// Exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The server or the client failed.
+    Error,
+    /// No connection.
+    BadConnection,
+    /// Input that is not an argument (standard input) makes no sense.
+    InvalidInput,
+    /// A value or output format that is not known.
+    BadFeature,
+    /// Ended from outside.
+    Interrupted,
+    /// Arguments make no sense.
+    BadArguments,
+    /// The exit code of a command that was run.
+    Of(u8),
+}
+
+impl Exit {
+    /// The number a shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Error => 1,
+            Exit::BadConnection => 2,
+            Exit::InvalidInput => 3,
+            Exit::BadFeature => 4,
+            Exit::Interrupted => 5,
+            Exit::BadArguments => 128,
+            Exit::Of(code) => code,
+        }
+    }
+}
+
+/// A failed command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What to say after `Error: `; nothing if all is said.
+    pub text: String,
+}
+
+impl Failure {
+    /// A failure that ends this way.
+    pub fn new(exit: Exit, text: impl Into<String>) -> Failure {
+        Failure { exit, text: text.into() }
+    }
+
+    /// Arguments that make no sense.
+    pub fn arguments(text: impl Into<String>) -> Failure {
+        Failure::new(Exit::BadArguments, text)
+    }
+
+    /// A command or flag of etcd's that is missing here.
+    pub fn unsupported(what: &str) -> Failure {
+        Failure::new(Exit::Error, format!("{what} is not supported yet"))
+    }
+
+    /// The time for the command is over.
+    pub fn deadline() -> Failure {
+        Failure::new(Exit::Error, "context deadline exceeded")
+    }
+
+    /// The same, ending another way.
+    pub fn exiting(self, exit: Exit) -> Failure {
+        Failure { exit, ..self }
+    }
+
+    /// Tells the user, and how to end.
+    pub fn report(&self) -> ExitCode {
+        if !self.text.is_empty() {
+            eprintln!("Error: {}", self.text);
+        }
+        ExitCode::from(self.exit.code())
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Failure {
+        let text = if status.message().starts_with("etcdserver: ") {
+            status.message().to_owned()
+        } else {
+            format!("rpc error: code = {} desc = {}", code_name(status.code()), status.message())
+        };
+        Failure::new(Exit::Error, text)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(Exit::Error, error.to_string())
+    }
+}
+
+/// The reference client's names of the codes.
+fn code_name(code: Code) -> String {
+    match code {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_errors_print_their_message_alone() {
+        let known = Failure::from(Status::not_found("etcdserver: key not found"));
+        assert_eq!(known, Failure::new(Exit::Error, "etcdserver: key not found"));
+        let unknown = Failure::from(Status::cancelled("gone"));
+        assert_eq!(unknown.text, "rpc error: code = Canceled desc = gone");
+    }
+}
