@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn base64_with_padding() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("\u{3fe}~", "z756")] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("\u{3fe}~", "z75+")] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
