@@ -263,11 +263,6 @@ impl Stream {
         Ok(self.outgoing.send_data(framed, false)?)
     }
 
-    /// Ends the client's side.
-    pub fn half_close(&mut self) -> Result<(), CallError> {
-        Ok(self.outgoing.send_data(Bytes::new(), true)?)
-    }
-
     /// The next message; `None` when the server ended the call with status OK.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
         loop {
