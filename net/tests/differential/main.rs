@@ -142,7 +142,7 @@ mod allowance {
         // An identifier that is even, or below one in use, ends the connection (section 5.1.1). h2 looks for malformed
         // fields first, and resets the stream for them.
         let last = ours.requests.keys().chain(ours.resets.keys()).max();
-        let is_old = op.stream % 2 == 0 || last.is_some_and(|last| *last > op.stream);
+        let is_old = op.stream.is_multiple_of(2) || last.is_some_and(|last| *last > op.stream);
         if is_block && is_old && ours.dead == Some(PROTOCOL_ERROR) && theirs.resets.contains_key(&op.stream) {
             return true;
         }
@@ -187,7 +187,7 @@ mod allowance {
             return true;
         }
         // There is no stream to lose if its identifier is even, so it is the connection. h2 resets such a stream.
-        if op.kind == PRIORITY && op.stream % 2 == 0 && ours.dead.is_some() {
+        if op.kind == PRIORITY && op.stream.is_multiple_of(2) && ours.dead.is_some() {
             return true;
         }
         // A stream that depends on itself loses only itself, but its padding and its block have to be right all the same
