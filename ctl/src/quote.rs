@@ -77,10 +77,12 @@ fn unescape<'a>(text: &'a str, value: &mut Vec<u8>) -> Option<&'a str> {
         '\\' => b'\\',
         '"' => b'"',
         'x' => {
-            return number(text, 1, 2, 16).and_then(|(n, rest)| Some((u8::try_from(n).ok()?, rest))).map(|(n, rest)| {
-                value.push(n);
-                rest
-            });
+            return number(text, 1, 2, 16).and_then(|(n, rest)| Some((u8::try_from(n).ok()?, rest))).map(
+                |(n, rest)| {
+                    value.push(n);
+                    rest
+                },
+            );
         }
         '0'..='7' => {
             return number(text, 0, 3, 8).and_then(|(n, rest)| Some((u8::try_from(n).ok()?, rest))).map(|(n, rest)| {
