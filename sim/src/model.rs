@@ -123,6 +123,12 @@ impl Model {
         state
     }
 
+    /// Whether a state is one from before the last acknowledgement: what is left when rot hits the end of the log, which
+    /// looks like a write that was torn.
+    pub fn is_cut_short(&self, found: &State) -> bool {
+        (self.base_len..self.acknowledged).any(|len| self.state_after(len) == *found)
+    }
+
     /// Settles what survived a crash: the found state must be that after a prefix which holds all that was
     /// acknowledged. What was submitted and lost never happened.
     pub fn settle(&mut self, found: &State) -> Result<(), String> {
