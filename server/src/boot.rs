@@ -106,9 +106,13 @@ fn open_data(path: &Path) -> Result<PageFile<FileStore>, BootError> {
 /// Opens or creates everything below the folders of the data and of the log.
 pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted, BootError> {
     let start = Instant::now();
-    let log_options = WalOptions::new(WalId(random()));
-    // A batch is closed when it reaches its bound, so one request may come on top of it.
-    let most = (log_options.payload_bytes_max() / 2 - plinth_member::limits::BATCH_BYTES_MAX) as u64;
+    let mut log_options = WalOptions::new(WalId(random()));
+    // A batch is closed when it reaches its bound, so one request may come on top of it. Larger records make recovery
+    // look further behind the last one, so they are allowed only as far as they are asked for.
+    let batch = plinth_member::limits::BATCH_BYTES_MAX;
+    let wanted = 2 * (config.limits.request_bytes_max.min(1 << 30) as usize + batch);
+    log_options.payload_bytes = log_options.payload_bytes.max(wanted);
+    let most = (log_options.payload_bytes_max() / 2 - batch) as u64;
     if config.limits.request_bytes_max > most {
         return Err(BootError::RequestLimit { wanted: config.limits.request_bytes_max, most });
     }

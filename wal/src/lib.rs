@@ -3,7 +3,7 @@
 //! Sans-I/O at the core: [`Wal`] takes records and completions and hands out writes, through the seam [`Disk`];
 //! [`UringDisk`] is the real one, [`sim_disk`] the simulated one. Nothing here knows what a record means.
 //!
-//! Tour, from the bottom up: [`limits`], [`types`], [`format`] (every byte on disk), [`disk`] (the seam), `chunk` (a
+//! Tour, from the bottom up: [`limits`], [`types`], [`format`](mod@format) (every byte on disk), [`disk`] (the seam), `chunk` (a
 //! buffer being filled), [`wal`] (the core), `scan`, [`recovery`] and [`recovery_table`] (reading back, and what the end
 //! means), [`inspect`] and [`repair`] (for the offline tool), `directory`, `preparer`, [`uring_disk`] and `sys` (the real disk; all `unsafe` is in `sys`).
 //!
