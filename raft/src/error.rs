@@ -138,6 +138,14 @@ pub enum RecoverError {
         /// Term of the recovered hard state.
         term: u64,
     },
+    /// Entries that were known to be committed are missing at the end.
+    #[error("entries up to {commit} were committed, but the log ends at {last:?}: the end of the log was lost")]
+    CommitLost {
+        /// The recorded commit index.
+        commit: u64,
+        /// End of the log.
+        last: EntryId,
+    },
     /// The log and the store disagree about an entry.
     #[error("entry {index} has term {found} in the log, the store has applied it with term {expected}")]
     TermMismatch {

@@ -16,7 +16,8 @@
 //! useful part of the log begins; entries before that are kept for lagging followers, within the bounds of the window.
 //!
 //! Duties of the shell: the records of one `Ready` are written in the order snapshot mark, hard state, entries (a torn
-//! flush may then lose entries, but never the term they belong to); an installed snapshot is durable in the store before
+//! flush may then lose entries, but never the term they belong to; a commit index covers only entries before it in the
+//! log, so none that is still to come, and none that is about to be replaced); an installed snapshot is durable in the store before
 //! its mark is written; before old segments are given back, the current hard state is written again.
 //!
 //! Not here: framing, checksums, torn tails (`plinth_wal`), and the window itself (`window.rs`).
@@ -301,8 +302,10 @@ impl LogRecovery {
             let detail = format!("term {} is behind the last entry {last:?}", hard_state.term);
             return Err(RecoverError::Invalid { kind: "hard state", detail });
         }
-        // What was applied was committed; what a torn flush lost is not known to be.
-        hard_state.commit = hard_state.commit.clamp(applied.index, last.index);
+        if hard_state.commit > last.index {
+            return Err(RecoverError::CommitLost { commit: hard_state.commit, last });
+        }
+        hard_state.commit = hard_state.commit.max(applied.index);
         Ok(RecoveredLog { base, entries: self.entries, hard_state, applied })
     }
 
@@ -401,7 +404,6 @@ mod tests {
             ("a tail replaced", "h1:0 e1/1 e1/2 e1/3 h2:1 e2/2", id(0, 0), "0/0| 1/1 2/2 |2:1"),
             ("a tail replaced twice", "h1:0 e1/1 e1/2 h2:1 e2/2 h3:1 e3/2 e3/3", id(1, 1), "0/0| 1/1 3/2 3/3 |3:1"),
             ("commit behind what was applied", "h1:0 e1/1 e1/2", id(1, 2), "0/0| 1/1 1/2 |1:2"),
-            ("commit ahead of a torn log", "h1:0 e1/1 h1:9", id(0, 0), "0/0| 1/1 |1:1"),
             ("a released beginning", "h3:7 e3/6 e3/7 e3/8", id(3, 7), "3/6| 3/7 3/8 |3:7"),
             ("released up to what was applied", "h3:7 e3/8 e3/9", id(3, 7), "3/7| 3/8 3/9 |3:7"),
             ("everything released", "h3:7", id(3, 7), "3/7|  |3:7"),
@@ -436,6 +438,9 @@ mod tests {
             ("an older log", "h1:1 e1/1", id(2, 9), |e| matches!(e, LogLost { term: 1, .. })),
             ("another log", "h3:2 e1/1 e3/2", id(2, 2), |e| {
                 matches!(e, TermMismatch { index: 2, expected: 2, found: 3 })
+            }),
+            ("committed entries are missing", "h1:0 e1/1 h1:9", id(0, 0), |e| {
+                matches!(e, CommitLost { commit: 9, .. })
             }),
             ("a forgotten term", "h1:0 e1/1 e2/2", id(0, 0), |e| matches!(e, Invalid { kind: "hard state", .. })),
             ("terms of votes go back", "h2:0 h1:0", id(0, 0), |e| matches!(e, Invalid { kind: "hard state", .. })),

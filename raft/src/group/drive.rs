@@ -243,14 +243,21 @@ impl Group {
 
     /// The hard state, if it has to be written: for a new term or vote, ahead of a configuration change, and (the commit
     /// index is then free) beside anything else that is written.
+    ///
+    /// It is written before the entries of the same `Ready`. If a crash keeps the one and loses the others, older entries
+    /// may be in their place: its commit index must not reach that far.
     pub(super) fn hard_state_to_write(&mut self, ready: &Ready) -> Option<HardState> {
-        let now = self.hard_state();
+        let mut now = convert::hard_state_from_raft(&self.raw.raft.hard_state());
+        if let Some(first) = ready.entries.first() {
+            now.commit = now.commit.min(first.index - 1);
+        }
         let voted = now.term != self.written.term || now.vote != self.written.vote;
         let barrier = self.held.front().is_some_and(|entry| entry.index > self.written.commit);
         let beside = (!ready.entries.is_empty() || ready.snapshot.is_some()) && now.commit != self.written.commit;
         if !voted && !barrier && !beside {
             return None;
         }
+        assert!(now.commit >= self.written.commit, "what was committed stays committed");
         self.written = now;
         Some(now)
     }

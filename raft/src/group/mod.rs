@@ -463,9 +463,9 @@ impl Group {
         &self.conf
     }
 
-    /// The current hard state, for the beginning of a new log segment.
+    /// The hard state handed out last, to be written again when old records of the log are given back.
     pub fn hard_state(&self) -> HardState {
-        convert::hard_state_from_raft(&self.raw.raft.hard_state())
+        self.written
     }
 }
 

@@ -4,7 +4,7 @@ use raft::ProgressState;
 
 use super::Group;
 use crate::conf::ConfState;
-use crate::types::{MemberId, Role};
+use crate::types::{MemberId, Role, member_from_raw};
 
 /// How the leader replicates to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Group {
             role: self.role.role,
             term: self.role.term,
             leader: self.role.leader,
-            vote: self.hard_state().vote,
+            vote: member_from_raw(raft.vote),
             commit: log.committed,
             applied: log.applied,
             first_index: self.raw.store().first(),
