@@ -168,8 +168,8 @@ macro_rules! quota_cost {
         }
 
         impl $txn {
-            /// What the request costs, in bytes of quota: the puts of the dearer branch. Puts within nested txns
-            /// are free, in etcd too.
+            /// What the request costs, in bytes of quota: the puts of the dearer branch, those of nested txns too.
+            /// (etcd counts them since 3.7.)
             pub fn cost(&self) -> u64 {
                 let cost = |ops: &[$op]| ops.iter().map($op::cost).sum::<u64>();
                 cost(&self.success).max(cost(&self.failure))
@@ -185,7 +185,8 @@ macro_rules! quota_cost {
             fn cost(&self) -> u64 {
                 match self {
                     $op::Put(put) => put.cost(),
-                    $op::Txn(_) | $op::Unset | $op::Range(_) | $op::DeleteRange(_) => 0,
+                    $op::Txn(txn) => txn.cost(),
+                    $op::Unset | $op::Range(_) | $op::DeleteRange(_) => 0,
                 }
             }
         }
@@ -313,7 +314,7 @@ mod tests {
             failure: vec![delete("a", ""), put("abc")],
             ..Txn::default()
         };
-        assert_eq!(txn.cost(), 259, "the dearer branch, without the nested put");
+        assert_eq!(txn.cost(), 257 + 258, "the dearer branch, with the nested put");
         assert!(!txn.is_read_only());
         assert!(Txn { success: vec![range("a")], ..Txn::default() }.is_read_only());
         assert!(Txn::default().is_read_only());

@@ -150,8 +150,9 @@ impl<T: Trees> Store<T> {
                     *next = self.compact_index(from, job.revision, budget, removed)?;
                 }
                 for (revision, is_tombstone) in removed.drain(..removed.len().min(budget.records)) {
-                    let existed = self.trees.remove(TreeId::Rev, &RevKey::new(revision, is_tombstone))?;
-                    assert!(existed, "what the index knows is stored");
+                    if !self.trees.remove(TreeId::Rev, &RevKey::new(revision, is_tombstone))? {
+                        return Err(StoreError::Missing { revision });
+                    }
                     self.counters.compacted += 1;
                 }
                 removed.is_empty() && next.is_none()

@@ -261,22 +261,19 @@ impl<T: Trees> Store<T> {
 
     fn apply_put(&mut self, put: &ArchivedPut, reply: Option<&mut Vec<u8>>) -> Result<i64, Error> {
         let has_room = self.has_room(put.cost());
-        self.check_lease(put)?;
-        self.check_kept(put)?;
+        self.check_put(put)?;
         let mut write = self.begin_write();
         self.write_put(&mut write, put, reply)?;
         let revision = self.end_write(write);
         if has_room { Ok(revision) } else { Err(OpError::NoSpace.into()) }
     }
 
-    /// The lease of a put must be there. etcd asks for it first in a plain put and last in a txn.
-    pub(crate) fn check_lease(&self, put: &ArchivedPut) -> Result<(), OpError> {
+    /// What a put needs of the state before the request: first its lease, then what it keeps.
+    pub(crate) fn check_put(&self, put: &ArchivedPut) -> Result<(), OpError> {
         let lease = put.lease.to_native();
-        if lease == 0 || self.lessor.contains(lease) { Ok(()) } else { Err(OpError::LeaseNotFound) }
-    }
-
-    /// What a put keeps must be there.
-    pub(crate) fn check_kept(&self, put: &ArchivedPut) -> Result<(), OpError> {
+        if lease != 0 && !self.lessor.contains(lease) {
+            return Err(OpError::LeaseNotFound);
+        }
         if (put.ignore_value || put.ignore_lease) && self.index.get(&put.key).is_none_or(|entry| !entry.is_live()) {
             return Err(OpError::KeyNotFound);
         }
@@ -469,6 +466,11 @@ impl<T: Trees> Store<T> {
     /// The trees, for flushing and for what the server itself stores.
     pub fn trees_mut(&mut self) -> &mut T {
         &mut self.trees
+    }
+
+    /// Closes the store; the trees are as they are, flushed or not.
+    pub fn into_trees(self) -> T {
+        self.trees
     }
 
     /// Leases.

@@ -25,6 +25,9 @@ const TAG_PUT: u8 = 0x12;
 const TAG_DELETE_RANGE: u8 = 0x1a;
 const TAG_TXN: u8 = 0x22;
 
+/// Room made for a response: enough for a few puts or deletes, or a pair.
+const RESPONSE_BYTES: usize = 128;
+
 /// The branch that a txn takes, and which ones the txns in it take.
 struct Path<'a> {
     branches: std::slice::Iter<'a, bool>,
@@ -37,28 +40,18 @@ impl Path<'_> {
     }
 }
 
-/// Visits the operations on the path, those of nested txns in their place, until one fails.
-fn for_each_op(
-    txn: &ArchivedTxn,
-    path: &mut Path<'_>,
-    visit: &mut dyn FnMut(&ArchivedOp) -> Result<(), OpError>,
-) -> Result<(), OpError> {
-    let (_, ops) = path.next(txn);
-    ops.iter().try_for_each(|op| match op {
-        ArchivedOp::Txn(txn) => for_each_op(txn, path, visit),
-        op => visit(op),
-    })
-}
-
 impl<T: Trees> Store<T> {
     /// Applies a txn and returns the revision for the header.
     pub(crate) fn apply_txn(&mut self, txn: &ArchivedTxn, mut out: Option<&mut Vec<u8>>) -> Result<i64, Error> {
         let has_room = self.has_room(txn.cost());
         self.counters.txns += 1;
+        if let Some(out) = &mut out {
+            out.reserve(RESPONSE_BYTES);
+        }
         let mut branches = std::mem::take(&mut self.path);
         branches.clear();
         let result = self.choose(txn, &mut branches).map_err(Error::from).and_then(|()| {
-            self.check_ops(txn, &branches)?;
+            self.check_ops(txn, &mut Path { branches: branches.iter() })?;
             let mut write = self.begin_write();
             self.run(txn, &mut Path { branches: branches.iter() }, &mut write, &mut out)?;
             Ok(self.end_write(write))
@@ -73,7 +66,7 @@ impl<T: Trees> Store<T> {
         assert!(txn.is_read_only(), "other txns are replicated");
         let mut branches = Vec::new();
         self.choose(txn, &mut branches)?;
-        self.check_ops(txn, &branches)?;
+        self.check_ops(txn, &mut Path { branches: branches.iter() })?;
         let mut body = Vec::new();
         let (succeeded, ops) = Path { branches: branches.iter() }.next(txn);
         put_int_field(&mut body, 0x10, i64::from(succeeded));
@@ -139,15 +132,15 @@ impl<T: Trees> Store<T> {
         Ok(satisfies(order, compare.result.into()))
     }
 
-    /// What the operations on the path need of the state before the txn, in etcd's order: all puts, then all ranges.
-    fn check_ops(&self, txn: &ArchivedTxn, branches: &[bool]) -> Result<(), OpError> {
-        for_each_op(txn, &mut Path { branches: branches.iter() }, &mut |op| match op {
-            ArchivedOp::Put(put) => self.check_kept(put).and_then(|()| self.check_lease(put)),
-            _ => Ok(()),
-        })?;
-        for_each_op(txn, &mut Path { branches: branches.iter() }, &mut |op| match op {
+    /// What the operations on the path need of the state before the txn, one operation after the other. (Before etcd 3.7
+    /// the order was another: all puts, then all ranges. It only shows if several checks fail.)
+    fn check_ops(&self, txn: &ArchivedTxn, path: &mut Path<'_>) -> Result<(), OpError> {
+        let (_, ops) = path.next(txn);
+        ops.iter().try_for_each(|op| match op {
             ArchivedOp::Range(range) => self.check_range_revision(range.revision.to_native()),
-            _ => Ok(()),
+            ArchivedOp::Put(put) => self.check_put(put),
+            ArchivedOp::Txn(txn) => self.check_ops(txn, path),
+            ArchivedOp::DeleteRange(_) | ArchivedOp::Unset => Ok(()),
         })
     }
 

@@ -262,9 +262,18 @@ fn a_txn_is_all_or_nothing() {
         assert_eq!(store.revision(), 2, "{name}");
         assert_eq!(range(&store, &ALL), Ok(("a=1".to_owned(), false, 1)), "{name}");
     }
-    // The first failed check in order of operations is told.
-    let command = txn(vec![op(put_with_lease("b", "", 9)), Op::Range(Range { revision: 9, ..Range::default() })]);
-    assert_eq!(apply(&mut store, &command), Err(OpError::LeaseNotFound));
+    // The first failed check in order of operations is told, of a put that of its lease.
+    let bad_put = |lease| Op::Put(Put { key: "b".into(), lease, ignore_value: true, ..Put::default() });
+    let bad_range = || Op::Range(Range { key: "a".into(), revision: 9, ..Range::default() });
+    let cases = [
+        (vec![bad_put(9), bad_range()], OpError::LeaseNotFound),
+        (vec![bad_put(0), bad_range()], OpError::KeyNotFound),
+        (vec![bad_range(), bad_put(9)], OpError::FutureRevision),
+        (vec![op(txn(vec![bad_range()])), bad_put(9)], OpError::FutureRevision),
+    ];
+    for (ops, error) in cases {
+        assert_eq!(apply(&mut store, &txn(ops.clone())), Err(error), "{ops:?}");
+    }
     // Of a plain range, -2 is the newest revision; of a range in a txn, -1 is while nothing was compacted.
     assert!(range(&store, &RangeQuery { revision: -2, ..ALL }).is_ok());
     let minus_one = Op::Range(Range { key: "a".into(), revision: -1, ..Range::default() });
@@ -468,6 +477,7 @@ fn alarms_stop_what_they_should_and_survive() {
         [
             ("put", put("b", "")),
             ("txn with a put", txn(vec![op(put("b", ""))])),
+            ("txn with a nested put", txn(vec![op(txn(vec![op(put("b", ""))]))])),
             ("grant", Command::LeaseGrant { id: 2, ttl: 10 }),
             ("txn without puts", txn(vec![op(delete("b", ""))])),
             ("delete", delete("b", "")),
@@ -476,7 +486,7 @@ fn alarms_stop_what_they_should_and_survive() {
         ]
     };
     let no_space = OpError::NoSpace;
-    for ((name, command), stopped) in commands(1).iter().zip([true, true, true, false, false, false, false]) {
+    for ((name, command), stopped) in commands(1).iter().zip([true, true, true, true, false, false, false, false]) {
         let expected = if stopped { Err(no_space) } else { Ok(()) };
         assert_eq!(apply(&mut store, command).map(|_| ()), expected, "NOSPACE, {name}");
     }

@@ -216,14 +216,14 @@ impl Model {
         body
     }
 
-    fn check_lease(&self, put: &Put) -> Result<(), OpError> {
-        let found = put.lease == 0 || self.leases.contains_key(&put.lease);
-        if found { Ok(()) } else { Err(OpError::LeaseNotFound) }
-    }
-
-    fn check_kept(&self, put: &Put) -> Result<(), OpError> {
-        let missing = (put.ignore_value || put.ignore_lease) && self.kv_at(&put.key, self.revision).is_none();
-        if missing { Err(OpError::KeyNotFound) } else { Ok(()) }
+    fn check_put(&self, put: &Put) -> Result<(), OpError> {
+        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
+            return Err(OpError::LeaseNotFound);
+        }
+        if (put.ignore_value || put.ignore_lease) && self.kv_at(&put.key, self.revision).is_none() {
+            return Err(OpError::KeyNotFound);
+        }
+        Ok(())
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -262,25 +262,15 @@ impl Model {
         (succeeded, chosen.collect())
     }
 
-    /// All puts before all ranges, as etcd does.
     fn check_chosen(&self, ops: &[Chosen]) -> Result<(), OpError> {
-        self.check_each(ops, &|op| match op {
-            Op::Put(put) => self.check_kept(put).and_then(|()| self.check_lease(put)),
-            _ => Ok(()),
-        })?;
-        self.check_each(ops, &|op| match op {
-            Op::Range(range) if range.revision > self.revision => Err(OpError::FutureRevision),
-            Op::Range(range) if range.revision != 0 && range.revision < self.compact_revision => {
+        ops.iter().try_for_each(|op| match op {
+            Chosen::Op(Op::Put(put)) => self.check_put(put),
+            Chosen::Op(Op::Range(range)) if range.revision > self.revision => Err(OpError::FutureRevision),
+            Chosen::Op(Op::Range(range)) if range.revision != 0 && range.revision < self.compact_revision => {
                 Err(OpError::Compacted)
             }
-            _ => Ok(()),
-        })
-    }
-
-    fn check_each(&self, ops: &[Chosen], check: &dyn Fn(&Op) -> Result<(), OpError>) -> Result<(), OpError> {
-        ops.iter().try_for_each(|op| match op {
-            Chosen::Op(op) => check(op),
-            Chosen::Txn((_, ops)) => self.check_each(ops, check),
+            Chosen::Txn((_, ops)) => self.check_chosen(ops),
+            Chosen::Op(_) => Ok(()),
         })
     }
 
@@ -324,8 +314,7 @@ impl Model {
         }
         let body = match command {
             Command::Put(put) => {
-                self.check_lease(put)?;
-                self.check_kept(put)?;
+                self.check_put(put)?;
                 self.put(put, base)
             }
             Command::DeleteRange(delete) => self.delete(delete, base),

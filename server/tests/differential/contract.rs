@@ -17,6 +17,49 @@ pub async fn check(binary: &Path) {
     a_put_that_misses_its_key_is_survived(client).await;
     a_key_deleted_and_put_in_one_revision_survives_compaction(client).await;
     negative_start_revisions_are_rejected(client).await;
+    failed_checks_are_told_in_order(client).await;
+    nested_puts_need_space(client).await;
+}
+
+fn txn(requests: Vec<request_op::Request>) -> TxnRequest {
+    let success = requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
+    TxnRequest { success, ..Default::default() }
+}
+
+/// 3.5 tells that of a put before that of a range, whatever the order of the operations, and that of a put's key before
+/// that of its lease.
+async fn failed_checks_are_told_in_order(client: &Client) {
+    use request_op::Request::{RequestPut, RequestRange};
+    let put = || PutRequest { key: "missing".into(), lease: 77, ignore_value: true, ..Default::default() };
+    let range = || RangeRequest { key: "missing".into(), revision: 1 << 40, ..Default::default() };
+    let no_lease = "etcdserver: requested lease not found";
+    let future = "etcdserver: mvcc: required revision is a future revision";
+    for (requests, message) in [
+        (vec![RequestPut(put()), RequestRange(range())], no_lease),
+        (vec![RequestRange(range()), RequestPut(put())], future),
+    ] {
+        let answer = client.unary::<TxnResponse>("/etcdserverpb.KV/Txn", &txn(requests)).await;
+        assert_eq!(answer.expect_err("both checks fail").message, message);
+    }
+}
+
+/// 3.5 leaves puts of nested transactions out when it asks whether a transaction needs space.
+async fn nested_puts_need_space(client: &Client) {
+    use request_op::Request::{RequestPut, RequestTxn};
+    let alarm = |action: alarm_request::AlarmAction| AlarmRequest {
+        action: action.into(),
+        member_id: 0,
+        alarm: AlarmType::Nospace.into(),
+    };
+    let path = "/etcdserverpb.Maintenance/Alarm";
+    let raise = alarm(alarm_request::AlarmAction::Activate);
+    client.unary::<AlarmResponse>(path, &raise).await.expect("alarms can be raised");
+    let put = RequestPut(PutRequest { key: "nested".into(), ..Default::default() });
+    let nested = txn(vec![RequestTxn(txn(vec![put]))]);
+    let answer = client.unary::<TxnResponse>("/etcdserverpb.KV/Txn", &nested).await;
+    assert_eq!(answer.expect_err("no space").message, "etcdserver: mvcc: database space exceeded");
+    let clear = alarm(alarm_request::AlarmAction::Deactivate);
+    client.unary::<AlarmResponse>(path, &clear).await.expect("alarms can be cleared");
 }
 
 /// Fields since 3.6.

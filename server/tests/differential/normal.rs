@@ -4,10 +4,12 @@
 //! Also here: every difference that is tolerated because the reference at hand is etcd 3.5 and the contract is
 //! etcd 3.7 (see [`as_of_3_7`]).
 
+use super::client::Failure;
 use super::op::Meaning;
 use plinth_net::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use plinth_net::proto::etcdserverpb::*;
 use plinth_net::proto::mvccpb::{Event, KeyValue};
+use tonic::Code;
 
 /// What stands for a server's own cluster id, member id and term.
 const TOKENS: [u64; 3] = [1, 2, 3];
@@ -185,6 +187,21 @@ pub mod as_of_3_7 {
                 (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(answer))) => txn(request, answer),
                 _ => {}
             }
+        }
+    }
+
+    /// Of several checks of a transaction that fail, 3.5 tells that of a put before that of a range, and that of a put's
+    /// key before that of its lease; 3.7 goes by the order of the operations. So here they are all the same, and
+    /// `contract` looks at the order.
+    pub fn failed_check(failure: &mut Failure) {
+        let checks = [
+            "etcdserver: key not found",
+            "etcdserver: requested lease not found",
+            "etcdserver: mvcc: required revision is a future revision",
+            "etcdserver: mvcc: required revision has been compacted",
+        ];
+        if checks.contains(&failure.message.as_str()) {
+            *failure = Failure { code: Code::Unknown, message: "a check of the transaction".to_owned() };
         }
     }
 

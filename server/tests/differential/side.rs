@@ -179,6 +179,9 @@ impl Side {
                     self.normal().txn(request, answer);
                     self.saw_revision(answer.header.as_ref());
                 }
+                if let Err(failure) = &mut result {
+                    as_of_3_7::failed_check(failure);
+                }
                 text(&result)
             }
             Op::Compact(request) => {
