@@ -91,7 +91,7 @@ fn compare(ops: &[Op]) -> Result<(), Box<Difference>> {
         }
         // Nothing may come between the parts of a block (section 6.10). h2 does not mind once it has found the block
         // malformed.
-        if interrupted && left.dead == Some(1) && right.dead.is_none() {
+        if interrupted && left.dead == Some(1) {
             return Ok(());
         }
         if left.dead.is_some() || right.dead.is_some() {
@@ -100,6 +100,10 @@ fn compare(ops: &[Op]) -> Result<(), Box<Difference>> {
                 return Ok(());
             }
         } else if left == right {
+            // h2 does not decode the block of a stream that depends on itself; its table is out of step from then on.
+            if op.depends_on_itself() {
+                return Ok(());
+            }
             continue;
         } else if allowance::stream(op, &left, &right) {
             return Ok(());
@@ -196,8 +200,10 @@ mod allowance {
         if has_priority && ours.dead.is_some() && theirs.resets.contains_key(&op.stream) {
             return true;
         }
-        // A block that cannot be decoded is a COMPRESSION_ERROR (section 4.3). h2 calls it a PROTOCOL_ERROR.
-        is_block && ours.dead == Some(COMPRESSION_ERROR) && theirs.dead == Some(PROTOCOL_ERROR)
+        // A block that cannot be decoded is a COMPRESSION_ERROR (section 4.3). h2 calls it a PROTOCOL_ERROR, and lets a
+        // table size update pass that is at the beginning of a CONTINUATION, but not of the block.
+        let misplaced_update = op.kind == CONTINUATION && theirs.dead.is_none();
+        is_block && ours.dead == Some(COMPRESSION_ERROR) && (theirs.dead == Some(PROTOCOL_ERROR) || misplaced_update)
     }
 
     /// Both live, but differ.
@@ -215,7 +221,8 @@ mod allowance {
             return true;
         }
         // Trailers with a pseudo-header are malformed (section 8.1). h2 takes them.
-        let has_pseudo = op.payload.iter().any(|byte| matches!(byte, 0x82..=0x87)) || contains(op, b":");
+        let index = |byte: &u8| matches!(byte, 0x82..=0x87 | 0xbe..=0xc1);
+        let has_pseudo = op.payload.iter().any(index) || contains(op, b":");
         let trailers_taken = theirs.bodies.get(&op.stream).is_some_and(|body| body.1);
         is_block && has_pseudo && we_reset == Some(&PROTOCOL_ERROR) && trailers_taken
     }

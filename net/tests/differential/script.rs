@@ -32,6 +32,13 @@ impl std::fmt::Debug for Op {
 }
 
 impl Op {
+    /// Whether this is a HEADERS frame whose priority is relative to its own stream.
+    pub fn depends_on_itself(&self) -> bool {
+        let at = if self.flags & PADDED != 0 { 1 } else { 0 };
+        let dependency = self.payload.get(at..at + 4);
+        self.kind == 1 && self.flags & PRIORITY != 0 && dependency == Some(self.stream.to_be_bytes().as_slice())
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = (self.payload.len() as u32).to_be_bytes()[1..].to_vec();
         out.extend_from_slice(&[self.kind, self.flags]);
