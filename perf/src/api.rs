@@ -28,6 +28,8 @@ pub mod path {
     pub const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
     /// `KV.Txn`.
     pub const TXN: &str = "/etcdserverpb.KV/Txn";
+    /// `KV.Compact`.
+    pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
     /// `Watch.Watch`.
     pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
     /// `Lease.LeaseGrant`.
@@ -36,6 +38,10 @@ pub mod path {
     pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
     /// `Maintenance.Status`.
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+    /// `Maintenance.Defragment`.
+    pub const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+    /// `Maintenance.Snapshot`.
+    pub const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
 }
 
 /// The end of the range of all keys with this prefix.

@@ -30,6 +30,10 @@ pub enum Command {
     Idle(IdleArgs),
     /// What the disk takes for a write and a flush, without any server.
     Floor(FloorArgs),
+    /// Latency of small puts while heavy work goes on beside them.
+    Disturb(DisturbArgs),
+    /// Latency, CPU and memory while the number of keys grows.
+    Growth(GrowthArgs),
 }
 
 /// Which servers to start, and where they keep their data.
@@ -256,6 +260,70 @@ pub struct FloorArgs {
     #[arg(long, default_value_t = 4_096)]
     pub bytes: usize,
     /// Measured seconds.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+}
+
+/// Arguments of `disturb`.
+#[derive(Args)]
+pub struct DisturbArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What is done beside the puts, one after the other.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "compaction,defragment,range,snapshot,slow-watchers,restart-watchers"
+    )]
+    pub disturbances: Vec<Disturbance>,
+    /// Keys to fill in before, all of them twice, so that a compaction has something to do.
+    #[arg(long, default_value_t = 400_000)]
+    pub keys: u64,
+    /// Bytes per value filled in.
+    #[arg(long, default_value_t = 256)]
+    pub value_bytes: usize,
+    /// Puts per second.
+    #[arg(long, default_value_t = 1_000.0)]
+    pub rate: f64,
+    /// Seconds from the start of one disturbance to that of the next.
+    #[arg(long, default_value_t = 15.0)]
+    pub gap: f64,
+}
+
+/// What can be done beside a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Disturbance {
+    /// A compaction of half of all revisions, waited for.
+    Compaction,
+    /// A defragmentation.
+    Defragment,
+    /// Three reads of all keys in one answer.
+    Range,
+    /// A snapshot of the whole store.
+    Snapshot,
+    /// A hundred watchers of everything that do not read what they get, for some seconds.
+    SlowWatchers,
+    /// A hundred watchers that read all history that is left.
+    RestartWatchers,
+}
+
+/// Arguments of `growth`.
+#[derive(Args)]
+pub struct GrowthArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Numbers of keys at which to measure, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,250000,500000,1000000")]
+    pub keys: Vec<u64>,
+    /// Bytes per value.
+    #[arg(long, default_value_t = 256)]
+    pub value_bytes: usize,
+    /// Requests per second of each measurement.
+    #[arg(long, default_value_t = 2_000.0)]
+    pub rate: f64,
+    /// Seconds of each measurement.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
 }

@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         Command::Single(arguments) => scenario::single(&arguments),
         Command::Idle(arguments) => scenario::idle(&arguments),
         Command::Floor(arguments) => scenario::floor(&arguments),
+        Command::Disturb(arguments) => scenario::disturb(&arguments),
+        Command::Growth(arguments) => scenario::growth(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

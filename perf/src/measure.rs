@@ -98,16 +98,7 @@ impl Track {
 
     /// The figures for reports.
     pub fn summary(&self) -> Latency {
-        let micros = |quantile: f64| self.whole.value_at_quantile(quantile) as f64 / 1e3;
-        Latency {
-            count: self.whole.len(),
-            mean: self.whole.mean() / 1e3,
-            p50: micros(0.5),
-            p90: micros(0.9),
-            p99: micros(0.99),
-            p999: micros(0.999),
-            max: self.whole.max() as f64 / 1e3,
-        }
+        summary(&self.whole)
     }
 
     /// Latency at ever finer quantiles: ten points for each further nine.
@@ -123,6 +114,18 @@ impl Track {
         points
     }
 
+    /// The figures of the requests that were due within this part of the window, to the length of an interval.
+    pub fn between(&self, from: Duration, to: Duration) -> Latency {
+        let number = |at: Duration| usize::try_from(at.as_nanos() / self.interval.as_nanos()).unwrap_or(usize::MAX);
+        let (first, last) = (number(from), number(to));
+        let sum = Histogram::<u32>::new_with_bounds(LOWEST_NANOS, HIGHEST_NANOS, DIGITS_INTERVAL);
+        let mut sum = sum.expect("constant bounds");
+        for interval in self.intervals.iter().take(last.saturating_add(1)).skip(first) {
+            sum.add(interval).expect("equal bounds");
+        }
+        summary(&sum)
+    }
+
     /// The figures of each interval that had a request.
     pub fn series(&self) -> Vec<SeriesPoint> {
         let point = |(index, histogram): (usize, &Histogram<u32>)| SeriesPoint {
@@ -133,6 +136,19 @@ impl Track {
             max: histogram.max() as f64 / 1e3,
         };
         self.intervals.iter().enumerate().filter(|(_, histogram)| !histogram.is_empty()).map(point).collect()
+    }
+}
+
+fn summary<T: hdrhistogram::Counter>(histogram: &Histogram<T>) -> Latency {
+    let micros = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    Latency {
+        count: histogram.len(),
+        mean: histogram.mean() / 1e3,
+        p50: micros(0.5),
+        p90: micros(0.9),
+        p99: micros(0.99),
+        p999: micros(0.999),
+        max: histogram.max() as f64 / 1e3,
     }
 }
 
@@ -227,6 +243,8 @@ mod tests {
         let series = track.series();
         assert_eq!((series.len(), series[0].seconds), (1, 0.0));
         assert!((series[0].p99 - 500_000.0).abs() < 5_000.0, "{series:?}");
+        assert_eq!(track.between(Duration::ZERO, SECOND / 2).count, 1);
+        assert_eq!(track.between(SECOND, 5 * SECOND).count, 0);
     }
 
     #[test]

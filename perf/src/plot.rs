@@ -83,6 +83,13 @@ pub fn over_time(path: &Path, title: &str, lines: &[Line], bands: &[Band]) -> Re
     finish(&area)
 }
 
+/// Latency in microseconds, on a logarithmic axis, over a number of keys.
+pub fn over_keys(path: &Path, title: &str, lines: &[Line]) -> Result<(), Failure> {
+    let area = open(path)?;
+    draw(&area, title, "keys", lines, &[], &|keys| format!("{:.0} k", keys / 1e3))?;
+    finish(&area)
+}
+
 fn open(path: &Path) -> Result<Area<'_>, Failure> {
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;

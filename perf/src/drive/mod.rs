@@ -121,6 +121,17 @@ struct ThreadOutcome {
 /// Runs `spec` against the server at `address` whose process is `pid`. `label` names the run in the progress
 /// line.
 pub fn run(address: SocketAddr, pid: Option<u32>, spec: &Spec, label: &str) -> Result<Outcome, RunError> {
+    run_and_tell(address, pid, spec, label, |_| ())
+}
+
+/// The same; `tell` learns the window shortly before the first request, for what is to happen beside the load.
+pub fn run_and_tell(
+    address: SocketAddr,
+    pid: Option<u32>,
+    spec: &Spec,
+    label: &str,
+    tell: impl FnOnce(Window),
+) -> Result<Outcome, RunError> {
     workload::stamp_now();
     let shared = Arc::new(Shared {
         answered: AtomicU64::new(0),
@@ -153,6 +164,7 @@ pub fn run(address: SocketAddr, pid: Option<u32>, spec: &Spec, label: &str) -> R
     let start = Instant::now() + HEAD_START;
     let window_start = start + Duration::from_secs_f64(spec.warmup_seconds);
     let window = Window { start: window_start, end: window_start + Duration::from_secs_f64(spec.seconds) };
+    tell(window);
     plan_sender.send_replace(Some(Plan { start, window }));
 
     let own = std::process::id();

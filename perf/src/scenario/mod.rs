@@ -1,12 +1,16 @@
 //! The experiments: each starts the servers it measures, and prints a table and leaves a JSON file.
 
 mod compare;
+mod disturb;
 mod floor;
+mod growth;
 mod idle;
 mod restart;
 
 pub use compare::{compare, run, single};
+pub use disturb::disturb;
 pub use floor::floor;
+pub use growth::growth;
 pub use idle::idle;
 pub use restart::restart;
 
