@@ -1,7 +1,7 @@
 //! Random schedules: messages lost, doubled and reordered, members crashing between any two steps, partitions,
 //! configuration changes, snapshots, transfers. After each, the network heals and the cluster must make progress.
 //!
-//! A seed explains a run. `PLINTH_SEEDS=n` runs n seeds, `PLINTH_SEED=s` that one, with its story printed on failure. What
+//! A seed explains a run. `PLINTH_SEEDS=n` runs n seeds (from `PLINTH_FIRST_SEED`), `PLINTH_SEED=s` that one, with its story printed on failure. What
 //! they have found is kept as scripts under `testdata/`.
 
 mod support;
@@ -341,9 +341,10 @@ fn raft_keeps_its_promises_in_any_weather() {
         run(seed.parse().expect("a seed"), 4_000);
         return;
     }
-    let seeds = std::env::var("PLINTH_SEEDS").map_or(300, |seeds| seeds.parse().expect("a number"));
+    let number = |name, default| std::env::var(name).map_or(default, |value| value.parse().expect("a number"));
+    let (first, seeds) = (number("PLINTH_FIRST_SEED", 0), number("PLINTH_SEEDS", 300));
     let mut sum = Tally::default();
-    for seed in 0..seeds {
+    for seed in first..first + seeds {
         let tally = run(seed, 4_000);
         sum.committed += tally.committed;
         sum.terms += tally.terms;
