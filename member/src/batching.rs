@@ -24,6 +24,8 @@ impl<W> OpenBatch<W> {
 /// A batch of this member that is somewhere in consensus.
 pub(crate) struct Proposed<W> {
     pub(crate) sequence: u64,
+    /// The term it was proposed in.
+    term: u64,
     pub(crate) since: Millis,
     bytes: usize,
     commands: usize,
@@ -110,12 +112,23 @@ impl<W> Pending<W> {
     }
 
     /// Records that a batch of `bytes` went into consensus.
-    pub(crate) fn proposed(&mut self, sequence: u64, since: Millis, bytes: usize, waiters: Vec<W>) {
+    pub(crate) fn proposed(&mut self, sequence: u64, term: u64, since: Millis, bytes: usize, waiters: Vec<W>) {
         if let Some(last) = self.proposed.back() {
             assert!(last.sequence < sequence, "batch sequences grow");
         }
         let commands = waiters.len();
-        self.proposed.push_back(Proposed { sequence, since, bytes, commands, waiters });
+        self.proposed.push_back(Proposed { sequence, term, since, bytes, commands, waiters });
+    }
+
+    /// An entry of `term` is being applied. What was proposed in earlier terms and did not come back before it is in no
+    /// log that counts: its waiters go to `lost`. (A copy may still be on its way to somebody who will lead again, so
+    /// they cannot be told that it never happens.)
+    pub(crate) fn pass_term(&mut self, term: u64, lost: &mut Vec<W>) {
+        while self.proposed.front().is_some_and(|front| front.term < term) {
+            let batch = self.proposed.pop_front().expect("front exists");
+            self.forget(batch.commands, batch.bytes);
+            lost.extend(batch.waiters);
+        }
     }
 
     /// The waiters of a batch that came back from consensus; those of batches before it, which are lost, go to `lost`.
@@ -138,6 +151,20 @@ impl<W> Pending<W> {
                 expired.append(&mut batch.waiters);
             }
         }
+        // Without a leader batches stay here. What is given up before it was proposed never happens.
+        while self.closed.front().is_some_and(|batch| batch.since < deadline) {
+            let batch = self.closed.pop_front().expect("front exists");
+            self.give_up(batch, expired);
+        }
+        if !self.open.waiters.is_empty() && self.open.since < deadline {
+            let batch = std::mem::replace(&mut self.open, OpenBatch::new());
+            self.give_up(batch, expired);
+        }
+    }
+
+    fn give_up(&mut self, mut batch: OpenBatch<W>, expired: &mut Vec<W>) {
+        self.forget(batch.waiters.len(), batch.builder.bytes());
+        expired.append(&mut batch.waiters);
     }
 
     /// Takes every waiter: the member stops.
@@ -178,7 +205,7 @@ mod tests {
             let (mut batch, sequence) = pending.next().expect("one command waits");
             let bytes = batch.builder.bytes();
             let _ = batch.builder.finish(plinth_raft::MemberId(1), sequence);
-            pending.proposed(sequence, batch.since, bytes, batch.waiters);
+            pending.proposed(sequence, 1, batch.since, bytes, batch.waiters);
             sequences.push(sequence);
         }
         assert_eq!(sequences, [5, 6, 7]);
@@ -187,6 +214,36 @@ mod tests {
         assert_eq!(lost, [0]);
         assert_eq!(pending.commands(), 1);
         assert!(pending.committed(6, &mut lost).is_empty(), "a batch comes back once");
+    }
+
+    #[test]
+    fn what_an_earlier_term_lost_is_told_with_the_next_one() {
+        let mut pending = Pending::new(1);
+        for (term, waiter) in [(3, 0), (3, 1), (4, 2)] {
+            push(&mut pending, waiter);
+            let (batch, sequence) = pending.next().expect("one command waits");
+            pending.proposed(sequence, term, batch.since, 7, batch.waiters);
+        }
+        let mut lost = Vec::new();
+        pending.pass_term(3, &mut lost);
+        assert!(lost.is_empty());
+        assert_eq!(pending.committed(1, &mut lost), [0]);
+        pending.pass_term(4, &mut lost);
+        assert_eq!(lost, [1]);
+        assert_eq!(pending.committed(3, &mut lost), [2]);
+        assert_eq!(pending.commands(), 0);
+    }
+
+    #[test]
+    fn without_a_leader_commands_are_given_up_in_time() {
+        let mut pending = Pending::new(1);
+        push(&mut pending, 5);
+        let mut expired = Vec::new();
+        pending.expire(Millis(1), &mut expired);
+        assert!(expired.is_empty());
+        pending.expire(Millis(2), &mut expired);
+        assert_eq!(expired, [5]);
+        assert!(!pending.has_batch() && pending.commands() == 0);
     }
 
     #[test]

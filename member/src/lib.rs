@@ -14,10 +14,12 @@
 //! Deliberately absent: sockets, clocks, protobuf, watch delivery (see `plinth_engine::watch`).
 
 mod batching;
+mod changes;
+mod install;
 pub mod limits;
 mod member;
 mod reads;
 pub mod records;
 pub mod recover;
 
-pub use member::{Applied, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};
+pub use member::{Applied, Changed, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};

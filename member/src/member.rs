@@ -5,6 +5,8 @@
 //! and releases reads. Its order is the order of latency: the disk gets its next work before apply begins.
 
 use crate::batching::Pending;
+use crate::changes::Changes;
+use crate::install::Arrived;
 use crate::limits::{APPLY_COMMANDS_PER_PUMP, READS_PENDING_MAX};
 use crate::reads::Reads;
 use crate::records;
@@ -16,9 +18,12 @@ use plinth_engine::store::{Outcome, Store};
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode};
 use plinth_raft::batch::Batch;
-use plinth_raft::error::{BatchError, GroupError};
+use plinth_raft::error::{BatchError, GroupError, ProposeError, StepError, TransferError};
 use plinth_raft::log::RecoveredLog;
-use plinth_raft::{ConfChange, Entry, EntryKind, Group, GroupConfig, PeerMessage, Ready, Role, RoleChange};
+use plinth_raft::{
+    ConfChange, Entry, EntryKind, Group, GroupConfig, MemberChange, MemberId, MembershipError, PeerBody, PeerMessage,
+    Ready, Role, RoleChange, SnapshotMeta,
+};
 use plinth_wal::{Disk, GroupId, Lsn, RecordKind, SpaceState, Wal, WalError};
 use std::collections::VecDeque;
 
@@ -36,6 +41,8 @@ pub struct MemberConfig {
     pub first_sequence: u64,
     /// A write or read that waits longer is answered with a timeout.
     pub request_timeout_millis: u64,
+    /// Learners that a cluster may have. The same on all members, or they disagree about a change.
+    pub learners_max: usize,
 }
 
 /// Why a submission was refused. Nothing was queued.
@@ -91,10 +98,24 @@ pub enum Fatal {
     /// Consensus could not be set up.
     #[error("consensus: {0}")]
     Group(#[from] GroupError),
+    /// The others count on what this member has lost.
+    #[error("{0}; remove this member from the cluster and add it again with an empty data directory")]
+    LogLost(StepError),
+    /// A snapshot that arrived could not be put in place.
+    #[error("snapshot of entry {index}: {source}")]
+    Install {
+        /// Its last entry.
+        index: u64,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// A command that was applied, with who waits for it.
 pub type Applied<W> = (W, Result<Outcome, OpError>);
+
+/// A change of the configuration that was applied or declined, with who waits for it.
+pub type Changed<W> = (W, Result<(), MembershipError>);
 
 /// What the outside has to do after a pump, appended in order. The caller drains and reuses it.
 pub struct Effects<W> {
@@ -110,6 +131,14 @@ pub struct Effects<W> {
     pub roles: Vec<RoleChange>,
     /// What the applied entries changed, for watchers; only while somebody watches.
     pub events: Vec<EventBatch>,
+    /// Outcomes of changes of the configuration.
+    pub changed: Vec<Changed<W>>,
+    /// Followers that need a snapshot: pin one and call [`Member::provide_snapshot`], or report that there is none.
+    pub snapshot_requests: Vec<MemberId>,
+    /// A snapshot took the place of the store: what was derived from the old one is void.
+    pub installed: Option<SnapshotMeta>,
+    /// This member is no longer part of the cluster, for ever.
+    pub removed: bool,
 }
 
 impl<W> Default for Effects<W> {
@@ -121,6 +150,10 @@ impl<W> Default for Effects<W> {
             messages: Vec::new(),
             roles: Vec::new(),
             events: Vec::new(),
+            changed: Vec::new(),
+            snapshot_requests: Vec::new(),
+            installed: None,
+            removed: false,
         }
     }
 }
@@ -170,6 +203,9 @@ pub struct Member<D: Disk, T: Trees, W> {
     placed: VecDeque<Placed>,
     releasing: Option<(Lsn, Lsn)>,
     conf_changes: u64,
+    changes: Changes<W>,
+    learners_max: usize,
+    arrived: Option<Arrived<T>>,
     request_timeout_millis: u64,
     event_mode: EventMode,
     lost: Vec<W>,
@@ -194,6 +230,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             placed: VecDeque::new(),
             releasing: None,
             conf_changes: 0,
+            changes: Changes::new(),
+            learners_max: config.learners_max,
+            arrived: None,
             request_timeout_millis: config.request_timeout_millis,
             event_mode: EventMode::Off,
             lost: Vec::new(),
@@ -232,6 +271,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         let deadline = Millis(now.0.saturating_sub(self.request_timeout_millis));
         self.pending.expire(deadline, &mut self.lost);
         self.reads.expire(deadline, &mut self.lost);
+        self.changes.expire(deadline, &mut self.lost);
         out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::Timeout)));
     }
 
@@ -243,7 +283,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             let mut moved = self.propose(out);
             moved |= self.start_reads();
             while let Some(ready) = self.group.ready() {
-                self.take_ready(ready, out);
+                self.take_ready(ready, out)?;
                 moved = true;
             }
             if self.wal.can_flush() && self.must_flush() {
@@ -257,6 +297,90 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.reads.release(self.applied_index(), &mut out.reads);
         self.release_segments();
         Ok(pumped)
+    }
+
+    /// A message of another member arrived. What does not fit is ignored, as if it had been lost on the way. A snapshot
+    /// is for [`Member::offer_snapshot`], when its bytes are there.
+    pub fn step(&mut self, message: PeerMessage) -> Result<(), Fatal> {
+        if matches!(message.body, PeerBody::Snapshot(_)) {
+            return Ok(());
+        }
+        match self.group.step(message) {
+            Err(error @ StepError::LogLost { .. }) => Err(Fatal::LogLost(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Proposes a change of the configuration. The waiter comes back in [`Effects`] exactly once, or at once.
+    pub fn propose_change(&mut self, change: &MemberChange, waiter: W, now: Millis) -> Result<(), (ProposeError, W)> {
+        let change = change.to_conf_change();
+        match self.group.propose_conf_change(&change) {
+            Ok(()) => self.changes.push(change.encode(), waiter, now),
+            Err(error) => return Err((error, waiter)),
+        }
+        Ok(())
+    }
+
+    /// Hands leadership to another voter; [`Effects::roles`] tells when it is done.
+    pub fn transfer_leader(&mut self, to: MemberId) -> Result<(), TransferError> {
+        self.group.transfer_leader(to)
+    }
+
+    /// Messages to `to` are being lost.
+    pub fn report_unreachable(&mut self, to: MemberId) {
+        self.group.report_unreachable(to);
+    }
+
+    /// A snapshot of the state after `meta.id` is pinned for `to`; the message about it follows.
+    pub fn provide_snapshot(&mut self, to: MemberId, meta: SnapshotMeta) {
+        self.group.provide_snapshot(to, meta);
+    }
+
+    /// A follower has fetched its snapshot, or it could not be made or was given up.
+    pub fn report_snapshot(&mut self, to: MemberId, arrived: bool) {
+        self.group.report_snapshot(to, arrived);
+    }
+
+    /// Whether a snapshot of a leader of `term` may be offered: the term must be durable before the state is.
+    pub fn may_install(&self, term: u64) -> bool {
+        self.group.hard_state().term >= term && self.persisting.is_empty()
+    }
+
+    /// The bytes of a snapshot message are there and `store` is what they hold. If consensus takes it, `place` makes it
+    /// the member's data for good (a durable rename) before anything that depends on it is written.
+    pub fn offer_snapshot(
+        &mut self,
+        message: PeerMessage,
+        store: Store<T>,
+        place: Box<dyn FnOnce() -> std::io::Result<()>>,
+    ) -> Result<(), Fatal> {
+        let PeerBody::Snapshot(meta) = &message.body else { return Ok(()) };
+        self.arrived = Some(Arrived { id: meta.id, store, place });
+        match self.group.step(message) {
+            Err(error @ StepError::LogLost { .. }) => Err(Fatal::LogLost(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Consensus took the snapshot: its store replaces the present one, which is older.
+    fn install(&mut self, meta: SnapshotMeta, out: &mut Effects<W>) -> Result<(), Fatal> {
+        let index = meta.id.index;
+        let arrived = self.arrived.take().filter(|arrived| arrived.id == meta.id);
+        let arrived = arrived.expect("consensus takes only what was offered");
+        (arrived.place)().map_err(|source| Fatal::Install { index, source })?;
+        self.store = arrived.store;
+        self.store.set_event_mode(self.event_mode);
+        self.committed.clear();
+        if let Some(applying) = self.applying.take() {
+            out.lost.extend(applying.waiters.map(|waiter| (waiter, Lost::LeaderChanged)));
+        }
+        let lsn = recover::append_snapshot_mark(&mut self.wal, self.group_id, meta.id);
+        self.placed.clear();
+        self.placed.push_back(Placed { index, lsn });
+        self.conf_changes += 1;
+        out.removed |= records::is_removed(&self.store, self.identity.member)?;
+        out.installed = Some(meta);
+        Ok(())
     }
 
     /// Whether something that was appended has to become durable. Records that may wait go with the next flush.
@@ -288,7 +412,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.pending.recycle(batch.builder);
         let bytes = payload.len();
         match self.group.propose(payload) {
-            Ok(()) => self.pending.proposed(sequence, batch.since, bytes, batch.waiters),
+            Ok(()) => self.pending.proposed(sequence, self.group.term(), batch.since, bytes, batch.waiters),
             Err(_) => {
                 self.pending.forget(batch.waiters.len(), bytes);
                 out.lost.extend(batch.waiters.into_iter().map(|waiter| (waiter, Lost::LeaderChanged)));
@@ -306,8 +430,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     }
 
     /// Appends what has to be durable, in the order that consensus asks for, and queues what is committed.
-    fn take_ready(&mut self, mut ready: Ready, out: &mut Effects<W>) {
-        assert!(ready.snapshot.is_none(), "no other member sends snapshots yet");
+    fn take_ready(&mut self, mut ready: Ready, out: &mut Effects<W>) -> Result<(), Fatal> {
+        let must_persist = ready.must_persist();
+        if let Some(meta) = ready.snapshot.take() {
+            self.install(meta, out)?;
+        }
         if let Some(state) = &ready.hard_state {
             recover::append_hard_state(&mut self.wal, self.group_id, state);
         }
@@ -319,7 +446,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             self.placed.push_back(Placed { index: entry.index, lsn });
         }
         out.messages.append(&mut ready.messages);
-        if ready.must_persist() || !ready.persisted_messages.is_empty() {
+        if must_persist || !ready.persisted_messages.is_empty() {
             let messages = std::mem::take(&mut ready.persisted_messages);
             self.persisting.push_back(Persisting { number: ready.number, lsn: self.wal.last(), messages });
         }
@@ -331,7 +458,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             self.reads.drain(&mut self.lost);
             out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
         }
+        out.snapshot_requests.append(&mut ready.snapshot_requests);
         out.roles.extend(ready.role);
+        Ok(())
     }
 
     /// Applies committed entries, up to the bound for one pump.
@@ -368,20 +497,21 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         let index = entry.index;
         self.store.begin_entry(plinth_engine::store::EntryId { index, term: entry.term })?;
         if entry.kind == EntryKind::ConfChange {
-            self.apply_conf_change(&entry)?;
+            self.apply_conf_change(&entry, out)?;
         }
         if entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
+            self.pending.pass_term(entry.term, &mut self.lost);
+            out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
             self.group.on_applied(index);
             return Ok(true);
         }
         let batch = Batch::parse(&entry.data).map_err(|source| Fatal::Batch { index, source })?;
-        let waiters = if batch.origin() == self.identity.member {
-            let waiters = self.pending.committed(batch.sequence(), &mut self.lost);
-            out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
-            waiters
-        } else {
-            Vec::new()
+        let waiters = match batch.origin() == self.identity.member {
+            true => self.pending.committed(batch.sequence(), &mut self.lost),
+            false => Vec::new(),
         };
+        self.pending.pass_term(entry.term, &mut self.lost);
+        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
         assert!(waiters.is_empty() || waiters.len() == batch.len(), "every command of an own batch has its waiter");
         self.applying = Some(Applying { entry, batch, next: 0, waiters: waiters.into_iter() });
         Ok(true)
@@ -418,15 +548,25 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         Ok(true)
     }
 
-    /// Applies a committed change of the configuration and stores it with its entry.
-    fn apply_conf_change(&mut self, entry: &Entry) -> Result<(), Fatal> {
+    /// Applies a committed change of the configuration and stores it with its entry, or declines it as all members do.
+    fn apply_conf_change(&mut self, entry: &Entry, out: &mut Effects<W>) -> Result<(), Fatal> {
         let change = ConfChange::decode(&entry.data).ok();
-        let Ok(conf) = self.group.apply_conf_change(entry) else { return Ok(()) };
-        self.store.set_meta(META_CONF_STATE, &conf.encode())?;
-        if let Some(change) = change {
-            records::apply(&mut self.store, &change)?;
+        let refusal = match &change {
+            Some(change) => records::check(&self.store, change, self.learners_max)?,
+            None => None,
+        };
+        if refusal.is_some() {
+            self.group.refuse_conf_change(entry);
+        } else if let Ok(conf) = self.group.apply_conf_change(entry) {
+            self.store.set_meta(META_CONF_STATE, &conf.encode())?;
+            if let Some(change) = &change {
+                records::apply(&mut self.store, change)?;
+                out.removed |= records::removes(change, self.identity.member);
+            }
+            self.conf_changes += 1;
         }
-        self.conf_changes += 1;
+        let result = refusal.map_or(Ok(()), Err);
+        out.changed.extend(self.changes.applied(&entry.data).map(|waiter| (waiter, result)));
         Ok(())
     }
 
@@ -467,6 +607,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     pub fn stop(&mut self, out: &mut Effects<W>) {
         self.pending.drain(&mut self.lost);
         self.reads.drain(&mut self.lost);
+        self.changes.drain(&mut self.lost);
         if let Some(applying) = &mut self.applying {
             self.lost.extend(&mut applying.waiters);
         }

@@ -6,7 +6,7 @@
 use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
 use plinth_engine::trees::{TreeId, Trees};
-use plinth_raft::{ConfChange, Member, MemberChange, MemberId};
+use plinth_raft::{ConfChange, Member, MemberChange, MemberId, Members, MembershipError};
 use std::ops::ControlFlow;
 
 /// Marks a removed member.
@@ -24,10 +24,47 @@ fn damaged(key: &[u8], detail: &'static str) -> StoreError {
     StoreError::Record { tree: TreeId::Members.name(), key: key.to_vec(), detail }
 }
 
+fn decode(change: &ConfChange) -> Result<Option<MemberChange>, StoreError> {
+    MemberChange::from_conf_change(change).map_err(|_| damaged(&[], "a change that does not decode"))
+}
+
+/// Why a committed change does not fit the records, if it does not. All members decide alike.
+pub(crate) fn check<T: Trees>(
+    store: &Store<T>,
+    change: &ConfChange,
+    learners_max: usize,
+) -> Result<Option<MembershipError>, StoreError> {
+    match decode(change)? {
+        None => Ok(None),
+        Some(change) => Ok(all(store)?.check(&change, learners_max).err()),
+    }
+}
+
+/// Whether the change takes `member` out of the cluster.
+pub(crate) fn removes(change: &ConfChange, member: MemberId) -> bool {
+    matches!(decode(change), Ok(Some(MemberChange::Remove(id))) if id == member)
+}
+
+/// Whether `member` was removed.
+pub fn is_removed<T: Trees>(store: &Store<T>, member: MemberId) -> Result<bool, StoreError> {
+    Ok(store.trees().get(TreeId::Members, &key(member, REMOVED))?.is_some())
+}
+
+/// The members and the removed ones.
+pub fn all<T: Trees>(store: &Store<T>) -> Result<Members, StoreError> {
+    let mut removed = Vec::new();
+    store.trees().scan(TreeId::Members, &[], &mut |key, _| {
+        if let (9, Some(&REMOVED)) = (key.len(), key.last()) {
+            removed.push(MemberId(u64::from_be_bytes(key[..8].try_into().expect("eight bytes"))));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(Members::restore(list(store)?, removed))
+}
+
 /// Changes the records as a committed configuration change says.
 pub(crate) fn apply<T: Trees>(store: &mut Store<T>, change: &ConfChange) -> Result<(), StoreError> {
-    let change = MemberChange::from_conf_change(change).map_err(|_| damaged(&[], "a change that does not decode"))?;
-    let Some(change) = change else { return Ok(()) };
+    let Some(change) = decode(change)? else { return Ok(()) };
     let id = change.member();
     let place = id.0.to_be_bytes();
     let mut record = match &change {

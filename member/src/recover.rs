@@ -162,6 +162,11 @@ pub fn append_bootstrap<D: Disk>(
     RecoveredLog::bootstrapped(Bootstrap { entries, hard_state })
 }
 
+/// The first record of a member that joins a running cluster, which will tell it everything else.
+pub fn append_joining<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Identity) {
+    append_identity(wal, group, identity);
+}
+
 pub(crate) fn append_identity<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Identity) -> plinth_wal::Lsn {
     wal.append(group, RecordKind::Metadata, METADATA_SCHEMA, &[&identity.encode()])
 }
@@ -169,6 +174,11 @@ pub(crate) fn append_identity<D: Disk>(wal: &mut Wal<D>, group: GroupId, identit
 pub(crate) fn append_entry<D: Disk>(wal: &mut Wal<D>, group: GroupId, entry: &plinth_raft::Entry) -> plinth_wal::Lsn {
     let header = plinth_raft::log::entry_header(entry);
     wal.append(group, RecordKind::Entry, plinth_raft::log::LOG_SCHEMA, &[&header, &entry.data])
+}
+
+pub(crate) fn append_snapshot_mark<D: Disk>(wal: &mut Wal<D>, group: GroupId, id: EntryId) -> plinth_wal::Lsn {
+    let payload = plinth_raft::log::encode_snapshot_mark(id);
+    wal.append(group, RecordKind::SnapshotMark, plinth_raft::log::LOG_SCHEMA, &[&payload])
 }
 
 pub(crate) fn append_hard_state<D: Disk>(

@@ -177,6 +177,7 @@ fn assemble(
         group,
         first_sequence: now,
         request_timeout_millis: config.cluster.request_timeout().as_millis() as u64,
+        learners_max: config.cluster.learners_max as usize,
     };
     let profile = Profile {
         cluster_id: identity.cluster,

@@ -1,0 +1,68 @@
+//! Who waits for which change of the configuration.
+//!
+//! A committed change is recognised by its bytes: two requests for the same change are one and the same to those who
+//! asked, and the older one is answered first.
+
+use bytes::Bytes;
+use plinth_engine::lease::Millis;
+use std::collections::VecDeque;
+
+struct Waiting<W> {
+    change: Bytes,
+    since: Millis,
+    waiter: W,
+}
+
+/// All changes this member has proposed and not seen committed. Their number is bounded by who may ask: each waits for
+/// the last one, or until it times out.
+pub(crate) struct Changes<W> {
+    waiting: VecDeque<Waiting<W>>,
+}
+
+impl<W> Changes<W> {
+    pub(crate) fn new() -> Self {
+        Changes { waiting: VecDeque::new() }
+    }
+
+    pub(crate) fn push(&mut self, change: Bytes, waiter: W, since: Millis) {
+        self.waiting.push_back(Waiting { change, since, waiter });
+    }
+
+    /// The change was committed: who waits for it.
+    pub(crate) fn applied(&mut self, change: &[u8]) -> Option<W> {
+        let place = self.waiting.iter().position(|waiting| waiting.change == change)?;
+        self.waiting.remove(place).map(|waiting| waiting.waiter)
+    }
+
+    /// Gives up on what was proposed before `deadline`.
+    pub(crate) fn expire(&mut self, deadline: Millis, out: &mut Vec<W>) {
+        while self.waiting.front().is_some_and(|waiting| waiting.since < deadline) {
+            out.extend(self.waiting.pop_front().map(|waiting| waiting.waiter));
+        }
+    }
+
+    /// Takes every waiter.
+    pub(crate) fn drain(&mut self, out: &mut Vec<W>) {
+        out.extend(self.waiting.drain(..).map(|waiting| waiting.waiter));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_changes_are_answered_one_by_one() {
+        let mut changes = Changes::new();
+        for (waiter, since) in [('a', 1), ('b', 2), ('c', 3)] {
+            let bytes = if waiter == 'c' { "other" } else { "same" };
+            changes.push(Bytes::from_static(bytes.as_bytes()), waiter, Millis(since));
+        }
+        assert_eq!(changes.applied(b"same"), Some('a'));
+        let mut expired = Vec::new();
+        changes.expire(Millis(3), &mut expired);
+        assert_eq!(expired, ['b']);
+        assert_eq!(changes.applied(b"same"), None);
+        assert_eq!(changes.applied(b"other"), Some('c'));
+    }
+}
