@@ -33,12 +33,13 @@ pub struct Call {
     metadata: Rc<dyn Metadata>,
     peer: Rc<Peer>,
     deadline: Option<Instant>,
+    arrived: Instant,
 }
 
 impl Call {
     /// A call that did not arrive as gRPC (the JSON gateway, tests). The gRPC server makes its own.
-    pub fn new(metadata: Rc<dyn Metadata>, peer: Rc<Peer>, deadline: Option<Instant>) -> Call {
-        Call { metadata, peer, deadline }
+    pub fn new(metadata: Rc<dyn Metadata>, peer: Rc<Peer>, deadline: Option<Instant>, arrived: Instant) -> Call {
+        Call { metadata, peer, deadline, arrived }
     }
 
     /// Value of a metadata field, `name` in lower case.
@@ -72,6 +73,11 @@ impl Call {
     /// When the client stops waiting. The transport answers DeadlineExceeded by itself at this time.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// When the pass of the connection began that read the call's head.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     /// The other end.

@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use super::http::HttpRequest;
 use super::message::{MessageReader, PREFIX_BYTES, prefix};
 use super::service::{CallKey, MethodKind, StreamHandler};
 use super::status::{Code, Status, percent_encoded};
+use super::tally::Tally;
 use crate::h2::frame::StreamId;
 use crate::h2::hpack::Constant;
 use crate::h2::limits::SHARED_BODY_BYTES_MIN;
@@ -50,6 +52,8 @@ pub struct CallLimits {
     pub in_flight_on_reactor: Cell<usize>,
     /// Bounds of requests that are not gRPC, if such are served (they are on TLS connections). `None`: they get 415.
     pub http: Option<Limits>,
+    /// What the reactor counts.
+    pub tally: Arc<Tally>,
 }
 
 /// What the shell has to do next.
@@ -230,7 +234,7 @@ impl GrpcConnection {
                 if let Some(deadline) = deadline {
                     self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
                 }
-                let call = Call::new(head, Rc::clone(&self.peer), deadline);
+                let call = Call::new(head, Rc::clone(&self.peer), deadline, now);
                 self.open(key, method, call, end)
             }
             Event::Data { key, data, end } => {
@@ -256,6 +260,7 @@ impl GrpcConnection {
 
     fn open(&mut self, key: StreamKey, method: usize, call: Call, ended: bool) -> Option<Action> {
         let unary = self.methods.get(method).kind == MethodKind::Unary;
+        self.limits.tally.start(method);
         let open = (!unary).then(|| call.clone());
         self.insert(key, if unary { Kind::Unary } else { Kind::Stream }, method, call, ended);
         let key = call_key(key);
@@ -304,7 +309,8 @@ impl GrpcConnection {
                 None
             }
             Ok(Some(body)) if unary => {
-                let call = self.call_mut(key).expect("it was just there");
+                let call = self.calls[key.slot as usize].as_mut().expect("it was just there");
+                self.limits.tally.receive(call.method, body.len());
                 call.request = body;
                 call.progress = Progress::Complete;
                 if ended {
@@ -314,7 +320,9 @@ impl GrpcConnection {
                 None
             }
             Ok(Some(body)) => {
-                let handler = self.call_mut(key).and_then(|call| call.handler.take())?;
+                let call = self.calls[key.slot as usize].as_mut().expect("it was just there");
+                self.limits.tally.receive(call.method, body.len());
+                let handler = call.handler.take()?;
                 Some(Action::Message(key, handler, body))
             }
             Ok(None) if ended => self.end_of_request(key, unary),
@@ -348,6 +356,7 @@ impl GrpcConnection {
     fn dispatch(&mut self, key: CallKey) -> Option<Action> {
         if self.limits.in_flight_on_reactor.get() >= self.limits.max_in_flight_per_reactor {
             let overload = self.limits.overload.clone();
+            self.limits.tally.refuse();
             self.fail(key, &overload);
             return None;
         }
@@ -398,9 +407,7 @@ impl GrpcConnection {
 
     /// Appends one message of a call; with `finish` also the status OK.
     pub fn message(&mut self, key: CallKey, encode: &mut dyn FnMut(&mut Vec<u8>), finish: bool) {
-        if !self.begin_answer(key) {
-            return;
-        }
+        let Some(method) = self.begin_answer(key) else { return };
         let mut length = 0;
         self.h2.send_encoded(stream_key(key), |out| {
             let at = out.len();
@@ -412,15 +419,17 @@ impl GrpcConnection {
             }
             length <= SEND_BYTES_MAX
         });
-        self.after_message(key, length, finish);
+        self.after_message(key, method, length, finish);
     }
 
     /// Ends a call behind its last message, or because a message is too large to be sent.
-    fn after_message(&mut self, key: CallKey, length: usize, finish: bool) {
+    fn after_message(&mut self, key: CallKey, method: usize, length: usize, finish: bool) {
         if length > SEND_BYTES_MAX {
             let text = format!("grpc: trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})");
-            self.fail(key, &Status::new(Code::ResourceExhausted, text));
-        } else if finish {
+            return self.fail(key, &Status::new(Code::ResourceExhausted, text));
+        }
+        self.limits.tally.send(method, length);
+        if finish {
             self.finish(key, &Status::OK);
         }
     }
@@ -430,20 +439,19 @@ impl GrpcConnection {
         if body.len() < SHARED_BODY_BYTES_MIN {
             return self.message(key, &mut |out| out.extend_from_slice(&body), finish);
         }
-        if !self.begin_answer(key) {
-            return;
-        }
+        let Some(method) = self.begin_answer(key) else { return };
         let length = body.len();
         if length <= SEND_BYTES_MAX {
             self.h2.send_bytes(stream_key(key), Bytes::copy_from_slice(&prefix(length)));
             self.h2.send_bytes(stream_key(key), body);
         }
-        self.after_message(key, length, finish);
+        self.after_message(key, method, length, finish);
     }
 
     /// Ends a call.
     pub fn finish(&mut self, key: CallKey, status: &Status) {
         let Some(call) = self.remove(key) else { return };
+        self.count_end(&call, status.code);
         let stream = stream_key(key);
         if !call.head_sent {
             self.send_status_only(stream, 200, status);
@@ -459,6 +467,12 @@ impl GrpcConnection {
         self.discard(call);
     }
 
+    fn count_end(&self, call: &CallState, code: Code) {
+        if !matches!(call.kind, Kind::Http(_)) {
+            self.limits.tally.end(call.method, code, || call.call.arrived().elapsed());
+        }
+    }
+
     /// Hands out what a call leaves behind.
     pub(super) fn discard(&mut self, call: CallState) {
         if call.handler.is_some() || call.on_cancel.is_some() {
@@ -466,16 +480,17 @@ impl GrpcConnection {
         }
     }
 
-    /// Sends the response head before the first message. False if the call has ended.
-    fn begin_answer(&mut self, key: CallKey) -> bool {
-        let Some(call) = self.call_mut(key) else { return false };
+    /// Sends the response head before the first message; the call's method. `None` if the call has ended.
+    fn begin_answer(&mut self, key: CallKey) -> Option<usize> {
+        let call = self.call_mut(key)?;
+        let method = call.method;
         if !std::mem::replace(&mut call.head_sent, true) {
             self.h2.send_head(stream_key(key), |encoder, out| {
                 encoder.status(out, 200);
                 encoder.constant(out, Constant::CONTENT_TYPE_GRPC);
             });
         }
-        true
+        Some(method)
     }
 
     /// An answer without a message: head and trailers in one block.
@@ -528,6 +543,7 @@ impl GrpcConnection {
         let sum = |count: usize| count.checked_add_signed(change).expect("every call is counted once");
         self.in_flight = sum(self.in_flight);
         self.limits.in_flight_on_reactor.set(sum(self.limits.in_flight_on_reactor.get()));
+        self.limits.tally.change_in_flight(change);
     }
 
     /// When `on_timeout` is to be called; may be later by the time it comes.
@@ -576,6 +592,7 @@ impl GrpcConnection {
     /// A call's stream is gone.
     fn lose(&mut self, key: CallKey) {
         if let Some(call) = self.remove(key) {
+            self.count_end(&call, Code::Cancelled);
             self.notify_lost(call.handler, call.on_cancel);
         }
     }

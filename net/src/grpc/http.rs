@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -26,7 +27,7 @@ pub(super) struct HttpRequest {
 impl GrpcConnection {
     /// A request began that is not gRPC.
     pub(super) fn open_http(&mut self, key: StreamKey, head: Rc<RequestHead<CallHead>>, ended: bool) -> Option<Action> {
-        let call = Call::new(Rc::clone(&head) as _, Rc::clone(self.peer()), None);
+        let call = Call::new(Rc::clone(&head) as _, Rc::clone(self.peer()), None, Instant::now());
         let request = HttpRequest { head, body: Vec::new() };
         self.insert(key, Kind::Http(Box::new(request)), usize::MAX, call, ended);
         if ended { self.complete_http(call_key(key)) } else { None }

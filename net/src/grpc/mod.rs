@@ -7,12 +7,14 @@ mod http;
 mod message;
 mod service;
 mod status;
+mod tally;
 
 pub use call::{Call, Metadata, Peer};
 pub use connection::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
 pub use head::{CallHead, MethodTable, Refusal};
 pub use service::{CallKey, Method, MethodKind, ReplySink, Service, StreamHandler, StreamReply, UnaryReply};
 pub use status::{Code, Status};
+pub use tally::{Tally, Times, Timing};
 
 /// Text of a call whose deadline has passed.
 pub const DEADLINE_EXCEEDED: &str = "context deadline exceeded";

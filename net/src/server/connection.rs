@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use super::read_buffer::ReadBuffer;
 use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
 use super::transport::Transport;
-use crate::grpc::{Action, CallKey, GrpcConnection, Peer, ReplySink, Service, Status, StreamReply, UnaryReply};
+use crate::grpc::{Action, CallKey, GrpcConnection, Peer, ReplySink, Service, Status, StreamReply, Tally, UnaryReply};
 use crate::h2::frame::ErrorCode;
 use crate::http1::Response;
 
@@ -164,6 +165,7 @@ pub(super) struct ConnectionTask<T> {
     pub(super) read_ended: bool,
     /// Everything has been said; what still arrives until then is thrown away.
     pub(super) linger_until: Option<Instant>,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// What a pass found.
@@ -301,15 +303,19 @@ impl<T: Transport> ConnectionTask<T> {
 
     /// Calls handlers for everything that was read. False if the budget is used up before.
     fn run_actions(&mut self, budget: &mut usize, now: Instant) -> bool {
-        loop {
+        let mut calls = 0;
+        let done = loop {
             if *budget == 0 {
-                return false;
+                break false;
             }
             let action = self.shared.core.borrow_mut().next_action(now);
-            let Some(action) = action else { return true };
+            let Some(action) = action else { break true };
             *budget -= 1;
+            calls += u64::from(matches!(action, Action::Unary { .. }));
             self.run(action);
-        }
+        };
+        self.tally.pass(calls, || now.elapsed());
+        done
     }
 
     fn run(&self, action: Action) {

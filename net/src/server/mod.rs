@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ pub use reply::{Http1Body, Http1Reply};
 pub use shutdown::{Phase, Shutdown};
 pub use transport::{Plain, Transport};
 
-use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, Service};
+use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, Service, Tally, Timing};
 use crate::h2::frame::PREFACE;
 use crate::h2::{Config, KeepaliveConfig};
 use crate::http1::Decoder;
@@ -84,7 +85,10 @@ struct Common {
 
 /// Serves until `shutdown` is given and every connection is closed.
 pub async fn serve(listener: Listener, service: Rc<dyn Service>, options: ServerOptions, shutdown: Shutdown) {
+    let tally = options.tally.clone();
+    let uncounted = || Arc::new(Tally::new(service.methods().len(), Timing::default()));
     let limits = CallLimits {
+        tally: tally.unwrap_or_else(uncounted),
         max_recv_message_bytes: options.max_recv_message_bytes,
         max_in_flight_per_reactor: options.max_in_flight_per_reactor,
         overload: options.overload.clone(),
@@ -234,6 +238,7 @@ impl<T: Transport + Unpin> NewConnection<T> {
         };
         let config = Config { max_concurrent_streams: options.max_concurrent_streams, keepalive };
         let (limits, methods) = (Rc::clone(&self.common.limits), Rc::clone(&self.common.methods));
+        let tally = Arc::clone(&limits.tally);
         let mut core = GrpcConnection::new(config, limits, methods, self.peer, now);
         core.h2().receive(first.into(), now);
         let task = ConnectionTask {
@@ -248,8 +253,11 @@ impl<T: Transport + Unpin> NewConnection<T> {
             phase: Phase::Running,
             read_ended: false,
             linger_until: None,
+            tally: Arc::clone(&tally),
         };
+        tally.connected();
         task.await;
+        tally.disconnected();
     }
 
     async fn run_http1(self, first: Vec<u8>) {

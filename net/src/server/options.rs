@@ -1,8 +1,9 @@
 //! Every setting and bound of the server, with its default and where the number comes from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::grpc::{Code, Status};
+use crate::grpc::{Code, Status, Tally};
 use crate::http1::Limits;
 
 /// What a server allows its clients, and how it watches over them.
@@ -30,6 +31,8 @@ pub struct ServerOptions {
     pub http: Limits,
     /// Whether such requests are served over HTTP/2 too. etcd does on TLS listeners only; otherwise they get 415.
     pub http_over_h2: bool,
+    /// Where the reactor counts; servers of one reactor may share it. `None`: nobody wants to know.
+    pub tally: Option<Arc<Tally>>,
 }
 
 impl Default for ServerOptions {
@@ -49,6 +52,7 @@ impl Default for ServerOptions {
             drain_timeout: Duration::from_secs(7),
             http: Limits::default(),
             http_over_h2: false,
+            tally: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub struct CallFacts {
     peer: SocketAddr,
     common_name: Option<String>,
     deadline: Option<Instant>,
+    arrived: Instant,
 }
 
 impl CallFacts {
@@ -52,13 +53,14 @@ impl CallFacts {
             peer: call.peer().address,
             common_name: call.peer().common_name.clone(),
             deadline: call.deadline(),
+            arrived: call.arrived(),
         }
     }
 
     /// A call on another reactor with these facts.
     pub fn into_call(self) -> Call {
         let peer = plinth_net::grpc::Peer { address: self.peer, common_name: self.common_name };
-        Call::new(std::rc::Rc::new(Fields(self.metadata)), std::rc::Rc::new(peer), self.deadline)
+        Call::new(std::rc::Rc::new(Fields(self.metadata)), std::rc::Rc::new(peer), self.deadline, self.arrived)
     }
 }
 
