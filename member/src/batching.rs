@@ -41,6 +41,8 @@ pub(crate) struct Pending<W> {
     next_sequence: u64,
     commands: usize,
     bytes: usize,
+    /// Batches made so far, and the commands in them.
+    made: (u64, u64),
 }
 
 impl<W> Pending<W> {
@@ -53,6 +55,7 @@ impl<W> Pending<W> {
             next_sequence: first_sequence,
             commands: 0,
             bytes: 0,
+            made: (0, 0),
         }
     }
 
@@ -101,7 +104,13 @@ impl<W> Pending<W> {
         let batch = self.closed.pop_front()?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        self.made = (self.made.0 + 1, self.made.1 + batch.waiters.len() as u64);
         Some((batch, sequence))
+    }
+
+    /// Batches made so far, and the commands in them.
+    pub(crate) fn batches(&self) -> (u64, u64) {
+        self.made
     }
 
     /// Gives the buffer of a finished batch back for the next one.

@@ -277,6 +277,12 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
 
     /// Does all that can be done without waiting. An error is fatal: stop the process.
     pub fn pump(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
+        self.advance(out)?;
+        self.apply_committed(now, out)
+    }
+
+    /// The first half of [`Member::pump`], for who wants to time them: everything but applying.
+    pub fn advance(&mut self, out: &mut Effects<W>) -> Result<(), Fatal> {
         self.wal.poll()?;
         loop {
             self.settle_persisted(out);
@@ -290,13 +296,27 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
                 moved |= self.wal.flush()?.is_some();
             }
             if !moved {
-                break;
+                return Ok(());
             }
         }
+    }
+
+    /// The second half of [`Member::pump`]: applies, and releases what waited for that.
+    pub fn apply_committed(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
         let pumped = self.apply(now, out)?;
         self.reads.release(self.applied_index(), &mut out.reads);
         self.release_segments();
         Ok(pumped)
+    }
+
+    /// Nothing has been written for a while, or the member stops: marks in the log that all of it is durable, so that
+    /// later damage to its last record is not taken for a torn write. Costs one block, once for each time of rest.
+    pub fn rest(&mut self) -> Result<(), Fatal> {
+        if self.wal.can_flush() && self.wal.durable() == self.wal.last() {
+            self.wal.witness();
+            self.wal.flush()?;
+        }
+        Ok(())
     }
 
     /// A message of another member arrived. What does not fit is ignored, as if it had been lost on the way. A snapshot
@@ -622,6 +642,21 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Whether the log has the space for more writes.
     pub fn has_log_space(&self) -> bool {
         self.wal.space() == SpaceState::Ok
+    }
+
+    /// Whether committed entries wait to be applied.
+    pub fn has_committed(&self) -> bool {
+        self.applying.is_some() || !self.committed.is_empty()
+    }
+
+    /// Batches this member has made in this life, and the commands in them.
+    pub fn batches(&self) -> (u64, u64) {
+        self.pending.batches()
+    }
+
+    /// Whether commands wait that are in no proposed batch yet.
+    pub fn has_unproposed(&self) -> bool {
+        self.pending.has_batch()
     }
 
     /// Commands submitted and not yet being applied.
