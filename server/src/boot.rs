@@ -1,7 +1,8 @@
-//! From a data directory to a running member: opens the data file and the log, and bootstraps a new cluster of one.
+//! From a data directory to a running member: opens the data file and the log; without them, founds or joins a cluster.
 //!
 //! Blocking; done on the home reactor's thread before it serves anybody.
 
+use crate::cluster::bootstrap::{self, Plan, PlanError};
 use crate::config::Config;
 use crate::home::{HomeMember, Profile, RequestLimits};
 use plinth_engine::lease::LessorConfig;
@@ -10,7 +11,7 @@ use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::TreeError;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
-use plinth_raft::{ConfState, EntryId, GroupConfig, MemberChange, MemberId};
+use plinth_raft::{ConfState, EntryId, GroupConfig, RecoveredLog};
 use plinth_wal::{GroupId, SyncMode, UringDisk, UringError, UringOptions, Wal, WalId, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -65,6 +66,9 @@ pub enum BootError {
         /// What would be possible.
         most: u64,
     },
+    /// There is no data, and no cluster to begin with.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// Waiting for the first records.
     #[error("write-ahead log: {0}")]
     Io(#[from] std::io::Error),
@@ -78,6 +82,8 @@ pub struct Booted {
     pub profile: Profile,
     /// Writes the data file.
     pub writer: FileWriter,
+    /// Members to talk to until the replicated list says whom.
+    pub first_members: Vec<plinth_raft::Member>,
 }
 
 /// A number that differs from start to start.
@@ -155,13 +161,13 @@ fn assemble(
     writer: FileWriter,
 ) -> Result<Booted, BootError> {
     let recover::Recovered { mut wal, identity, mut log, .. } = recovered;
+    let mut first_members = Vec::new();
     let identity = match identity {
         Some(identity) if recover::is_bootstrapped(&log) => identity,
         _ => {
-            let (identity, members) = new_cluster(config);
-            log = recover::append_bootstrap(&mut wal, GROUP, identity, members);
+            let (identity, members) = begin(config, &mut wal, &mut log)?;
             make_durable(&mut wal)?;
-            tracing::info!(cluster = %hex(identity.cluster), member = %identity.member, "bootstrapped a new cluster");
+            first_members = members;
             identity
         }
     };
@@ -191,21 +197,32 @@ fn assemble(
             request_bytes_max: config.limits.request_bytes_max as usize,
         },
     };
-    Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, writer })
+    Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, writer, first_members })
 }
 
 fn hex(id: u64) -> String {
     format!("{id:x}")
 }
 
-/// Ids of a new cluster of this member alone, and the context of its configuration change.
-fn new_cluster(config: &Config) -> (Identity, Vec<(MemberId, bytes::Bytes)>) {
-    let urls: Vec<String> = config.addresses.advertise_peer.iter().map(|url| url.as_str().to_string()).collect();
-    let member = plinth_raft::member_id(&urls, &config.cluster.token, None);
-    let cluster = plinth_raft::cluster_id([member]).0;
-    let record = plinth_raft::Member { id: member, peer_urls: urls, ..plinth_raft::Member::default() };
-    let context = MemberChange::Add(record).encode();
-    (Identity { member, cluster }, vec![(member, context)])
+/// Appends the first records of a member that founds or joins a cluster.
+fn begin(
+    config: &Config,
+    wal: &mut Wal<UringDisk>,
+    log: &mut RecoveredLog,
+) -> Result<(Identity, Vec<plinth_raft::Member>), BootError> {
+    config.check_before_bootstrap().map_err(PlanError::Flags)?;
+    let (identity, members, what) = match bootstrap::plan(config)? {
+        Plan::Found { identity, members } => {
+            *log = recover::append_bootstrap(wal, GROUP, identity, bootstrap::contexts(&members));
+            (identity, members, "bootstrapped a new cluster")
+        }
+        Plan::Join { identity, members } => {
+            recover::append_joining(wal, GROUP, identity);
+            (identity, members, "joins a cluster")
+        }
+    };
+    tracing::info!(cluster = %hex(identity.cluster), member = %identity.member, members = members.len(), "{what}");
+    Ok((identity, members))
 }
 
 /// Flushes what was appended and waits for it.

@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod boot;
+pub mod cluster;
 pub mod config;
 pub mod datadir;
 pub mod endpoints;

@@ -258,8 +258,6 @@ fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
         (&["--auth-token=jwt,pub-key=a"], "JWT"),
         (&["--discovery-token=t", "--discovery-endpoints=a"], "discovery"),
         (&["--discovery-srv=example.com"], "discovery"),
-        (&["--initial-cluster=default=http://localhost:2380,b=http://b:2380"], "several members"),
-        (&["--initial-cluster-state=existing"], "Joining"),
         (&["--force-new-cluster"], "--force-new-cluster"),
         (&["--enable-distributed-tracing"], "tracing"),
     ];

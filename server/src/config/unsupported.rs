@@ -29,8 +29,6 @@ const MISSING: &[Missing] = &[
     Missing { what: "Listening on Unix sockets", consequence: Refuse, asked: listens_on_unix_socket },
     Missing { what: "JWT authentication (--auth-token)", consequence: Refuse, asked: |c| c.auth.token != "simple" },
     Missing { what: "Bootstrap by discovery", consequence: Refuse, asked: wants_discovery },
-    Missing { what: "A cluster of several members", consequence: Refuse, asked: has_other_members },
-    Missing { what: "Joining an existing cluster", consequence: Refuse, asked: joins },
     Missing { what: "--force-new-cluster", consequence: Refuse, asked: |c| c.cluster.force_new },
     Missing { what: "Distributed tracing", consequence: Refuse, asked: |c| c.monitoring.tracing },
     Missing { what: "--memory-mlock", consequence: Warn, asked: |c| c.memory_mlock },
@@ -76,16 +74,7 @@ fn wants_discovery(config: &Config) -> bool {
     !discovery.endpoints.is_empty() || !discovery.srv_domain.is_empty()
 }
 
-/// A list that cannot be read is reported where it is used, with the reason.
-fn has_other_members(config: &Config) -> bool {
-    config.cluster.initial_members().is_ok_and(|members| members.keys().any(|name| *name != config.name))
-}
-
 /// By its flag; log level debug implies it without asking for it.
 fn wants_profiles(config: &Config) -> bool {
     config.http.pprof && config.log.level != LogLevel::Debug
-}
-
-fn joins(config: &Config) -> bool {
-    config.cluster.state == super::settings::ClusterState::Existing
 }
