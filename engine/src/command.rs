@@ -556,6 +556,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn encoded(command: &Command) -> Vec<u8> {
@@ -663,6 +665,39 @@ mod tests {
                         assert!(put.key.len() + put.value.len() <= 2 * bytes.len());
                     }
                 }
+            }
+        }
+    }
+
+    /// Touches everything a txn points at, and says how many operations it has.
+    fn walk(txn: &ArchivedTxn) -> usize {
+        let compared: u64 =
+            txn.compare.iter().flat_map(|compare| compare.key.iter()).map(|byte| u64::from(*byte)).sum();
+        std::hint::black_box(compared);
+        let nested = |op: &ArchivedOp| if let ArchivedOp::Txn(txn) = op { 1 + walk(txn) } else { 1 };
+        txn.success.iter().chain(txn.failure.iter()).map(nested).sum()
+    }
+
+    proptest! {
+        /// What is not refused can be walked to its end.
+        #[test]
+        fn mutated_commands_are_refused_or_harmless(
+            which: prop::sample::Index,
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = encoded(which.get(&one_of_each()));
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            match Command::access(&bytes) {
+                Ok(CommandRef::Put(put)) => prop_assert!(put.key.len() + put.value.len() <= 2 * bytes.len()),
+                Ok(CommandRef::Txn(txn)) => prop_assert!(walk(txn) <= bytes.len()),
+                _ => {}
             }
         }
     }

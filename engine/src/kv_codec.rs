@@ -212,6 +212,21 @@ mod tests {
     }
 
     proptest! {
+        /// Any bytes are refused, or mean a pair that encodes to no more than them.
+        #[test]
+        fn hostile_bytes_are_refused_or_mean_a_pair(
+            fields in prop::collection::vec((0..9u8, any::<u8>(), prop::collection::vec(any::<u8>(), 0..6)), 0..8),
+        ) {
+            let field = |(number, varint, rest): (u8, u8, Vec<u8>)| [vec![number << 3 | varint & 2, varint], rest].concat();
+            let bytes: Vec<u8> = fields.into_iter().flat_map(field).collect();
+            if let Ok(pair) = KeyValue::decode(&bytes) {
+                let mut again = Vec::new();
+                pair.encode_into(&mut again);
+                prop_assert!(again.len() <= bytes.len());
+                prop_assert_eq!(KeyValue::decode(&again), Ok(pair));
+            }
+        }
+
         #[test]
         fn decode_reverses_encode(
             key: Vec<u8>, value: Vec<u8>, create_revision: i64, mod_revision in 0..1000i64, version: i64, lease: i64,

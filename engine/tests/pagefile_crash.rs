@@ -15,11 +15,13 @@ use plinth_engine::trees::{TreeError, TreeId, Trees};
 
 type Model = BTreeMap<(TreeId, Vec<u8>), Vec<u8>>;
 
-/// The seeds of this run: some fixed ones, or the one of a failure from the environment.
+/// The seeds of this run: some fixed ones, others from `PLINTH_FUZZ_SEED` on, or the one of a failure.
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
-    let chosen = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let number = |name: &str| std::env::var(name).ok().map(|seed| seed.parse().expect("a seed is a number"));
+    let chosen: Option<u64> = number("SEED");
+    let first = number("PLINTH_FUZZ_SEED").unwrap_or(0);
     let count = std::env::var("SEEDS").map_or(count, |seeds| seeds.parse().expect("SEEDS is a number"));
-    let range = chosen.map_or(0..count, |seed| seed..seed + 1);
+    let range = chosen.map_or(first..first + count, |seed| seed..seed + 1);
     range.inspect(|seed| println!("seed {seed}"))
 }
 

@@ -187,7 +187,13 @@ impl World {
             None => ConfState::default(),
         };
         let group = GroupConfig { conf, ..GroupConfig::new(GROUP, MEMBER, self.random.bits()) };
-        let config = MemberConfig { identity, group, first_sequence: self.life << 32, request_timeout_millis: 60_000, learners_max: 1 };
+        let config = MemberConfig {
+            identity,
+            group,
+            first_sequence: self.life << 32,
+            request_timeout_millis: 60_000,
+            learners_max: 1,
+        };
         Member::new(config, wal, entries, store).map_err(|error| error.to_string())
     }
 

@@ -40,7 +40,9 @@ pub enum PlanError {
     )]
     Bootstrapped(MemberId),
     /// Nobody answers.
-    #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs ({0})")]
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs ({0})"
+    )]
     Unreachable(String),
     /// The flags and the cluster disagree.
     #[error("error validating peerURLs {members}: {why}")]

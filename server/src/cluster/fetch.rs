@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_others_refused() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-etcd-cluster-id: cdf818194e3a8c32\r\n\r\n[]";
+        let answer =
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-etcd-cluster-id: cdf818194e3a8c32\r\n\r\n[]";
         let view = parse(answer).expect("a good answer");
         assert_eq!(view, ClusterView { cluster: 0xcdf8_1819_4e3a_8c32, members: Vec::new() });
         for bad in [

@@ -35,7 +35,8 @@ pub async fn run(
     taken: Arc<AtomicI32>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let Booted { member, profile, writer, first_members } = boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
+    let Booted { member, profile, writer, first_members: _ } =
+        boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
     let log = member.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
     let metrics = Rc::new(ReactorMetrics::new(Api::method_table()));
