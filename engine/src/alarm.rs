@@ -75,7 +75,8 @@ impl<T: Trees> Store<T> {
         let (touches_keys, costs_space) = match command {
             CommandRef::Put(_) | CommandRef::LeaseGrant(_) => (true, true),
             CommandRef::Txn(txn) => (true, txn.cost() > 0),
-            CommandRef::DeleteRange(_) | CommandRef::Compact(_) | CommandRef::LeaseRevoke(_) => (true, false),
+            CommandRef::DeleteRange(_) | CommandRef::Compact(_) => (true, false),
+            CommandRef::LeaseRevoke(_) | CommandRef::LeaseExpire(_) => (true, false),
             _ => (false, false),
         };
         if touches_keys && self.alarms.has(AlarmKind::Corrupt) {

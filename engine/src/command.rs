@@ -354,6 +354,15 @@ pub struct LeaseRevoke {
     pub id: i64,
 }
 
+/// Archive of [`Command::LeaseExpire`].
+#[derive(Archive, Serialize)]
+pub struct LeaseExpire {
+    /// The lease.
+    pub id: i64,
+    /// The term of the leader that found it expired.
+    pub term: u64,
+}
+
 /// What is replicated for one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -382,6 +391,14 @@ pub enum Command {
         /// The lease.
         id: i64,
     },
+    /// As [`Command::LeaseRevoke`], because the time of the lease is over. Only the leader who keeps the time may say so:
+    /// nothing happens if the entry is of another term, because its leader may have extended the lease.
+    LeaseExpire {
+        /// The lease.
+        id: i64,
+        /// The term of the leader that found it expired.
+        term: u64,
+    },
     /// Records remaining TTLs.
     LeaseCheckpoint(Vec<LeaseCheckpoint>),
     /// Raises or clears an alarm.
@@ -405,6 +422,7 @@ pub enum CommandRef<'a> {
     Compact(&'a ArchivedCompact),
     LeaseGrant(&'a ArchivedLeaseGrant),
     LeaseRevoke(&'a ArchivedLeaseRevoke),
+    LeaseExpire(&'a ArchivedLeaseExpire),
     LeaseCheckpoint(&'a [ArchivedLeaseCheckpoint]),
     Alarm(&'a ArchivedAlarm),
     SetMemberAttributes(&'a ArchivedMemberAttributes),
@@ -457,6 +475,7 @@ mod kind {
     pub const SET_MEMBER_ATTRIBUTES: u8 = 9;
     pub const SET_CLUSTER_VERSION: u8 = 10;
     pub const SET_DOWNGRADE: u8 = 11;
+    pub const LEASE_EXPIRE: u8 = 12;
 }
 
 impl Command {
@@ -470,6 +489,7 @@ impl Command {
             Command::Compact { revision } => append(kind::COMPACT, &Compact { revision: *revision }, out),
             Command::LeaseGrant { id, ttl } => append(kind::LEASE_GRANT, &LeaseGrant { id: *id, ttl: *ttl }, out),
             Command::LeaseRevoke { id } => append(kind::LEASE_REVOKE, &LeaseRevoke { id: *id }, out),
+            Command::LeaseExpire { id, term } => append(kind::LEASE_EXPIRE, &LeaseExpire { id: *id, term: *term }, out),
             Command::LeaseCheckpoint(checkpoints) => append(kind::LEASE_CHECKPOINT, checkpoints, out),
             Command::Alarm(alarm) => append(kind::ALARM, alarm, out),
             Command::SetMemberAttributes(attributes) => append(kind::SET_MEMBER_ATTRIBUTES, attributes, out),
@@ -495,6 +515,7 @@ impl Command {
             kind::COMPACT => CommandRef::Compact(read(archive).map_err(damaged)?),
             kind::LEASE_GRANT => CommandRef::LeaseGrant(read(archive).map_err(damaged)?),
             kind::LEASE_REVOKE => CommandRef::LeaseRevoke(read(archive).map_err(damaged)?),
+            kind::LEASE_EXPIRE => CommandRef::LeaseExpire(read(archive).map_err(damaged)?),
             kind::LEASE_CHECKPOINT => {
                 let checkpoints: &rkyv::vec::ArchivedVec<_> = read(archive).map_err(damaged)?;
                 CommandRef::LeaseCheckpoint(checkpoints.as_slice())
@@ -637,6 +658,7 @@ mod tests {
             Command::Compact { revision: 5 },
             Command::LeaseGrant { id: 1, ttl: 2 },
             Command::LeaseRevoke { id: 1 },
+            Command::LeaseExpire { id: 1, term: 2 },
             Command::LeaseCheckpoint(vec![LeaseCheckpoint { id: 1, remaining_ttl: 9 }]),
             Command::Alarm(Alarm { action: AlarmAction::Activate, member: 3, kind: AlarmKind::NoSpace }),
             Command::SetMemberAttributes(MemberAttributes {

@@ -235,6 +235,11 @@ impl<T: Trees> Store<T> {
                 self.apply_lease_grant(grant.id.to_native(), grant.ttl.to_native(), now, out)?;
             }
             CommandRef::LeaseRevoke(revoke) => self.apply_lease_revoke(revoke.id.to_native())?,
+            CommandRef::LeaseExpire(expiry) => {
+                if expiry.term.to_native() == self.applied.term {
+                    self.apply_lease_revoke(expiry.id.to_native())?;
+                }
+            }
             CommandRef::LeaseCheckpoint(checkpoints) => {
                 for checkpoint in checkpoints {
                     self.apply_lease_checkpoint(checkpoint.id.to_native(), checkpoint.remaining_ttl.to_native())?;

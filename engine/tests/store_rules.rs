@@ -608,3 +608,16 @@ fn a_missing_pair_breaks_the_read() {
     let result = store.range(&ALL, &mut Vec::new());
     assert!(matches!(result, Err(Error::Broken(StoreError::Missing { revision })) if revision.main == 2));
 }
+
+#[test]
+fn only_the_term_that_found_a_lease_expired_ends_it() {
+    let mut store = empty();
+    must(&mut store, &Command::LeaseGrant { id: 7, ttl: 10 });
+    must(&mut store, &put_with_lease("k", "v", 7));
+    store.begin_entry(EntryId { index: 9, term: 3 }).expect("memory does not fail");
+    let revision = store.revision();
+    assert_eq!(must(&mut store, &Command::LeaseExpire { id: 7, term: 2 }), revision);
+    assert!(store.leases().contains(7), "the leader of term 3 may have extended it");
+    assert_eq!(must(&mut store, &Command::LeaseExpire { id: 7, term: 3 }), revision + 1);
+    assert!(!store.leases().contains(7));
+}
