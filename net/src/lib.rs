@@ -3,6 +3,7 @@
 pub mod grpc;
 pub mod h2;
 pub mod http1;
+pub mod peer;
 pub mod proto;
 pub mod server;
 mod sys;

@@ -384,12 +384,12 @@ impl<T: Transport> ConnectionTask<T> {
 
 /// The next deadline of a connection. Moving it to later costs nothing: it fires early once, and is armed again.
 #[derive(Default)]
-pub(super) struct ConnectionTimer {
+pub(crate) struct ConnectionTimer {
     armed: Option<(Instant, Timer)>,
 }
 
 impl ConnectionTimer {
-    pub(super) fn has_fired(&mut self, now: Instant) -> bool {
+    pub(crate) fn has_fired(&mut self, now: Instant) -> bool {
         let fired = self.armed.as_ref().is_some_and(|(when, _)| *when <= now);
         if fired {
             self.armed = None;
@@ -397,7 +397,7 @@ impl ConnectionTimer {
         fired
     }
 
-    pub(super) fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) {
+    pub(crate) fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) {
         let Some(deadline) = deadline else { return };
         if self.armed.as_ref().is_some_and(|(when, _)| *when <= deadline) {
             return;

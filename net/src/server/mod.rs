@@ -33,12 +33,13 @@ pub use transport::{Plain, Transport};
 use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, Service, Tally, Timing};
 use crate::h2::frame::PREFACE;
 use crate::h2::{Config, KeepaliveConfig};
-use crate::http1::Decoder;
+use crate::http1::{Decoder, Limits};
 use crate::sys;
-use connection::{ConnectionTask, ConnectionTimer, Shared};
+pub(crate) use connection::ConnectionTimer;
+use connection::{ConnectionTask, Shared};
 use http1::{Http1Shared, Http1Task, REQUEST_TIMEOUT};
-use read_buffer::ReadBuffer;
-use shutdown::Subscription;
+pub(crate) use read_buffer::ReadBuffer;
+pub(crate) use shutdown::Subscription;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -70,6 +71,10 @@ impl Listener {
     /// Where it listens; tells the port if 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr().map_err(io::Error::from)
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<TcpStream> {
+        self.inner.accept().await.map_err(io::Error::from)
     }
 }
 
@@ -261,20 +266,46 @@ impl<T: Transport + Unpin> NewConnection<T> {
     }
 
     async fn run_http1(self, first: Vec<u8>) {
-        let task = Http1Task {
-            transport: self.transport,
-            shared: Rc::new(Http1Shared::new(self.peer)),
-            service: Rc::clone(&self.common.service),
-            read_buffer: Rc::clone(&self.common.read_buffer),
-            shutdown: self.common.shutdown.clone(),
-            subscription: self.subscription,
-            timer: ConnectionTimer::default(),
-            decoder: Decoder::new(self.common.options.http),
-            input: first,
-            request_deadline: None,
-            read_ended: false,
-        };
-        task.await;
+        let common = &self.common;
+        let (service, buffer) = (Rc::clone(&common.service), Rc::clone(&common.read_buffer));
+        http1_task(self.transport, self.peer, first, service, common.options.http, buffer, self.subscription).await;
+    }
+}
+
+/// Serves a connection that speaks HTTP/1.1 and began with `first`, until it is over or `shutdown` is given.
+pub(crate) async fn serve_http1<T: Transport + Unpin>(
+    transport: T,
+    peer: Peer,
+    first: Vec<u8>,
+    service: Rc<dyn Service>,
+    limits: Limits,
+    read_buffer: Rc<RefCell<ReadBuffer>>,
+    shutdown: &Shutdown,
+) {
+    http1_task(transport, Rc::new(peer), first, service, limits, read_buffer, shutdown.subscribe(true)).await;
+}
+
+fn http1_task<T: Transport>(
+    transport: T,
+    peer: Rc<Peer>,
+    first: Vec<u8>,
+    service: Rc<dyn Service>,
+    limits: Limits,
+    read_buffer: Rc<RefCell<ReadBuffer>>,
+    subscription: Subscription,
+) -> Http1Task<T> {
+    Http1Task {
+        transport,
+        shared: Rc::new(Http1Shared::new(peer)),
+        service,
+        read_buffer,
+        shutdown: subscription.shutdown().clone(),
+        subscription,
+        timer: ConnectionTimer::default(),
+        decoder: Decoder::new(limits),
+        input: first,
+        request_deadline: None,
+        read_ended: false,
     }
 }
 

@@ -81,7 +81,7 @@ impl Shutdown {
     }
 
     /// A place in the list of those who are woken when something changes.
-    pub(super) fn subscribe(&self, counts: bool) -> Subscription {
+    pub(crate) fn subscribe(&self, counts: bool) -> Subscription {
         let id = self.inner.next.get();
         self.inner.next.set(id + 1);
         if counts {
@@ -92,7 +92,7 @@ impl Shutdown {
 }
 
 /// A task that hears the signal.
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     shutdown: Shutdown,
     id: u64,
     /// It is a connection.
@@ -100,13 +100,18 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
+    /// The signal it listens to.
+    pub(super) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     /// Wakes the task at the next change.
     pub(super) fn listen(&self, cx: &Context<'_>) {
         self.shutdown.inner.listeners.borrow_mut().insert(self.id, cx.waker().clone());
     }
 
     /// Waits until the phase is at least this.
-    pub(super) fn poll_phase(&self, cx: &Context<'_>, phase: Phase) -> Poll<()> {
+    pub(crate) fn poll_phase(&self, cx: &Context<'_>, phase: Phase) -> Poll<()> {
         if self.shutdown.phase() >= phase {
             return Poll::Ready(());
         }

@@ -2,4 +2,4 @@
 
 mod socket;
 
-pub use socket::{listener_from_socket, send_vectored};
+pub use socket::{keep_alive, listener_from_socket, send_vectored, stream_from_socket};

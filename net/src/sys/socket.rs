@@ -1,9 +1,11 @@
 //! Vectored sends, and listening sockets with options of our own.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
-use glommio::net::TcpListener;
+use glommio::net::{TcpListener, TcpStream};
+use socket2::{SockRef, TcpKeepalive};
 
 /// Sends without waiting. `fd` must be a socket the caller owns for the duration of the call.
 pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -21,4 +23,22 @@ pub fn listener_from_socket(socket: OwnedFd) -> TcpListener {
     // SAFETY: the descriptor is open, owned by nobody else from here on, and a listening socket by the caller's word;
     // were it another kind of socket, accepting from it would fail, which is safe.
     unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }
+}
+
+/// Hands a connected stream socket to the reactor of this thread. Reads, writes and closes work on any kind of it.
+pub fn stream_from_socket(socket: OwnedFd) -> TcpStream {
+    // SAFETY: the descriptor is open and owned by nobody else from here on; what is called on it later reports an error
+    // if the kind of socket does not know it.
+    unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
+}
+
+/// How long a connection may be idle before the kernel asks whether the other host is there, and how often it does then.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
+
+/// Lets the kernel watch over a connection on which nobody speaks.
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    // SAFETY: the descriptor belongs to the stream, which is borrowed for longer than the descriptor is.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let times = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_TIME);
+    SockRef::from(&socket).set_tcp_keepalive(&times)
 }

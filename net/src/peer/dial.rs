@@ -1,0 +1,309 @@
+//! The side that dials: the task of one lane to one peer, which keeps it open.
+//!
+//! ```text
+//!   attempt (all addresses in turn) --ok--> open --over--> pause --> attempt
+//!      '--failed--> pause, twice as long each time --> attempt
+//! ```
+//!
+//! Invariants: nothing but the hello is said before the answer has come; a lane that was open only for a moment counts
+//! as a failed attempt, so that a peer which accepts and hangs up is not asked in a loop; why a lane is not open is
+//! told once, however often it is tried.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use glommio::net::TcpStream;
+use glommio::timer::Timer;
+
+use super::connection::{Connection, ConnectionError, End, Watch};
+use super::link::{Link, OpenLane, count};
+use super::outbox::Outbox;
+use super::peers::Core;
+use super::requests::{RequestError, Requests};
+use super::resolve::resolve;
+use super::wait::within;
+use super::wire::{Answer, Frame, FrameDecoder, FrameKind, Hello, VERSION_HIGHEST, VERSION_LOWEST, Verdict, WireError};
+use super::{Answerer, Lane, PeerStream, Refusal};
+use crate::server::{Plain, ReadBuffer, Transport};
+use crate::sys;
+
+/// Different reasons that are told before a lane has opened.
+const REASONS_MAX: usize = 4;
+
+/// Keeps one lane to one peer open until the link is closed.
+pub(super) async fn dial(core: Rc<Core>, link: Rc<Link>, lane: Lane) {
+    let mut backoff = Backoff::new(&core);
+    let mut told = Told::default();
+    while !link.is_closed() {
+        let bell = &link.lane(lane).bell;
+        let Some(attempt) = bell.unless_rung(attempt(&core, &link, lane)).await else {
+            backoff = Backoff::new(&core);
+            continue;
+        };
+        match attempt {
+            Ok((stream, decoder)) => {
+                told = Told::default();
+                let opened = Instant::now();
+                let error = run(&core, &link, lane, stream, decoder).await;
+                if link.is_closed() {
+                    return;
+                }
+                if opened.elapsed() > core.config.options.backoff_max {
+                    backoff = Backoff::new(&core);
+                }
+                core.handler.disconnected(link.id, lane, &error.to_string());
+                core.handler.unreachable(link.id);
+            }
+            Err(error) => told.tell(&core, &link, lane, error),
+        }
+        // New addresses, or the end, cut the pause short.
+        let _ = bell.unless_rung(Timer::new(backoff.pause(core.random()))).await;
+    }
+}
+
+/// What the handler has been told since the lane was open last.
+#[derive(Default)]
+struct Told {
+    reasons: Vec<String>,
+    refusal: Option<Refusal>,
+}
+
+impl Told {
+    fn tell(&mut self, core: &Core, link: &Link, lane: Lane, error: DialError) {
+        if let DialError::Refused(refusal) = error {
+            // Each lane is refused for the same reason; one of them says so.
+            if self.refusal.replace(refusal) != Some(refusal) && lane == Lane::Urgent {
+                core.handler.refused(link.id, refusal);
+            }
+            return;
+        }
+        let reason = error.to_string();
+        if self.reasons.len() < REASONS_MAX && !self.reasons.contains(&reason) {
+            core.handler.disconnected(link.id, lane, &reason);
+            self.reasons.push(reason);
+        }
+    }
+}
+
+/// The pauses between attempts.
+struct Backoff {
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    fn new(core: &Core) -> Backoff {
+        let options = &core.config.options;
+        Backoff { next: options.backoff_min, max: options.backoff_max }
+    }
+
+    /// The next pause: between a half of its nominal length and all of it.
+    fn pause(&mut self, random: u64) -> Duration {
+        let nominal = self.next;
+        self.next = (nominal * 2).min(self.max);
+        nominal.mul_f64(0.5 + 0.5 * (random >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+/// Why a lane could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("the peer has no address")]
+    NoAddress,
+    #[error("{address}: {error}")]
+    Io { address: String, error: io::Error },
+    #[error("{address}: {error}")]
+    Malformed { address: String, error: ConnectionError },
+    #[error("{address}: another member ({member:x}) accepted")]
+    WrongMember { address: String, member: u64 },
+    #[error(transparent)]
+    Refused(Refusal),
+}
+
+type Opened = (PeerStream, FrameDecoder);
+
+/// Tries all addresses. If none will do, a refusal is the most telling reason, and otherwise the last one.
+async fn attempt(core: &Core, link: &Link, lane: Lane) -> Result<Opened, DialError> {
+    let mut worst = DialError::NoAddress;
+    for address in link.addresses().iter() {
+        match try_name(core, link, lane, address).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if !matches!(worst, DialError::Refused(_)) => worst = error,
+            Err(_) => {}
+        }
+    }
+    Err(worst)
+}
+
+async fn try_name(core: &Core, link: &Link, lane: Lane, address: &str) -> Result<Opened, DialError> {
+    let limit = core.config.options.connect_timeout;
+    let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
+    let resolved = within(limit, resolve(address)).await;
+    let resolved = resolved.unwrap_or_else(|| Err(timed_out("the name was not resolved in time"))).map_err(failed)?;
+    let mut last = DialError::NoAddress;
+    for socket_address in resolved {
+        let stream = match TcpStream::connect_timeout(socket_address, limit).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = failed(error.into());
+                continue;
+            }
+        };
+        let greeted = within(limit, greet(core, link, lane, stream, address)).await;
+        match greeted.unwrap_or_else(|| Err(failed(timed_out("the peer did not answer the hello in time")))) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn timed_out(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// Says hello and waits for the answer.
+async fn greet(core: &Core, link: &Link, lane: Lane, stream: TcpStream, address: &str) -> Result<Opened, DialError> {
+    let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
+    stream.set_nodelay(true).map_err(|error| failed(error.into()))?;
+    sys::keep_alive(&stream).map_err(failed)?;
+    let mut stream = Plain(stream);
+    let hello = Hello::new(core.config.cluster, core.config.member, link.id, lane);
+    write_all(&mut stream, &hello.encode()).await.map_err(failed)?;
+    let read = read_opening(&mut stream, &core.read_buffer, Vec::new(), Answer::decode).await;
+    let (answer, rest) = read.map_err(|error| DialError::Malformed { address: address.to_owned(), error })?;
+    let version = match answer.verdict {
+        Verdict::Refused(refusal) => return Err(DialError::Refused(refusal)),
+        Verdict::Accepted { version } => version,
+    };
+    if answer.member != link.id {
+        return Err(DialError::WrongMember { address: address.to_owned(), member: answer.member });
+    }
+    if !(VERSION_LOWEST..=VERSION_HIGHEST).contains(&version) {
+        return Err(DialError::Refused(Refusal::Version));
+    }
+    let mut decoder = FrameDecoder::new(core.config.options.frame_bytes_max);
+    decoder.receive(rest);
+    Ok((stream, decoder))
+}
+
+/// Writes all of `bytes`.
+pub(super) async fn write_all(stream: &mut PeerStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
+        }
+    }
+    Ok(())
+}
+
+/// Reads the opening that begins with `read`, and what came with it.
+pub(super) async fn read_opening<T>(
+    stream: &mut PeerStream,
+    buffer: &RefCell<ReadBuffer>,
+    mut read: Vec<u8>,
+    decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, WireError>,
+) -> Result<(T, Bytes), ConnectionError> {
+    loop {
+        if let Some((opening, length)) = decode(&read)? {
+            return Ok((opening, Bytes::from(read.split_off(length))));
+        }
+        read.extend_from_slice(&read_some(stream, buffer).await?);
+    }
+}
+
+/// What has arrived, at least a byte.
+pub(super) async fn read_some(stream: &mut PeerStream, buffer: &RefCell<ReadBuffer>) -> Result<Bytes, ConnectionError> {
+    poll_fn(|cx| {
+        let mut buffer = buffer.borrow_mut();
+        match stream.poll_read(cx, buffer.room()) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(ConnectionError::Ended)),
+            Poll::Ready(Ok(count)) => Poll::Ready(Ok(buffer.take(count))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+        }
+    })
+    .await
+}
+
+/// Runs an open lane until it is over.
+async fn run(
+    core: &Rc<Core>,
+    link: &Rc<Link>,
+    lane: Lane,
+    stream: PeerStream,
+    decoder: FrameDecoder,
+) -> ConnectionError {
+    let (outbox, requests) = (Rc::new(Outbox::default()), Rc::new(Requests::default()));
+    let options = &core.config.options;
+    let end = Outbound { core: Rc::clone(core), link: Rc::clone(link), lane, requests: Rc::clone(&requests) };
+    let watch = Watch::pings(options.ping_interval);
+    let buffer = Rc::clone(&core.read_buffer);
+    let mut connection =
+        Connection::new(stream, Rc::clone(&outbox), Rc::new(end), decoder, buffer, watch, options.dead_after);
+    let state = link.lane(lane);
+    state.overflowed.set(false);
+    state.set_open(Some(OpenLane {
+        outbox: Rc::clone(&outbox),
+        requests: Rc::clone(&requests),
+        since: Instant::now(),
+    }));
+    core.handler.connected(link.id, lane);
+    let error = poll_fn(|cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        // Told from here, because whoever sends is not prepared to be called back.
+        if polled.is_pending() && lane == Lane::Bulk && state.overflowed.replace(false) && !outbox.is_closed() {
+            core.handler.unreachable(link.id);
+        }
+        polled
+    })
+    .await;
+    state.set_open(None);
+    outbox.close();
+    requests.end();
+    count(&link.traffic.disconnects);
+    error
+}
+
+/// The dialer behind a connection.
+struct Outbound {
+    core: Rc<Core>,
+    link: Rc<Link>,
+    lane: Lane,
+    requests: Rc<Requests>,
+}
+
+impl End for Outbound {
+    fn frame(&self, frame: Frame) -> Result<(), WireError> {
+        let outcome = match frame.head.kind {
+            FrameKind::Response => Ok(frame.payload),
+            FrameKind::Failure if frame.head.code == Answerer::BUSY => Err(RequestError::Busy),
+            FrameKind::Failure => Err(RequestError::Refused(frame.head.code)),
+            kind => return Err(WireError::Direction(kind)),
+        };
+        self.requests.complete(frame.head.id, outcome);
+        Ok(())
+    }
+
+    fn may_read(&self, _queued_bytes: usize) -> bool {
+        true
+    }
+
+    fn transferred(&self, received: usize, sent: usize) {
+        self.link.traffic.transferred(received, sent);
+    }
+
+    fn round_trip(&self, time: Duration) {
+        if self.lane == Lane::Urgent {
+            self.link.round_trip.set(Some(time));
+        }
+        self.core.handler.round_trip(self.link.id, self.lane, time);
+    }
+}
