@@ -1,6 +1,6 @@
 //! The command line. Parsing only records; `main` acts.
 
-use crate::server::Program;
+use crate::server::{Form, Program};
 use crate::workload::{Kind, Spec};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -30,6 +30,17 @@ pub enum Command {
     Idle(IdleArgs),
     /// What the disk takes for a write and a flush, without any server.
     Floor(FloorArgs),
+    /// Kill and stop the leader of a cluster: time to the next acknowledged write.
+    Failover(FailoverArgs),
+    /// Bring a member back that has missed much, beside a load.
+    CatchUp(CatchUpArgs),
+    /// Where the time of requests goes, by the server's own histograms.
+    Budget(BudgetArgs),
+    /// Draw a flame graph of the output of `perf script`.
+    Flame(FlameArgs),
+    /// Answer calls and do nothing else: the floor under every server.
+    #[command(hide = true)]
+    Echo(EchoArgs),
     /// Latency of small puts while heavy work goes on beside them.
     Disturb(DisturbArgs),
     /// Latency, CPU and memory while the number of keys grows.
@@ -74,6 +85,7 @@ impl Servers {
             label: label.to_owned(),
             path: path.clone(),
             arguments: arguments.to_vec(),
+            form: Form::Etcd,
         };
         let mut programs = Vec::new();
         programs.extend(self.plinth.iter().map(|path| program("plinth", path, &self.plinth_arg)));
@@ -194,6 +206,9 @@ pub struct CompareArgs {
     /// Turns of each server.
     #[arg(long, default_value_t = 3)]
     pub repetitions: usize,
+    /// How the servers are set up.
+    #[command(flatten)]
+    pub setting: Setting,
     /// Changes to the workloads.
     #[command(flatten)]
     pub shape: Shape,
@@ -231,6 +246,23 @@ pub struct SingleArgs {
     /// Turns of each server.
     #[arg(long, default_value_t = 3)]
     pub repetitions: usize,
+    /// How the servers are set up.
+    #[command(flatten)]
+    pub setting: Setting,
+}
+
+/// How servers are set up for a comparison.
+#[derive(Args, Clone)]
+pub struct Setting {
+    /// Members of each cluster.
+    #[arg(long, default_value_t = 1)]
+    pub members: usize,
+    /// Send to the leader only; else connections go to the members in turn.
+    #[arg(long)]
+    pub leader_only: bool,
+    /// Leave out the floor: a server that does nothing, and the disk alone.
+    #[arg(long)]
+    pub no_floor: bool,
 }
 
 /// Arguments of `idle`.
@@ -274,18 +306,21 @@ pub struct DisturbArgs {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "compaction,defragment,range,snapshot,slow-watchers,restart-watchers"
+        default_value = "compaction,defragment,range,snapshot,slow-watchers,restart-watchers,slow-disk"
     )]
     pub disturbances: Vec<Disturbance>,
-    /// Keys to fill in before, all of them twice, so that a compaction has something to do.
-    #[arg(long, default_value_t = 400_000)]
+    /// Keys to fill in before, all of them twice, so that a compaction has a million revisions to go through.
+    #[arg(long, default_value_t = 500_000)]
     pub keys: u64,
     /// Bytes per value filled in.
     #[arg(long, default_value_t = 256)]
     pub value_bytes: usize,
-    /// Puts per second.
-    #[arg(long, default_value_t = 1_000.0)]
+    /// Requests per second, half of them puts.
+    #[arg(long, default_value_t = 2_000.0)]
     pub rate: f64,
+    /// Writes per second of the slow disk.
+    #[arg(long, default_value_t = 200)]
+    pub slow_writes: u32,
     /// Seconds from the start of one disturbance to that of the next.
     #[arg(long, default_value_t = 15.0)]
     pub gap: f64,
@@ -302,10 +337,12 @@ pub enum Disturbance {
     Range,
     /// A snapshot of the whole store.
     Snapshot,
-    /// A hundred watchers of everything that do not read what they get, for some seconds.
+    /// A thousand watchers of everything that do not read what they get, for some seconds.
     SlowWatchers,
-    /// A hundred watchers that read all history that is left.
+    /// A thousand watchers that come back and read the newest history.
     RestartWatchers,
+    /// A disk that takes few writes a second, for some seconds (needs root, and the block I/O control group).
+    SlowDisk,
 }
 
 /// Arguments of `growth`.
@@ -315,7 +352,7 @@ pub struct GrowthArgs {
     #[command(flatten)]
     pub servers: Servers,
     /// Numbers of keys at which to measure, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "1000,100000,250000,500000,1000000")]
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000,10000000")]
     pub keys: Vec<u64>,
     /// Bytes per value.
     #[arg(long, default_value_t = 256)]
@@ -326,4 +363,79 @@ pub struct GrowthArgs {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+}
+
+/// Arguments of `failover`.
+#[derive(Args)]
+pub struct FailoverArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Members of each cluster.
+    #[arg(long, default_value_t = 3)]
+    pub members: usize,
+    /// Times the leader is killed, and times it is asked to end.
+    #[arg(long, default_value_t = 7)]
+    pub repetitions: usize,
+}
+
+/// Arguments of `catch-up`.
+#[derive(Args)]
+pub struct CatchUpArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Keys filled in while the member is away.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub keys: u64,
+    /// Bytes per value.
+    #[arg(long, default_value_t = 1_000)]
+    pub value_bytes: usize,
+    /// Puts per second beside it.
+    #[arg(long, default_value_t = 1_000.0)]
+    pub rate: f64,
+    /// Seconds of the load, ten of them before the member comes back.
+    #[arg(long, default_value_t = 60.0)]
+    pub seconds: f64,
+}
+
+/// Arguments of `budget`.
+#[derive(Args)]
+pub struct BudgetArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What to send.
+    #[arg(default_value = "put")]
+    pub workload: Kind,
+    /// Histograms whose names contain this.
+    #[arg(long, default_value = "_duration_seconds")]
+    pub histograms: String,
+    /// Changes to the workload.
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+/// Arguments of `flame`.
+#[derive(Args)]
+pub struct FlameArgs {
+    /// What `perf script` printed.
+    pub script: PathBuf,
+    /// Where the picture goes.
+    #[arg(long, default_value = "target/perf/flame.svg")]
+    pub svg: PathBuf,
+    /// Functions listed by their own share.
+    #[arg(long, default_value_t = 40)]
+    pub top: usize,
+}
+
+/// Arguments of `echo`.
+#[derive(Args)]
+pub struct EchoArgs {
+    /// Where to listen.
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// Bytes of the value in the answer to a read.
+    #[arg(long, default_value_t = 256)]
+    pub value_bytes: usize,
 }

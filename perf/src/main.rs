@@ -2,7 +2,8 @@
 //!
 //! The tour: [`workload`] says what is sent, [`pace`] when it is due, [`drive`] sends it over [`lean`] or [`grpc`]
 //! and records with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers; [`scenario`] puts
-//! these together into experiments, [`report`] and [`plot`] show the results.
+//! these together into experiments, [`report`], [`plot`] and [`flame`] show the results. [`echo`] is the floor to compare
+//! with, [`throttle`] makes a disk slow.
 //!
 //! The generator shares the machine with the server it measures, so it is built to be cheap and always reports
 //! its own processor time beside the server's.
@@ -10,6 +11,8 @@
 mod api;
 mod cli;
 mod drive;
+mod echo;
+mod flame;
 mod grpc;
 mod lean;
 mod measure;
@@ -21,6 +24,7 @@ mod report;
 mod scenario;
 mod server;
 mod sys;
+mod throttle;
 mod wire;
 mod workload;
 
@@ -38,6 +42,11 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => scenario::floor(&arguments),
         Command::Disturb(arguments) => scenario::disturb(&arguments),
         Command::Growth(arguments) => scenario::growth(&arguments),
+        Command::Failover(arguments) => scenario::failover(&arguments),
+        Command::CatchUp(arguments) => scenario::catch_up(&arguments),
+        Command::Budget(arguments) => scenario::budget(&arguments),
+        Command::Flame(arguments) => flame::flame(&arguments),
+        Command::Echo(arguments) => echo::echo(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

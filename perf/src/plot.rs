@@ -1,6 +1,7 @@
 //! Plots as SVG: percentile curves, latency over time, and processor time per request, of all servers of a
 //! measurement in one picture.
 
+use crate::measure::Latency;
 use crate::report::Report;
 use crate::scenario::Failure;
 use plotters::coord::Shift;
@@ -33,8 +34,9 @@ pub struct Band {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws all plots of a measurement into `folder`, the file names beginning with `name`.
-pub fn reports(folder: &Path, name: &str, reports: &[Report]) -> Result<(), Failure> {
+/// Draws all plots of a measurement into `folder`, the file names beginning with `name`. `flushes` are the figures of the
+/// disk alone, one per workload in the order of the reports; none were measured where they are empty.
+pub fn reports(folder: &Path, name: &str, reports: &[Report], flushes: &[Latency]) -> Result<(), Failure> {
     fs::create_dir_all(folder)?;
     let mut groups: Vec<Vec<&Report>> = Vec::new();
     for report in reports {
@@ -43,9 +45,10 @@ pub fn reports(folder: &Path, name: &str, reports: &[Report]) -> Result<(), Fail
             None => groups.push(vec![report]),
         }
     }
-    for group in &groups {
+    for (group, flush) in groups.iter().zip(flushes) {
         let workload = group[0].spec.kind.name();
-        percentiles(&folder.join(format!("{name}-{workload}-percentiles.svg")), group)?;
+        let flush = (flush.count > 0 && group[0].spec.kind.writes()).then_some(flush);
+        percentiles(&folder.join(format!("{name}-{workload}-percentiles.svg")), group, flush)?;
         let p99 = |report: &&Report| Line {
             name: report.server.clone(),
             points: report.main_class().series.iter().map(|point| (point.seconds, point.p99)).collect(),
@@ -57,12 +60,19 @@ pub fn reports(folder: &Path, name: &str, reports: &[Report]) -> Result<(), Fail
     cpu(&folder.join(format!("{name}-cpu.svg")), &groups)
 }
 
-fn percentiles(path: &Path, group: &[&Report]) -> Result<(), Failure> {
+fn percentiles(path: &Path, group: &[&Report], flush: Option<&Latency>) -> Result<(), Failure> {
     let line = |report: &&Report| Line {
         name: report.server.clone(),
         points: report.main_class().curve.iter().map(|point| (-point.beyond.log10(), point.micros)).collect(),
     };
-    let lines: Vec<Line> = group.iter().map(line).collect();
+    let mut lines: Vec<Line> = group.iter().map(line).collect();
+    if let Some(flush) = flush {
+        let nines = lines.iter().flat_map(|line| &line.points).map(|point| point.0).fold(1.0, f64::max);
+        lines.push(Line {
+            name: "a flush alone, median".to_owned(),
+            points: vec![(0.0, flush.p50), (nines, flush.p50)],
+        });
+    }
     let area = open(path)?;
     let title = format!("{}: latency by percentile", group[0].spec.kind.name());
     let label = |nines: &f64| match *nines {
@@ -83,11 +93,66 @@ pub fn over_time(path: &Path, title: &str, lines: &[Line], bands: &[Band]) -> Re
     finish(&area)
 }
 
-/// Latency in microseconds, on a logarithmic axis, over a number of keys.
-pub fn over_keys(path: &Path, title: &str, lines: &[Line]) -> Result<(), Failure> {
-    let area = open(path)?;
-    draw(&area, title, "keys", lines, &[], &|keys| format!("{:.0} k", keys / 1e3))?;
+/// One of several small charts of a picture: any quantity over the number of keys, both axes logarithmic.
+pub struct KeyChart {
+    /// What stands above it, with the unit.
+    pub title: String,
+    /// One line per server.
+    pub lines: Vec<Line>,
+}
+
+/// Draws charts side by side, two in a row.
+pub fn over_keys(path: &Path, charts: &[KeyChart]) -> Result<(), Failure> {
+    let rows = charts.len().div_ceil(2);
+    let size = (SIZE.0, 300 * u32::try_from(rows).expect("few charts"));
+    let area = SVGBackend::new(path, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    for (area, chart) in area.split_evenly((rows, 2)).iter().zip(charts) {
+        draw_key_chart(area, chart)?;
+    }
     finish(&area)
+}
+
+fn draw_key_chart(area: &Area<'_>, chart: &KeyChart) -> Result<(), Failure> {
+    let points = || chart.lines.iter().flat_map(|line| &line.points).filter(|point| point.1 > 0.0);
+    let bounds = |value: fn(&(f64, f64)) -> f64| {
+        let (low, high) =
+            points().map(value).fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+        if low.is_finite() { (low / 1.5, high * 1.5) } else { (0.5, 2.0) }
+    };
+    let ((left, right), (low, high)) = (bounds(|point| point.0), bounds(|point| point.1));
+    let mut context = ChartBuilder::on(area)
+        .caption(&chart.title, TEXT)
+        .margin(8)
+        .x_label_area_size(32)
+        .y_label_area_size(56)
+        .build_cartesian_2d((left..right).log_scale(), (low..high).log_scale())?;
+    context
+        .configure_mesh()
+        .x_desc("keys")
+        .x_labels(6)
+        .x_label_formatter(&|keys| short(*keys))
+        .y_label_formatter(&|value| short(*value))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for (index, line) in chart.lines.iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let points: Vec<(f64, f64)> = line.points.iter().copied().filter(|point| point.1 > 0.0).collect();
+        context.draw_series(points.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3));
+        context.draw_series(LineSeries::new(points, colour.stroke_width(2)))?.label(&line.name).legend(legend);
+    }
+    let labels = context.configure_series_labels().position(SeriesLabelPosition::UpperLeft).label_font(TEXT).draw();
+    Ok(labels?)
+}
+
+/// A number as briefly as it can be read: 10 k, 1 M, 0.25.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 1e6 => format!("{} M", value / 1e6),
+        value if value >= 1e3 => format!("{} k", value / 1e3),
+        value => format!("{value}"),
+    }
 }
 
 fn open(path: &Path) -> Result<Area<'_>, Failure> {

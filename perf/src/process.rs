@@ -1,4 +1,4 @@
-//! What a process has used so far, read from `/proc`: processor time, memory, bytes written.
+//! What processes and the machine have used so far, read from `/proc`: processor time, memory, bytes written.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -49,6 +49,57 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     })
 }
 
+/// Reads the counters of several processes and adds them up: what a cluster uses.
+pub fn usage_of(pids: &[u32]) -> io::Result<Usage> {
+    pids.iter().try_fold(Usage::default(), |sum, &pid| Ok(sum.plus(usage(pid)?)))
+}
+
+impl Usage {
+    fn plus(self, other: Usage) -> Usage {
+        Usage {
+            cpu: self.cpu + other.cpu,
+            write_bytes: self.write_bytes + other.write_bytes,
+            syscalls: self.syscalls + other.syscalls,
+            memory: self.memory.plus(other.memory),
+            major_faults: self.major_faults + other.major_faults,
+        }
+    }
+}
+
+impl Memory {
+    fn plus(self, other: Memory) -> Memory {
+        Memory {
+            resident: self.resident + other.resident,
+            peak: self.peak + other.peak,
+            anonymous: self.anonymous + other.anonymous,
+        }
+    }
+}
+
+/// Processor time of the whole machine since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Spent on anything, by anybody.
+    pub busy: Duration,
+    /// Wanted, but given to other guests by the hypervisor.
+    pub stolen: Duration,
+}
+
+/// Reads the machine's counters.
+pub fn load() -> io::Result<Load> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    parse_load(&stat).ok_or_else(|| io::Error::other("/proc/stat has an unknown form"))
+}
+
+fn parse_load(stat: &str) -> Option<Load> {
+    let numbers = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().map(str::parse::<u64>);
+    let ticks: Vec<u64> = numbers.collect::<Result<_, _>>().ok()?;
+    // proc(5): user, nice, system, idle, iowait, irq, softirq, steal; guests are part of user.
+    let [user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen] = *ticks.first_chunk()?;
+    let seconds = |ticks: u64| Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
+    Some(Load { busy: seconds(user + nice + system + interrupts + soft_interrupts), stolen: seconds(stolen) })
+}
+
 struct Times {
     ticks: u64,
     major_faults: u64,
@@ -76,6 +127,14 @@ mod tests {
         let line = "42 (a) b) S 1 2 3 4 5 6 7 8 9 10 111 222 13 14 15 16 17 18 19 20 21";
         let times = parse_stat(line).expect("parses");
         assert_eq!((times.ticks, times.major_faults), (333, 9));
+    }
+
+    #[test]
+    fn the_machine_is_at_least_as_busy_as_this_process() {
+        let parsed = parse_load("cpu  100 20 3 9999 8888 4 5 600 70 8\ncpu0 1 2").expect("parses");
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        assert_eq!((parsed.busy.as_secs_f64() * ticks, parsed.stolen.as_secs_f64() * ticks), (132.0, 600.0));
+        assert!(load().expect("readable").busy >= usage(std::process::id()).expect("readable").cpu);
     }
 
     #[test]

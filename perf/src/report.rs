@@ -28,6 +28,10 @@ pub struct Report {
     pub generator_cpu_micros: f64,
     /// Share of one core the server used.
     pub server_cores: f64,
+    /// Cores used by neither the server nor the generator: what disturbed the run from outside.
+    pub other_cores: f64,
+    /// Cores the hypervisor gave to other guests although this one wanted them.
+    pub stolen_cores: f64,
     /// Bytes the server wrote to disk per answer (per event likewise).
     pub write_bytes: f64,
     /// The server's memory at the end of the window.
@@ -79,6 +83,8 @@ impl Report {
         let units = sum(&|run| run.units(spec) as f64).max(1.0);
         let cpu = |run: &Outcome| (run.server.1.cpu.saturating_sub(run.server.0.cpu)).as_secs_f64();
         let own_cpu = |run: &Outcome| (run.generator.1.cpu.saturating_sub(run.generator.0.cpu)).as_secs_f64();
+        let busy = |run: &Outcome| (run.machine.1.busy.saturating_sub(run.machine.0.busy)).as_secs_f64();
+        let stolen = |run: &Outcome| (run.machine.1.stolen.saturating_sub(run.machine.0.stolen)).as_secs_f64();
         let written = |run: &Outcome| (run.server.1.write_bytes.saturating_sub(run.server.0.write_bytes)) as f64;
         let per_unit = |run: &Outcome| cpu(run) * 1e6 / (run.units(spec) as f64).max(1.0);
         let rate = |run: &Outcome| run.completed() as f64 / run.window.as_secs_f64();
@@ -95,6 +101,8 @@ impl Report {
             server_cpu_micros: sum(&cpu) * 1e6 / units,
             generator_cpu_micros: sum(&own_cpu) * 1e6 / units,
             server_cores: sum(&cpu) / seconds,
+            other_cores: (sum(&busy) - sum(&cpu) - sum(&own_cpu)).max(0.0) / seconds,
+            stolen_cores: sum(&stolen) / seconds,
             write_bytes: sum(&written) / units,
             memory: last.server.1.memory,
             classes: class_reports(spec, outcomes),
@@ -171,8 +179,8 @@ impl Table {
 /// The table of runs.
 pub fn table(reports: &[Report]) -> Table {
     let mut table = Table::new(&[
-        "workload", "server", "units/s", "p50", "p90", "p99", "p99.9", "max", "CPU µs", "gen µs", "cores", "RSS MB",
-        "disk B", "trouble",
+        "workload", "server", "units/s", "p50", "p90", "p99", "p99.9", "max", "CPU µs", "gen µs", "cores", "others",
+        "stolen", "RSS MB", "disk B", "trouble",
     ]);
     for report in reports {
         let classes = report.classes.iter().chain(&report.events);
@@ -196,6 +204,8 @@ pub fn table(reports: &[Report]) -> Table {
                 figure(format!("{:.2}", report.server_cpu_micros)),
                 figure(format!("{:.2}", report.generator_cpu_micros)),
                 figure(format!("{:.2}", report.server_cores)),
+                figure(format!("{:.2}", report.other_cores)),
+                figure(format!("{:.2}", report.stolen_cores)),
                 figure(format!("{:.0}", report.memory.resident as f64 / 1e6)),
                 figure(format!("{:.0}", report.write_bytes)),
                 figure(trouble(report)),

@@ -1,6 +1,7 @@
-//! Starts a server of its own on free loopback ports with a fresh data folder, and ends it by its process id.
+//! Starts servers of its own on free loopback ports with fresh data folders, alone or as a cluster, and ends them by
+//! their process ids.
 //!
-//! Plinth takes etcd's flags, so both servers are started in the same way.
+//! Plinth takes etcd's flags, so both are started in the same way. The echo server is this program itself.
 
 use crate::api::{StatusRequest, StatusResponse, path};
 use crate::grpc::{self, Connection, Keep, Method};
@@ -11,6 +12,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for a server to answer its first call.
@@ -21,6 +23,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// Database size quota, so that no run ends in a full database.
 const QUOTA_BYTES: u64 = 32 << 30;
+/// Ports for servers: below those the kernel hands out to outgoing connections, so that a server that is away for a
+/// while finds its own again.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A server program to measure.
 #[derive(Clone, Debug)]
@@ -31,32 +36,132 @@ pub struct Program {
     pub path: PathBuf,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// How it is told where to listen.
+    pub form: Form,
+}
+
+/// What command line a program understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// etcd's.
+    Etcd,
+    /// That of `plinth-perf echo`.
+    Echo,
+}
+
+/// Where requests go, and whose counters are read.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Connections go to these in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// All processes of the server or cluster; none if they cannot be read.
+    pub pids: Vec<u32>,
+}
+
+impl Target {
+    /// A server nothing is known of but its address.
+    pub fn address(address: SocketAddr) -> Target {
+        Target { addresses: vec![address], pids: Vec::new() }
+    }
+
+    /// Where connection `number` goes.
+    pub fn of_connection(&self, number: usize) -> SocketAddr {
+        self.addresses[number % self.addresses.len()]
+    }
+}
+
+/// One or more servers of a program that form a cluster.
+pub struct Cluster {
+    members: Vec<Server>,
+}
+
+impl Cluster {
+    /// Starts `size` members with empty data folders below `root` and waits until all of them know a leader.
+    pub fn start(program: &Program, root: &Path, size: usize) -> io::Result<Cluster> {
+        assert!(size > 0, "a cluster has members");
+        let seats = (0..size).map(|number| Seat::find(root, &program.label, number)).collect::<io::Result<Vec<_>>>()?;
+        let peers: Vec<String> = seats.iter().map(|seat| format!("{}={}", seat.name, seat.peer_url())).collect();
+        let peers = peers.join(",");
+        let start = |seat| Server::spawn(program, seat, &peers);
+        let mut members = seats.into_iter().map(start).collect::<io::Result<Vec<_>>>()?;
+        members.iter_mut().try_for_each(|member| member.wait_ready().map(|_| ()))?;
+        Ok(Cluster { members })
+    }
+
+    /// The members in the order of their numbers.
+    pub fn members(&mut self) -> &mut [Server] {
+        &mut self.members
+    }
+
+    /// All members.
+    pub fn target(&self) -> Target {
+        let addresses = self.members.iter().map(Server::address).collect();
+        Target { addresses, pids: self.members.iter().map(Server::pid).collect() }
+    }
+
+    /// The number of the member that leads, by what the first reachable one says.
+    pub fn leader(&self) -> io::Result<usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            for (number, member) in self.members.iter().enumerate() {
+                // A member leads if it says so of itself: others may not have heard of a change yet.
+                let Ok(status) = runtime.block_on(status(member.address())) else { continue };
+                if status.leader != 0 && status.header.is_some_and(|header| header.member_id == status.leader) {
+                    return Ok(number);
+                }
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+        Err(io::Error::other("no member leads"))
+    }
+}
+
+/// A member's name, folder and ports.
+struct Seat {
+    name: String,
+    folder: PathBuf,
+    client_port: u16,
+    peer_port: u16,
+}
+
+impl Seat {
+    fn find(root: &Path, label: &str, number: usize) -> io::Result<Seat> {
+        let folder = fresh_folder(root, label)?;
+        Ok(Seat { name: format!("m{number}"), folder, client_port: free_port()?, peer_port: free_port()? })
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
 }
 
 /// A running server. Dropping it ends the process and removes its data.
 pub struct Server {
     program: Program,
     child: Child,
-    address: SocketAddr,
-    folder: PathBuf,
-    peer_port: u16,
+    seat: Seat,
+    peers: String,
 }
 
 impl Server {
-    /// Starts `program` with an empty data folder below `root` and waits until it answers.
+    /// Starts `program` alone with an empty data folder below `root` and waits until it answers.
     pub fn start(program: &Program, root: &Path) -> io::Result<Server> {
-        let folder = fresh_folder(root, &program.label)?;
-        let (client_port, peer_port) = (free_port()?, free_port()?);
-        let child = spawn(program, &folder, client_port, peer_port)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, client_port));
-        let mut server = Server { program: program.clone(), child, address, folder, peer_port };
+        let seat = Seat::find(root, &program.label, 0)?;
+        let peers = format!("{}={}", seat.name, seat.peer_url());
+        let mut server = Server::spawn(program, seat, &peers)?;
         server.wait_ready()?;
         Ok(server)
     }
 
+    fn spawn(program: &Program, seat: Seat, peers: &str) -> io::Result<Server> {
+        let child = spawn(program, &seat, peers)?;
+        Ok(Server { program: program.clone(), child, seat, peers: peers.to_owned() })
+    }
+
     /// The address for clients.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.seat.client_port))
     }
 
     /// The process id.
@@ -64,30 +169,64 @@ impl Server {
         self.child.id()
     }
 
+    /// This server alone.
+    pub fn target(&self) -> Target {
+        Target { addresses: vec![self.address()], pids: vec![self.pid()] }
+    }
+
     /// Kills the process without warning and starts it again on the same data; returns the time from the start
     /// of the process to the first answered linearizable read of `key`.
     pub fn kill_and_restart(&mut self, key: &[u8]) -> io::Result<Duration> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.kill()?;
         let started = Instant::now();
-        self.child = spawn(&self.program, &self.folder, self.address.port(), self.peer_port)?;
+        self.start_again()?;
         self.wait_answered(key)?;
         Ok(started.elapsed())
     }
 
-    /// Bytes of all files in the data folder, as allocated on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        disk_bytes(&self.folder)
+    /// Kills the process without warning.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(|_| ())
     }
 
-    fn wait_ready(&mut self) -> io::Result<StatusResponse> {
-        let address = self.address;
+    /// Asks the process to end.
+    pub fn terminate(&self) -> io::Result<()> {
+        Ok(rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)?)
+    }
+
+    /// Waits until the process has ended, and kills it if that takes too long.
+    pub fn wait_ended(&mut self) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.kill();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts a process that has ended again, on the same data, and does not wait for it.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.child = spawn(&self.program, &self.seat, &self.peers)?;
+        Ok(())
+    }
+
+    /// Waits until the server answers and knows a leader.
+    pub fn wait_ready(&mut self) -> io::Result<StatusResponse> {
+        let address = self.address();
         self.wait(async move || status(address).await.ok().filter(|status| status.leader != 0))
+    }
+
+    /// Bytes of all files in the data folder, as allocated on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.seat.folder)
     }
 
     fn wait_answered(&mut self, key: &[u8]) -> io::Result<()> {
         let request = grpc::frame(&crate::api::RangeRequest { key: key.to_vec().into(), ..Default::default() });
-        let address = self.address;
+        let address = self.address();
         self.wait(async move || call(address, path::RANGE, request.clone()).await.ok().map(|_| ()))
     }
 
@@ -107,7 +246,7 @@ impl Server {
     }
 
     fn start_error(&self, what: &str) -> io::Error {
-        let log = fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.seat.folder.join("server.log")).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(10).collect();
         let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
         io::Error::other(format!("{} {what}; its last lines:\n{tail}", self.program.path.display()))
@@ -116,18 +255,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.terminate();
+        self.wait_ended();
+        let _ = fs::remove_dir_all(&self.seat.folder);
     }
 }
 
@@ -144,18 +274,24 @@ pub async fn call(address: SocketAddr, path: &str, framed: bytes::Bytes) -> Resu
     grpc::unary(&mut connection.sender(), &method, framed, Keep::Body).await
 }
 
-fn spawn(program: &Program, folder: &Path, client_port: u16, peer_port: u16) -> io::Result<Child> {
-    let log = File::options().create(true).append(true).open(folder.join("server.log"))?;
-    let client = format!("http://127.0.0.1:{client_port}");
-    let peer = format!("http://127.0.0.1:{peer_port}");
-    Command::new(&program.path)
-        .args(["--name", "perf", "--log-level", "error"])
-        .arg("--data-dir")
-        .arg(folder.join("data"))
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("perf={peer}")])
-        .args(["--quota-backend-bytes", &QUOTA_BYTES.to_string()])
+fn spawn(program: &Program, seat: &Seat, peers: &str) -> io::Result<Child> {
+    let log = File::options().create(true).append(true).open(seat.folder.join("server.log"))?;
+    let mut command = Command::new(&program.path);
+    match program.form {
+        Form::Etcd => {
+            let (client, peer) = (format!("http://127.0.0.1:{}", seat.client_port), seat.peer_url());
+            command
+                .args(["--name", &seat.name, "--log-level", "error"])
+                .arg("--data-dir")
+                .arg(seat.folder.join("data"))
+                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                .args(["--initial-cluster", peers])
+                .args(["--quota-backend-bytes", &QUOTA_BYTES.to_string()])
+        }
+        Form::Echo => command.args(["echo", "--listen", &format!("127.0.0.1:{}", seat.client_port)]),
+    };
+    command
         .args(&program.arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -177,10 +313,21 @@ fn fresh_folder(root: &Path, label: &str) -> io::Result<PathBuf> {
     Err(io::Error::other("no free name for a data folder"))
 }
 
-/// A port nobody listens on now. Another process could take it before the server does; the server then fails
-/// to start and says so.
+/// A port nobody listens on now, and no other call has returned. Another process could take it before the server does;
+/// the server then fails to start and says so.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    let first = u16::try_from(std::process::id().wrapping_mul(31) % u32::from(count)).expect("below a u16");
+    for _ in 0..count {
+        let step = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let number = (u32::from(first) + u32::from(step)) % u32::from(count);
+        let port = PORTS.start + u16::try_from(number).expect("below a u16");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::other("no free port"))
 }
 
 fn disk_bytes(folder: &Path) -> u64 {

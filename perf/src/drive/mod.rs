@@ -13,7 +13,8 @@ use crate::grpc::{CallError, Connection};
 use crate::lean::{self, Crew, Line};
 use crate::measure::{Errors, Track, Window};
 use crate::pace::Pace;
-use crate::process::{self, Usage};
+use crate::process::{self, Load, Usage};
+use crate::server::Target;
 use crate::workload::{self, Kind, Methods, Spec};
 use slots::Seat;
 use std::cell::{Cell, RefCell};
@@ -68,6 +69,8 @@ pub struct Outcome {
     pub events_missing: u64,
     /// Failed requests by text.
     pub errors: Errors,
+    /// Answers of the whole run, those outside the window included.
+    pub answered: u64,
     /// Requests without an answer when the run was given up.
     pub unanswered: u64,
     /// Requests that were due and never sent.
@@ -78,6 +81,8 @@ pub struct Outcome {
     pub server: (Usage, Usage),
     /// The generator's own.
     pub generator: (Usage, Usage),
+    /// The machine's.
+    pub machine: (Load, Load),
 }
 
 impl Outcome {
@@ -118,20 +123,13 @@ struct ThreadOutcome {
     unsent: u64,
 }
 
-/// Runs `spec` against the server at `address` whose process is `pid`. `label` names the run in the progress
-/// line.
-pub fn run(address: SocketAddr, pid: Option<u32>, spec: &Spec, label: &str) -> Result<Outcome, RunError> {
-    run_and_tell(address, pid, spec, label, |_| ())
+/// Runs `spec` against `target`. `label` names the run in the progress line.
+pub fn run(target: &Target, spec: &Spec, label: &str) -> Result<Outcome, RunError> {
+    run_and_tell(target, spec, label, |_| ())
 }
 
 /// The same; `tell` learns the window shortly before the first request, for what is to happen beside the load.
-pub fn run_and_tell(
-    address: SocketAddr,
-    pid: Option<u32>,
-    spec: &Spec,
-    label: &str,
-    tell: impl FnOnce(Window),
-) -> Result<Outcome, RunError> {
+pub fn run_and_tell(target: &Target, spec: &Spec, label: &str, tell: impl FnOnce(Window)) -> Result<Outcome, RunError> {
     workload::stamp_now();
     let shared = Arc::new(Shared {
         answered: AtomicU64::new(0),
@@ -144,7 +142,8 @@ pub fn run_and_tell(
     let (plan_sender, plan) = tokio::sync::watch::channel(None);
     let threads: Vec<_> = (0..spec.threads)
         .map(|index| {
-            let part = Part { index, address, spec: spec.clone(), shared: shared.clone(), plan: plan.clone() };
+            let (spec, target) = (spec.clone(), target.clone());
+            let part = Part { index, target, spec, shared: shared.clone(), plan: plan.clone() };
             let ready = ready_sender.clone();
             std::thread::spawn(move || {
                 let result = part.run(&ready);
@@ -168,12 +167,12 @@ pub fn run_and_tell(
     plan_sender.send_replace(Some(Plan { start, window }));
 
     let own = std::process::id();
-    let read = |pid: Option<u32>| pid.map_or(Ok(Usage::default()), process::usage);
+    let read = || process::usage_of(&target.pids);
     let mut progress = Progress::new(label, spec);
     progress.follow(&shared, window.start);
-    let before = (Instant::now(), read(pid)?, process::usage(own)?);
+    let before = (Instant::now(), read()?, process::usage(own)?, process::load()?);
     progress.follow(&shared, window.end);
-    let after = (Instant::now(), read(pid)?, process::usage(own)?);
+    let after = (Instant::now(), read()?, process::usage(own)?, process::load()?);
     progress.clear();
 
     let mut parts = Vec::new();
@@ -188,11 +187,13 @@ pub fn run_and_tell(
         events,
         events_missing: events_due.saturating_sub(events_seen),
         errors,
+        answered: shared.answered.load(Ordering::SeqCst),
         unanswered,
         unsent,
         window: after.0.min(window.end) - before.0,
         server: (before.1, after.1),
         generator: (before.2, after.2),
+        machine: (before.3, after.3),
     }))
 }
 
@@ -219,7 +220,7 @@ fn merge(
 /// One thread's part of a run.
 struct Part {
     index: usize,
-    address: SocketAddr,
+    target: Target,
     spec: Spec,
     shared: Arc<Shared>,
     plan: tokio::sync::watch::Receiver<Option<Plan>>,
@@ -311,22 +312,23 @@ impl Part {
 
     async fn prepare(&self) -> Result<Prepared, CallError> {
         let (mut connections, mut lines) = (Vec::new(), Vec::new());
-        for _ in self.share(self.spec.connections) {
+        for number in self.share(self.spec.connections) {
+            let address = self.target.of_connection(number);
             if self.is_lean() {
-                lines.push(Line::open(self.address).await?);
+                lines.push(Line::open(address).await?);
             } else {
-                connections.push(Connection::open(self.address).await?);
+                connections.push(Connection::open(address).await?);
             }
         }
         let mut leases = Vec::new();
         if self.spec.kind == Kind::LeaseKeepalive {
             let numbers: Vec<usize> = self.share(self.spec.keys as usize).collect();
             let connection = connections.first().ok_or(CallError::Malformed("fewer connections than threads"))?;
-            leases = slots::grant_leases(self.address, connection, &numbers).await?;
+            leases = slots::grant_leases(self.target.of_connection(self.index), connection, &numbers).await?;
         }
         let mut watchers = Vec::new();
         for number in self.share(self.spec.watch_connections) {
-            watchers.push(watchers::WatchStream::open(self.address, &self.spec, number).await?);
+            watchers.push(watchers::WatchStream::open(self.target.of_connection(number), &self.spec, number).await?);
         }
         Ok(Prepared { connections, lines, leases: leases.into(), watchers })
     }
@@ -376,7 +378,8 @@ impl Part {
         pace: &Rc<Pace>,
         record: &Rc<Record>,
     ) -> (JoinSet<()>, Vec<Connection>) {
-        let (spec, address) = (&self.spec, self.address);
+        // Authority in a request's head: servers do not look at it, so that of the first member does for all.
+        let (spec, address) = (&self.spec, self.target.of_connection(0));
         let mut sending = JoinSet::new();
         let methods = Methods::new(address);
         // The number of a slot within the run, from the numbers of its connection and stream within the thread.

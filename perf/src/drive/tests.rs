@@ -91,7 +91,7 @@ fn an_open_loop_counts_the_wait_for_a_stalled_server() {
     let stall = Behaviour::Stall { after: Duration::from_millis(500), length: Duration::from_millis(500) };
     let address = serve(stall);
     let spec = Spec { rate: Some(1_000.0), ..spec() };
-    let outcome = run(address, None, &spec, "stall").expect("runs");
+    let outcome = run(&Target::address(address), &spec, "stall").expect("runs");
     let track = &outcome.tracks[0];
     assert_eq!((outcome.errors.total(), outcome.unanswered, outcome.unsent), (0, 0, 0));
     assert!((1_480..=1_520).contains(&track.summary().count), "{:?}", track.summary());
@@ -109,14 +109,15 @@ fn an_open_loop_counts_the_wait_for_a_stalled_server() {
 #[test]
 fn a_closed_loop_sees_a_stall_once_per_slot() {
     let stall = Behaviour::Stall { after: Duration::from_millis(500), length: Duration::from_millis(500) };
-    let outcome = run(serve(stall), None, &spec(), "stall").expect("runs");
+    let outcome = run(&Target::address(serve(stall)), &spec(), "stall").expect("runs");
     let latency = outcome.tracks[0].summary();
     assert!(latency.count > 1_000 && latency.p99 < 100_000.0 && latency.max > 300_000.0, "{latency:?}");
 }
 
 #[test]
 fn refusals_are_counted_by_their_text() {
-    let outcome = run(serve(Behaviour::Refuse), None, &Spec { seconds: 0.3, ..spec() }, "refuse").expect("runs");
+    let outcome =
+        run(&Target::address(serve(Behaviour::Refuse)), &Spec { seconds: 0.3, ..spec() }, "refuse").expect("runs");
     assert_eq!(outcome.errors.0.keys().collect::<Vec<_>>(), ["status 8: no room!"]);
     assert!(outcome.errors.total() >= 32, "{:?}", outcome.errors);
     assert_eq!((outcome.completed(), outcome.unanswered), (0, 0));
@@ -125,7 +126,7 @@ fn refusals_are_counted_by_their_text() {
 #[test]
 fn requests_without_an_answer_are_counted() {
     let spec = Spec { rate: Some(400.0), seconds: 0.5, ..spec() };
-    let outcome = run(serve(Behaviour::Silent), None, &spec, "silent").expect("runs");
+    let outcome = run(&Target::address(serve(Behaviour::Silent)), &spec, "silent").expect("runs");
     assert_eq!(outcome.unanswered, 32, "one per slot");
     assert!((165..=170).contains(&outcome.unsent), "{}", outcome.unsent);
     let latency = outcome.tracks[0].summary();
@@ -136,7 +137,7 @@ fn requests_without_an_answer_are_counted() {
 #[test]
 fn a_broken_connection_is_an_error_of_its_requests() {
     let spec = Spec { seconds: 0.5, ..spec() };
-    let outcome = run(serve(Behaviour::Close { after_requests: 100 }), None, &spec, "close").expect("runs");
+    let outcome = run(&Target::address(serve(Behaviour::Close { after_requests: 100 })), &spec, "close").expect("runs");
     assert!((4..=32).contains(&outcome.errors.total()), "{:?}", outcome.errors);
     assert!(outcome.completed() >= 300, "{}", outcome.completed());
 }
@@ -146,12 +147,12 @@ fn a_bounded_run_sends_exactly_its_requests() {
     let never = Behaviour::Stall { after: Duration::MAX / 4, length: Duration::ZERO };
     let fill = Spec { kind: Kind::Fill, keys: 1_234, seconds: 30.0, ..spec() };
     let started = Instant::now();
-    let outcome = run(serve(never), None, &fill, "fill").expect("runs");
+    let outcome = run(&Target::address(serve(never)), &fill, "fill").expect("runs");
     assert_eq!(outcome.completed(), 1_234);
     assert!(started.elapsed() < Duration::from_secs(10), "ends with its last request");
     let bounded = Spec { max_requests: Some(777), seconds: 30.0, ..spec() };
-    assert_eq!(run(serve(never), None, &bounded, "bounded").expect("runs").completed(), 777);
+    assert_eq!(run(&Target::address(serve(never)), &bounded, "bounded").expect("runs").completed(), 777);
     let large = Spec { value_bytes: 200_000, seconds: 0.3, ..spec() };
-    let outcome = run(serve(never), None, &large, "large").expect("runs");
+    let outcome = run(&Target::address(serve(never)), &large, "large").expect("runs");
     assert!(outcome.completed() > 10 && outcome.errors.total() == 0, "{:?}", outcome.errors);
 }

@@ -1,21 +1,32 @@
-//! Workloads against several servers in turns (A B A B), each turn with a fresh server and fresh data, so that
-//! drift of the machine meets all of them alike.
+//! Workloads against several servers in turns (A B A B), each turn with fresh servers and fresh data, so that drift of
+//! the machine meets all of them alike. The floor takes its turns like a server: a transport that does nothing, and the
+//! disk alone.
 
-use super::{Failure, Machine, write_json};
-use crate::cli::{CompareArgs, RunArgs, Servers, SingleArgs};
+use super::{Failure, Machine, floor, write_json};
+use crate::cli::{CompareArgs, RunArgs, Servers, Setting, SingleArgs};
 use crate::drive;
+use crate::measure::Latency;
 use crate::plot;
 use crate::prepare;
-use crate::report::{self, Report};
-use crate::server::{Program, Server, status};
+use crate::report::{self, Report, micros};
+use crate::server::{Cluster, Form, Program, Target, status};
 use crate::workload::{Kind, Spec};
 use serde::Serialize;
 use std::net::SocketAddr;
 
+/// Name of the server that does nothing, in tables and plots.
+const ECHO: &str = "no server";
+/// Bytes written and flushed to measure the disk, and for how long per turn.
+const FLUSH_BYTES: usize = 4_096;
+const FLUSH_SECONDS: f64 = 1.0;
+
 #[derive(Serialize)]
 struct Result_<'a> {
     machine: Machine,
+    members: usize,
     reports: &'a [Report],
+    /// A write and a flush of the disk alone, measured in the turns of each workload, in the order of their reports.
+    flushes: &'a [Latency],
 }
 
 /// `plinth-perf run`.
@@ -23,11 +34,14 @@ pub fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let spec = arguments.shape.spec(arguments.workload)?;
     let version = version(arguments.endpoint)?;
     prepare::fill(arguments.endpoint, 0..spec.keys_before(), spec.value_bytes)?;
-    let outcome = drive::run(arguments.endpoint, arguments.pid, &spec, &spec.kind.name())?;
+    let target = Target { pids: arguments.pid.into_iter().collect(), ..Target::address(arguments.endpoint) };
+    let outcome = drive::run(&target, &spec, &spec.kind.name())?;
     let reports = [Report::new("server", &version, &spec, &[outcome])];
     show(&reports);
     match &arguments.json {
-        Some(path) => write_json(path, &Result_ { machine: Machine::here(), reports: &reports }),
+        Some(path) => {
+            write_json(path, &Result_ { machine: Machine::here(), members: 1, reports: &reports, flushes: &[] })
+        }
         None => Ok(()),
     }
 }
@@ -35,7 +49,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Failure> {
 /// `plinth-perf compare`.
 pub fn compare(arguments: &CompareArgs) -> Result<(), Failure> {
     let specs: Result<Vec<Spec>, String> = arguments.workloads.iter().map(|&kind| arguments.shape.spec(kind)).collect();
-    measure(&arguments.servers, &specs?, arguments.repetitions, "compare")
+    measure(&arguments.servers, &arguments.setting, &specs?, arguments.repetitions, "compare")
 }
 
 /// `plinth-perf single`: the latency of a put when nothing else goes on.
@@ -47,22 +61,33 @@ pub fn single(arguments: &SingleArgs) -> Result<(), Failure> {
         seconds: arguments.seconds,
         ..Spec::usual(Kind::Put)
     };
-    measure(&arguments.servers, &[spec], arguments.repetitions, "single")
+    measure(&arguments.servers, &arguments.setting, &[spec], arguments.repetitions, "single")
 }
 
-fn measure(servers: &Servers, specs: &[Spec], repetitions: usize, name: &str) -> Result<(), Failure> {
-    if repetitions == 0 {
-        return Err("at least one repetition".into());
+fn measure(
+    servers: &Servers,
+    setting: &Setting,
+    specs: &[Spec],
+    repetitions: usize,
+    name: &str,
+) -> Result<(), Failure> {
+    if repetitions == 0 || setting.members == 0 {
+        return Err("at least one repetition of at least one member".into());
     }
-    let programs = servers.programs()?;
-    let mut reports = Vec::new();
+    let (mut reports, mut flushes) = (Vec::new(), Vec::new());
     for spec in specs {
+        let mut programs = servers.programs()?;
+        programs.extend(floor_of(setting, spec)?);
         let mut outcomes: Vec<Vec<drive::Outcome>> = programs.iter().map(|_| Vec::new()).collect();
         let mut versions = vec![String::new(); programs.len()];
+        let mut flush = floor::Flushes::new(&servers.data, FLUSH_BYTES)?;
         for repetition in 1..=repetitions {
+            if !setting.no_floor {
+                flush.measure(FLUSH_SECONDS)?;
+            }
             for (index, program) in programs.iter().enumerate() {
                 let label = format!("{} {} {repetition}/{repetitions}", spec.kind.name(), program.label);
-                let (version, outcome) = turn(servers, program, spec, &label)?;
+                let (version, outcome) = turn(servers, setting, program, spec, &label)?;
                 versions[index] = version;
                 outcomes[index].push(outcome);
             }
@@ -72,18 +97,47 @@ fn measure(servers: &Servers, specs: &[Spec], repetitions: usize, name: &str) ->
             reports.push(Report::new(&program.label, version, spec, outcomes));
         }
         show(&reports[first..]);
+        let flush = flush.summary();
+        if flush.count > 0 {
+            let figures = [flush.p50, flush.p99].map(micros);
+            println!("a write and a flush of {FLUSH_BYTES} B alone: p50 {}, p99 {}\n", figures[0], figures[1]);
+        }
+        flushes.push(flush);
     }
-    write_json(&servers.out.join(format!("{name}.json")), &Result_ { machine: Machine::here(), reports: &reports })?;
-    plot::reports(&servers.out, name, &reports)?;
-    Ok(())
+    let result = Result_ { machine: Machine::here(), members: setting.members, reports: &reports, flushes: &flushes };
+    write_json(&servers.out.join(format!("{name}.json")), &result)?;
+    plot::reports(&servers.out, name, &reports, &flushes)
 }
 
-/// One run on a fresh server.
-fn turn(servers: &Servers, program: &Program, spec: &Spec, label: &str) -> Result<(String, drive::Outcome), Failure> {
-    let server = Server::start(program, &servers.data)?;
-    let version = version(server.address())?;
-    prepare::fill(server.address(), 0..spec.keys_before(), spec.value_bytes)?;
-    Ok((version, drive::run(server.address(), Some(server.pid()), spec, label)?))
+/// The server that does nothing, for workloads it can answer.
+fn floor_of(setting: &Setting, spec: &Spec) -> Result<Option<Program>, Failure> {
+    let answers = matches!(spec.kind, Kind::Put | Kind::Range | Kind::RangeSerializable | Kind::TxnCas);
+    if setting.no_floor || !answers {
+        return Ok(None);
+    }
+    let arguments = vec!["--value-bytes".to_owned(), spec.value_bytes.to_string()];
+    Ok(Some(Program { label: ECHO.to_owned(), path: std::env::current_exe()?, arguments, form: Form::Echo }))
+}
+
+/// One run on fresh servers.
+fn turn(
+    servers: &Servers,
+    setting: &Setting,
+    program: &Program,
+    spec: &Spec,
+    label: &str,
+) -> Result<(String, drive::Outcome), Failure> {
+    let members = if program.form == Form::Echo { 1 } else { setting.members };
+    let cluster = Cluster::start(program, &servers.data, members)?;
+    let mut target = cluster.target();
+    if members > 1 && setting.leader_only {
+        target.addresses = vec![target.addresses[cluster.leader()?]];
+    }
+    let version = version(target.addresses[0])?;
+    if program.form != Form::Echo {
+        prepare::fill(target.addresses[0], 0..spec.keys_before(), spec.value_bytes)?;
+    }
+    Ok((version, drive::run(&target, spec, label)?))
 }
 
 fn show(reports: &[Report]) {

@@ -1,5 +1,5 @@
-//! Small puts at a steady rate while heavy work goes on beside them: how much the tail moves. One disturbance after
-//! the other, with quiet between; the figures of each are those of the puts that were due while it lasted.
+//! Small puts and gets at a steady rate while heavy work goes on beside them: how much the tail moves. One disturbance
+//! after the other, with quiet between; the figures of each are those of the requests that were due while it lasted.
 
 use super::{Failure, Machine, write_json};
 use crate::api::{
@@ -9,17 +9,19 @@ use crate::api::{
 use crate::cli::{DisturbArgs, Disturbance};
 use crate::drive;
 use crate::grpc::{self, CallError, Connection, Keep, Method, Stream};
-use crate::measure::{Latency, SeriesPoint, Track, Window};
+use crate::measure::{Latency, SeriesPoint, Window};
 use crate::plot::{self, Band, Line};
 use crate::prepare;
-use crate::report::{Table, micros};
+use crate::report::{Report, Table, micros};
 use crate::server::{Program, Server, status};
+use crate::throttle::Throttle;
 use crate::wire::{self, Value};
 use crate::workload::{Kind, PREFIX, Spec};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -29,14 +31,22 @@ const QUIET: Duration = Duration::from_secs(10);
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// Whole-store reads per disturbance.
 const RANGES: usize = 3;
-/// Watchers per disturbance.
-const WATCHERS: usize = 100;
+/// Watchers per disturbance, and the connections they share.
+const WATCHERS: usize = 1_000;
+const WATCH_CONNECTIONS: usize = 10;
 /// Time for which slow watchers do not read.
 const SLOW_TIME: Duration = Duration::from_secs(5);
 /// Flow-control windows of slow watchers.
 const SLOW_WINDOW_BYTES: u32 = 65_535;
+/// And of those that read.
+const READ_WINDOW_BYTES: u32 = 16 << 20;
+/// Revisions of the past that watchers ask for: slow ones enough to fill their windows, others to read them all.
+const SLOW_PAST: i64 = 20_000;
+const READ_PAST: i64 = 2_000;
+/// Time for which the disk is slow.
+const THROTTLED_TIME: Duration = Duration::from_secs(5);
 /// Longest time for one disturbance.
-const TIME_MAX: Duration = Duration::from_secs(120);
+const TIME_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 struct Episode {
@@ -48,21 +58,26 @@ struct Episode {
     failure: Option<String>,
     /// Bytes it received.
     bytes: u64,
-    /// Of the puts due from start to end.
+    /// Of the requests due from start to end.
     puts: Latency,
+    gets: Latency,
 }
 
 #[derive(Serialize)]
 struct Disturbed {
     server: String,
     version: String,
-    /// Of the puts due before the first disturbance.
-    quiet: Latency,
+    /// Of the requests due before the first disturbance.
+    quiet_puts: Latency,
+    quiet_gets: Latency,
     episodes: Vec<Episode>,
     unanswered: u64,
     unsent: u64,
     errors: u64,
-    series: Vec<SeriesPoint>,
+    other_cores: f64,
+    stolen_cores: f64,
+    puts: Vec<SeriesPoint>,
+    gets: Vec<SeriesPoint>,
 }
 
 #[derive(Serialize)]
@@ -80,9 +95,9 @@ pub fn disturb(arguments: &DisturbArgs) -> Result<(), Failure> {
     for program in arguments.servers.programs()? {
         let result = measure(arguments, &program)?;
         show(&result);
-        draw(arguments, &result)?;
         servers.push(result);
     }
+    draw(arguments, &servers)?;
     let (keys, value_bytes, rate) = (arguments.keys, arguments.value_bytes, arguments.rate);
     let results = Results { machine: Machine::here(), keys, value_bytes, rate, servers };
     write_json(&arguments.servers.out.join("disturb.json"), &results)
@@ -101,71 +116,108 @@ fn measure(arguments: &DisturbArgs, program: &Program) -> Result<Disturbed, Fail
         keys: arguments.keys.min(1_000),
         seconds: QUIET.as_secs_f64() + arguments.gap * arguments.disturbances.len() as f64,
         interval_seconds: 0.1,
-        ..Spec::usual(Kind::Put)
+        ..Spec::usual(Kind::PutAndRange)
     };
     let version = block_on(status(address))??.version;
+    let victim =
+        Victim { address, pid: server.pid(), data: arguments.servers.data.clone(), writes: arguments.slow_writes };
     let (plan, gap) = (arguments.disturbances.clone(), Duration::from_secs_f64(arguments.gap));
     let mut beside = None;
-    let begin = |window| beside = Some(std::thread::spawn(move || episodes(address, window, &plan, gap)));
+    let begin = |window| beside = Some(std::thread::spawn(move || episodes(&victim, window, &plan, gap)));
     let label = format!("disturb {}", program.label);
-    let outcome = drive::run_and_tell(address, Some(server.pid()), &spec, &label, begin)?;
+    let outcome = drive::run_and_tell(&server.target(), &spec, &label, begin)?;
     let beside = beside.ok_or("the run never began")?;
     let mut episodes = beside.join().map_err(|_| "the disturbing thread panicked")??;
-    let track = &outcome.tracks[0];
+    let [puts, gets] = &outcome.tracks[..] else { return Err("a put and a get".into()) };
     for episode in &mut episodes {
         let end = Duration::from_secs_f64(episode.end) + AFTERMATH;
-        episode.puts = track.between(Duration::from_secs_f64(episode.start), end);
+        episode.puts = puts.between(Duration::from_secs_f64(episode.start), end);
+        episode.gets = gets.between(Duration::from_secs_f64(episode.start), end);
     }
+    let quiet = QUIET - Duration::from_secs(1);
+    let report = Report::new(&program.label, &version, &spec, std::slice::from_ref(&outcome));
     Ok(Disturbed {
         server: program.label.clone(),
         version,
-        quiet: track.between(Duration::ZERO, QUIET - Duration::from_secs(1)),
+        quiet_puts: puts.between(Duration::ZERO, quiet),
+        quiet_gets: gets.between(Duration::ZERO, quiet),
         episodes,
         unanswered: outcome.unanswered,
         unsent: outcome.unsent,
         errors: outcome.errors.total(),
-        series: Track::series(track),
+        other_cores: report.other_cores,
+        stolen_cores: report.stolen_cores,
+        puts: puts.series(),
+        gets: gets.series(),
     })
 }
 
 fn show(result: &Disturbed) {
-    let mut table = Table::new(&["beside the puts", "server", "lasted", "MB", "p50", "p99", "p99.9", "max", "trouble"]);
-    let mut row = |name: &str, lasted: String, bytes: u64, puts: &Latency, trouble: String| {
+    let mut table = Table::new(&[
+        "beside", "server", "lasted", "MB", "put p50", "put p99", "put max", "p99 ×", "get p50", "get p99", "get max",
+        "p99 ×", "trouble",
+    ]);
+    let mut row = |name: &str, lasted: String, bytes: u64, puts: &Latency, gets: &Latency, trouble: String| {
         let mut row = vec![name.to_owned(), result.server.clone(), lasted, format!("{:.0}", bytes as f64 / 1e6)];
-        row.extend([puts.p50, puts.p99, puts.p999, puts.max].map(micros));
+        for (latency, quiet) in [(puts, &result.quiet_puts), (gets, &result.quiet_gets)] {
+            row.extend([latency.p50, latency.p99, latency.max].map(micros));
+            row.push(format!("{:.1}", latency.p99 / quiet.p99));
+        }
         row.push(trouble);
         table.row(row);
     };
     let trouble = [(result.errors, "errors"), (result.unanswered, "unanswered"), (result.unsent, "unsent")];
     let trouble = trouble.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
-    row("nothing", String::new(), 0, &result.quiet, trouble.collect::<Vec<_>>().join(", "));
+    let trouble = trouble.collect::<Vec<_>>().join(", ");
+    row("nothing", String::new(), 0, &result.quiet_puts, &result.quiet_gets, trouble);
     for episode in &result.episodes {
         let failure = episode.failure.clone().unwrap_or_default();
-        row(&episode.name, format!("{:.2} s", episode.end - episode.start), episode.bytes, &episode.puts, failure);
+        let lasted = format!("{:.2} s", episode.end - episode.start);
+        row(&episode.name, lasted, episode.bytes, &episode.puts, &episode.gets, failure);
     }
     println!("{}", table.render());
+    println!("others used {:.2} cores, {:.2} were stolen\n", result.other_cores, result.stolen_cores);
 }
 
-fn draw(arguments: &DisturbArgs, result: &Disturbed) -> Result<(), Failure> {
-    let points = result.series.iter().map(|point| (point.seconds, point.p99)).collect();
-    let line = Line { name: format!("{} p99 of puts", result.server), points };
-    let band = |episode: &Episode| Band { name: episode.name.clone(), span: (episode.start, episode.end) };
-    let bands: Vec<Band> = result.episodes.iter().map(band).collect();
+/// All servers in one picture for puts and one for gets.
+fn draw(arguments: &DisturbArgs, servers: &[Disturbed]) -> Result<(), Failure> {
+    let Some(first) = servers.first() else { return Ok(()) };
     std::fs::create_dir_all(&arguments.servers.out)?;
-    let title = format!("{}: {} puts a second beside heavy work", result.server, arguments.rate);
-    let file = arguments.servers.out.join(format!("disturb-{}.svg", result.server));
-    plot::over_time(&file, &title, &[line], &bands)
+    // Disturbances begin at the same moments everywhere; the bands are as long as the first server's.
+    let band = |episode: &Episode| Band { name: episode.name.clone(), span: (episode.start, episode.end) };
+    let bands: Vec<Band> = first.episodes.iter().map(band).collect();
+    for (what, series) in
+        [("put", (|server| &server.puts) as fn(&Disturbed) -> &Vec<SeriesPoint>), ("get", |server| &server.gets)]
+    {
+        let line = |server: &Disturbed| Line {
+            name: server.server.clone(),
+            points: series(server).iter().map(|point| (point.seconds, point.p99)).collect(),
+        };
+        let lines: Vec<Line> = servers.iter().map(line).collect();
+        let title = format!("p99 of small {what}s beside heavy work, {} requests a second", arguments.rate);
+        plot::over_time(&arguments.servers.out.join(format!("disturb-{what}.svg")), &title, &lines, &bands)?;
+    }
+    Ok(())
+}
+
+/// The server that is disturbed.
+struct Victim {
+    address: SocketAddr,
+    pid: u32,
+    data: PathBuf,
+    /// Writes per second a slow disk takes.
+    writes: u32,
 }
 
 /// Makes one disturbance after the other and notes when each began and ended.
-fn episodes(address: SocketAddr, window: Window, plan: &[Disturbance], gap: Duration) -> io::Result<Vec<Episode>> {
+fn episodes(victim: &Victim, window: Window, plan: &[Disturbance], gap: Duration) -> io::Result<Vec<Episode>> {
     block_on(async {
         let mut episodes = Vec::new();
         for (index, disturbance) in plan.iter().enumerate() {
             let due = window.start + QUIET + gap * u32::try_from(index).expect("few disturbances");
             tokio::time::sleep_until(tokio::time::Instant::from_std(due)).await;
             let start = Instant::now();
-            let result = tokio::time::timeout(TIME_MAX, disturbance.make(address)).await;
+            let result = tokio::time::timeout(TIME_MAX, disturbance.make(victim)).await;
             let (bytes, failure) = match result {
                 Ok(Ok(bytes)) => (bytes, None),
                 Ok(Err(error)) => (0, Some(error.to_string())),
@@ -174,7 +226,15 @@ fn episodes(address: SocketAddr, window: Window, plan: &[Disturbance], gap: Dura
             let name = disturbance.to_possible_value().expect("none is hidden").get_name().to_owned();
             let seconds = |at: Instant| at.saturating_duration_since(window.start).as_secs_f64();
             let (start, end) = (seconds(start), seconds(Instant::now()));
-            episodes.push(Episode { name, start, end, failure, bytes, puts: Latency::default() });
+            episodes.push(Episode {
+                name,
+                start,
+                end,
+                failure,
+                bytes,
+                puts: Latency::default(),
+                gets: Latency::default(),
+            });
         }
         episodes
     })
@@ -187,7 +247,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
 
 impl Disturbance {
     /// Does it; returns how many bytes came back.
-    async fn make(self, address: SocketAddr) -> Result<u64, CallError> {
+    async fn make(self, victim: &Victim) -> Result<u64, CallError> {
+        let address = victim.address;
         match self {
             Disturbance::Compaction => {
                 let revision = newest(address).await? / 2;
@@ -205,16 +266,14 @@ impl Disturbance {
             }
             Disturbance::Snapshot => read_snapshot(address).await,
             Disturbance::SlowWatchers => {
-                let connection = Connection::open_with_window(address, SLOW_WINDOW_BYTES, SLOW_WINDOW_BYTES).await?;
-                let streams = watch_history(address, &connection).await?;
+                let streams = watch_past(address, SLOW_PAST, SLOW_WINDOW_BYTES).await?;
                 tokio::time::sleep(SLOW_TIME).await;
                 drop(streams);
                 Ok(0)
             }
             Disturbance::RestartWatchers => {
-                let connection = Connection::open(address).await?;
-                let streams = watch_history(address, &connection).await?;
                 let newest = newest(address).await?;
+                let (_connections, streams) = watch_past(address, READ_PAST, READ_WINDOW_BYTES).await?;
                 let mut readers = JoinSet::new();
                 for stream in streams {
                     readers.spawn(read_history(stream, newest));
@@ -224,6 +283,12 @@ impl Disturbance {
                     bytes += read.map_err(|_| CallError::Malformed("a reader panicked"))??;
                 }
                 Ok(bytes)
+            }
+            Disturbance::SlowDisk => {
+                let throttle = Throttle::new(victim.pid, &victim.data, victim.writes)?;
+                tokio::time::sleep(THROTTLED_TIME).await;
+                drop(throttle);
+                Ok(0)
             }
         }
     }
@@ -250,22 +315,25 @@ async fn read_snapshot(address: SocketAddr) -> Result<u64, CallError> {
     Ok(bytes)
 }
 
-/// Watchers of everything, each on a stream of its own, beginning with the newer half of all revisions (the older
-/// one may have been compacted away).
-async fn watch_history(address: SocketAddr, connection: &Connection) -> Result<Vec<Stream>, CallError> {
+/// Watchers of everything, each on a stream of its own, beginning some revisions ago.
+async fn watch_past(address: SocketAddr, past: i64, window: u32) -> Result<(Vec<Connection>, Vec<Stream>), CallError> {
     let method = Method::new(address, path::WATCH);
     let create = WatchCreateRequest {
         key: PREFIX.into(),
         range_end: prefix_end(PREFIX.as_bytes()).into(),
-        start_revision: newest(address).await? / 2 + 1,
+        start_revision: (newest(address).await? - past).max(1),
         ..Default::default()
     };
     let request = WatchRequest { request_union: Some(watch_request::RequestUnion::CreateRequest(create)) };
-    let mut streams = Vec::new();
-    for _ in 0..WATCHERS {
-        streams.push(Stream::open(&mut connection.sender(), &method, grpc::frame(&request)).await?);
+    let (mut connections, mut streams) = (Vec::new(), Vec::new());
+    for _ in 0..WATCH_CONNECTIONS {
+        let connection = Connection::open_with_window(address, window, window).await?;
+        for _ in 0..WATCHERS / WATCH_CONNECTIONS {
+            streams.push(Stream::open(&mut connection.sender(), &method, grpc::frame(&request)).await?);
+        }
+        connections.push(connection);
     }
-    Ok(streams)
+    Ok((connections, streams))
 }
 
 /// Reads a stream until it has come to revision `newest`; returns the bytes.

@@ -1,14 +1,20 @@
 //! The experiments: each starts the servers it measures, and prints a table and leaves a JSON file.
 
+mod budget;
+mod catch_up;
 mod compare;
 mod disturb;
+mod failover;
 mod floor;
 mod growth;
 mod idle;
 mod restart;
 
+pub use budget::budget;
+pub use catch_up::catch_up;
 pub use compare::{compare, run, single};
 pub use disturb::disturb;
+pub use failover::failover;
 pub use floor::floor;
 pub use growth::growth;
 pub use idle::idle;

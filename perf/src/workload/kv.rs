@@ -151,6 +151,29 @@ impl Source for Ranges {
     }
 }
 
+/// A put, a read, a put, and so on.
+pub struct PutsAndRanges {
+    puts: Puts,
+    ranges: Ranges,
+    reads_next: bool,
+}
+
+impl PutsAndRanges {
+    /// The share of one slot. Half of the slots begin with a read.
+    pub fn new(spec: &Spec, methods: &Methods, slot: usize) -> PutsAndRanges {
+        let (puts, ranges) = (Puts::random(spec, methods, slot), Ranges::single(spec, methods, slot, false));
+        PutsAndRanges { puts, ranges, reads_next: slot % 2 == 1 }
+    }
+}
+
+impl Source for PutsAndRanges {
+    fn next(&mut self) -> Option<Job> {
+        let reads = self.reads_next;
+        self.reads_next = !reads;
+        if reads { self.ranges.next().map(|job| Job { class: 1, ..job }) } else { self.puts.next() }
+    }
+}
+
 /// Deletions, each key once.
 pub struct Deletes {
     method: Rc<Method>,

@@ -25,6 +25,8 @@ pub const PREFIX: &str = "/perf/";
 pub enum Kind {
     /// Puts to random keys of a fixed set.
     Put,
+    /// Puts and linearizable reads of one random key in turns.
+    PutAndRange,
     /// Linearizable reads of one random key.
     Range,
     /// Serializable reads of one random key.
@@ -52,6 +54,11 @@ impl Kind {
     /// The name as given on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().expect("no workload is hidden").get_name().to_owned()
+    }
+
+    /// Whether every request is a durable write, so that none can be faster than a flush.
+    pub fn writes(self) -> bool {
+        matches!(self, Kind::Put | Kind::TxnCas | Kind::Fill | Kind::Delete)
     }
 }
 
@@ -111,7 +118,7 @@ impl Spec {
             seed: 1,
         };
         match kind {
-            Kind::Put | Kind::Range | Kind::RangeSerializable | Kind::TxnCas => plain,
+            Kind::Put | Kind::PutAndRange | Kind::Range | Kind::RangeSerializable | Kind::TxnCas => plain,
             Kind::RangePrefix => Spec { connections: 10, ..plain },
             Kind::WatchFanout => {
                 Spec { connections: 1, watchers: 1_000, watch_connections: 10, rate: Some(100.0), keys: 1_000, ..plain }
@@ -165,9 +172,13 @@ impl Spec {
     /// Keys that must be there before the run.
     pub fn keys_before(&self) -> u64 {
         match self.kind {
-            Kind::Range | Kind::RangeSerializable | Kind::RangePrefix | Kind::TxnCas | Kind::Mixed | Kind::Delete => {
-                self.keys
-            }
+            Kind::PutAndRange
+            | Kind::Range
+            | Kind::RangeSerializable
+            | Kind::RangePrefix
+            | Kind::TxnCas
+            | Kind::Mixed
+            | Kind::Delete => self.keys,
             Kind::Put | Kind::WatchFanout | Kind::WatchKeys | Kind::LeaseKeepalive | Kind::Fill => 0,
         }
     }
@@ -185,6 +196,7 @@ impl Spec {
     pub fn classes(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Put | Kind::WatchFanout | Kind::WatchKeys | Kind::Fill => &["put"],
+            Kind::PutAndRange => &["put", "range"],
             Kind::Range | Kind::RangeSerializable => &["range"],
             Kind::RangePrefix => &["range-prefix"],
             Kind::TxnCas => &["txn"],
@@ -240,6 +252,7 @@ impl Methods {
 pub fn source(spec: &Spec, methods: &Methods, slot: usize) -> Box<dyn Source> {
     match spec.kind {
         Kind::Put | Kind::WatchFanout | Kind::WatchKeys => Box::new(kv::Puts::random(spec, methods, slot)),
+        Kind::PutAndRange => Box::new(kv::PutsAndRanges::new(spec, methods, slot)),
         Kind::Fill => Box::new(kv::Puts::sequential(spec, methods, slot)),
         Kind::Range => Box::new(kv::Ranges::single(spec, methods, slot, false)),
         Kind::RangeSerializable => Box::new(kv::Ranges::single(spec, methods, slot, true)),
