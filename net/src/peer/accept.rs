@@ -5,12 +5,12 @@
 //! replaces the older one, which the member must have given up.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::net::TcpStream;
@@ -34,8 +34,9 @@ use crate::sys;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may speak HTTP. It is for looking around, and places are few.
 const HTTP_TIME_MAX: Duration = Duration::from_secs(30);
-/// Rejections that are remembered, so that they are told once.
+/// Rejections that are told at most in `REJECTIONS_TIME`, each one once: whoever invents ids does not flood a log.
 const REJECTIONS_MAX: usize = 64;
+const REJECTIONS_TIME: Duration = Duration::from_secs(600);
 
 /// Accepts until the transport stops.
 pub(super) async fn listen(core: Rc<Core>, listener: Listener) {
@@ -80,8 +81,8 @@ impl Drop for Place {
 /// Takes a new connection, if there is room for one more stranger.
 fn welcome(core: &Rc<Core>, stream: TcpStream) {
     let Some(place) = Place::take(&core.strangers, core.config.options.strangers_max) else { return };
-    // Either fails only if the other side is gone already.
-    if stream.set_nodelay(true).is_err() || sys::keep_alive(&stream).is_err() {
+    // Fails only if the other side is gone already.
+    if sys::prepare_peer(&stream).is_err() {
         return;
     }
     let task_core = Rc::clone(core);
@@ -134,7 +135,8 @@ async fn serve_member(core: &Rc<Core>, mut stream: PeerStream, hello: Hello, res
     let version = match judge(core, &hello) {
         Ok(version) => version,
         Err(refusal) => {
-            let new = core.rejections.borrow_mut().is_new((hello.from, hello.cluster, refusal));
+            let rejection = (hello.from, hello.cluster, refusal);
+            let new = core.rejections.borrow_mut().is_new(rejection, Instant::now());
             if new {
                 core.handler.rejected(hello.from, hello.cluster, refusal);
             }
@@ -183,18 +185,18 @@ async fn run(core: &Rc<Core>, stream: PeerStream, hello: &Hello, outbox: &Rc<Out
 
 /// Whom we turned away of late, and why.
 #[derive(Default)]
-pub(super) struct Rejections(VecDeque<(u64, u64, Refusal)>);
+pub(super) struct Rejections {
+    since: Option<Instant>,
+    told: BTreeSet<(u64, u64, Refusal)>,
+}
 
 impl Rejections {
-    fn is_new(&mut self, rejection: (u64, u64, Refusal)) -> bool {
-        if self.0.contains(&rejection) {
-            return false;
+    /// Whether this is worth telling.
+    fn is_new(&mut self, rejection: (u64, u64, Refusal), now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) > REJECTIONS_TIME) {
+            *self = Rejections { since: Some(now), told: BTreeSet::new() };
         }
-        if self.0.len() >= REJECTIONS_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(rejection);
-        true
+        self.told.len() < REJECTIONS_MAX && self.told.insert(rejection)
     }
 }
 
@@ -216,5 +218,23 @@ impl Service for Pages {
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
         self.0.handler.http(request, reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_do_not_flood_the_log() {
+        let mut rejections = Rejections::default();
+        let start = Instant::now();
+        assert!(rejections.is_new((1, 2, Refusal::Removed), start));
+        assert!(!rejections.is_new((1, 2, Refusal::Removed), start));
+        assert!(rejections.is_new((1, 2, Refusal::Version), start));
+        let told = (0..1000).filter(|from| rejections.is_new((*from, 9, Refusal::ClusterMismatch), start)).count();
+        assert_eq!(told, REJECTIONS_MAX - 2);
+        let later = start + REJECTIONS_TIME + Duration::from_secs(1);
+        assert!(rejections.is_new((1, 2, Refusal::Removed), later));
     }
 }

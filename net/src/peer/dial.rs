@@ -49,6 +49,7 @@ pub(super) async fn dial(core: Rc<Core>, link: Rc<Link>, lane: Lane) {
         match attempt {
             Ok((stream, decoder)) => {
                 told = Told::default();
+                link.refused.set(None);
                 let opened = Instant::now();
                 let error = run(&core, &link, lane, stream, decoder).await;
                 if link.is_closed() {
@@ -71,14 +72,13 @@ pub(super) async fn dial(core: Rc<Core>, link: Rc<Link>, lane: Lane) {
 #[derive(Default)]
 struct Told {
     reasons: Vec<String>,
-    refusal: Option<Refusal>,
 }
 
 impl Told {
     fn tell(&mut self, core: &Core, link: &Link, lane: Lane, error: DialError) {
         if let DialError::Refused(refusal) = error {
-            // Each lane is refused for the same reason; one of them says so.
-            if self.refusal.replace(refusal) != Some(refusal) && lane == Lane::Urgent {
+            // The lanes are refused for the same reason; the first one says so.
+            if link.refused.replace(Some(refusal)) != Some(refusal) {
                 core.handler.refused(link.id, refusal);
             }
             return;
@@ -128,17 +128,23 @@ enum DialError {
 
 type Opened = (PeerStream, FrameDecoder);
 
-/// Tries all addresses. If none will do, a refusal is the most telling reason, and otherwise the last one.
+impl DialError {
+    /// The more telling one of two: a refusal, otherwise the later one.
+    fn or_later(self, later: DialError) -> DialError {
+        if matches!(self, DialError::Refused(_)) { self } else { later }
+    }
+}
+
+/// Tries all addresses.
 async fn attempt(core: &Core, link: &Link, lane: Lane) -> Result<Opened, DialError> {
-    let mut worst = DialError::NoAddress;
+    let mut failure = DialError::NoAddress;
     for address in link.addresses().iter() {
         match try_name(core, link, lane, address).await {
             Ok(opened) => return Ok(opened),
-            Err(error) if !matches!(worst, DialError::Refused(_)) => worst = error,
-            Err(_) => {}
+            Err(error) => failure = failure.or_later(error),
         }
     }
-    Err(worst)
+    Err(failure)
 }
 
 async fn try_name(core: &Core, link: &Link, lane: Lane, address: &str) -> Result<Opened, DialError> {
@@ -146,22 +152,20 @@ async fn try_name(core: &Core, link: &Link, lane: Lane, address: &str) -> Result
     let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
     let resolved = within(limit, resolve(address)).await;
     let resolved = resolved.unwrap_or_else(|| Err(timed_out("the name was not resolved in time"))).map_err(failed)?;
-    let mut last = DialError::NoAddress;
+    let mut failure = DialError::NoAddress;
     for socket_address in resolved {
-        let stream = match TcpStream::connect_timeout(socket_address, limit).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                last = failed(error.into());
-                continue;
-            }
+        let connected = TcpStream::connect_timeout(socket_address, limit).await;
+        let error = match connected {
+            Err(error) => failed(error.into()),
+            Ok(stream) => match within(limit, greet(core, link, lane, stream, address)).await {
+                Some(Ok(opened)) => return Ok(opened),
+                Some(Err(error)) => error,
+                None => failed(timed_out("the peer did not answer the hello in time")),
+            },
         };
-        let greeted = within(limit, greet(core, link, lane, stream, address)).await;
-        match greeted.unwrap_or_else(|| Err(failed(timed_out("the peer did not answer the hello in time")))) {
-            Ok(opened) => return Ok(opened),
-            Err(error) => last = error,
-        }
+        failure = failure.or_later(error);
     }
-    Err(last)
+    Err(failure)
 }
 
 fn timed_out(what: &'static str) -> io::Error {
@@ -171,8 +175,7 @@ fn timed_out(what: &'static str) -> io::Error {
 /// Says hello and waits for the answer.
 async fn greet(core: &Core, link: &Link, lane: Lane, stream: TcpStream, address: &str) -> Result<Opened, DialError> {
     let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
-    stream.set_nodelay(true).map_err(|error| failed(error.into()))?;
-    sys::keep_alive(&stream).map_err(failed)?;
+    sys::prepare_peer(&stream).map_err(failed)?;
     let mut stream = Plain(stream);
     let hello = Hello::new(core.config.cluster, core.config.member, link.id, lane);
     write_all(&mut stream, &hello.encode()).await.map_err(failed)?;

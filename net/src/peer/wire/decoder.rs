@@ -1,12 +1,14 @@
 //! Bytes in, frames out.
 //!
 //! A frame that lies in one read is a slice of it. One that is cut by the end of a read is assembled in memory of its
-//! own, which grows as its bytes arrive.
+//! own, which grows as its bytes arrive; so does its checksum, so that the end of a large frame is no more work than
+//! any other piece of it.
 
 use bytes::Bytes;
+use crc32fast::Hasher;
 
-use super::WireError;
 use super::frame::{Frame, HEAD_BYTES};
+use super::{CRC_BYTES, WireError};
 
 /// Memory set aside at once for a frame whose head has arrived.
 const RESERVE_BYTES: usize = 64 << 10;
@@ -19,13 +21,21 @@ pub struct FrameDecoder {
     chunk: Bytes,
     /// The beginning of a frame that was cut; all of `chunk` comes behind it.
     partial: Vec<u8>,
+    /// Over `partial` but for its first bytes, which are the checksum.
+    hasher: Hasher,
     failed: Option<WireError>,
 }
 
 impl FrameDecoder {
     /// A decoder that refuses larger payloads.
     pub fn new(payload_bytes_max: usize) -> FrameDecoder {
-        FrameDecoder { payload_bytes_max, chunk: Bytes::new(), partial: Vec::new(), failed: None }
+        FrameDecoder {
+            payload_bytes_max,
+            chunk: Bytes::new(),
+            partial: Vec::new(),
+            hasher: Hasher::new(),
+            failed: None,
+        }
     }
 
     /// Takes what was read. All frames of earlier reads must have been taken out.
@@ -56,7 +66,9 @@ impl FrameDecoder {
         if self.partial.is_empty() && self.chunk.len() >= HEAD_BYTES {
             let length = Frame::length(&self.chunk, self.payload_bytes_max)?;
             if self.chunk.len() >= length {
-                return Frame::decode(self.chunk.split_to(length)).map(Some);
+                let bytes = self.chunk.split_to(length);
+                let found = crc32fast::hash(&bytes[CRC_BYTES..]);
+                return Frame::decode(bytes, found).map(Some);
             }
         }
         if !self.assemble(HEAD_BYTES) {
@@ -66,7 +78,8 @@ impl FrameDecoder {
         if !self.assemble(length) {
             return Ok(None);
         }
-        Frame::decode(Bytes::from(std::mem::take(&mut self.partial))).map(Some)
+        let found = std::mem::take(&mut self.hasher).finalize();
+        Frame::decode(Bytes::from(std::mem::take(&mut self.partial)), found).map(Some)
     }
 
     /// Moves bytes from the chunk until there are `length` of them. False if there are not enough.
@@ -79,7 +92,9 @@ impl FrameDecoder {
             let capacity = length.min(RESERVE_BYTES.max(2 * arrived));
             self.partial.reserve_exact(capacity - self.partial.len());
         }
+        let unhashed = self.partial.len().max(CRC_BYTES);
         self.partial.extend_from_slice(&taken);
+        self.hasher.update(self.partial.get(unhashed..).unwrap_or_default());
         taken.len() == missing
     }
 }

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use crc32fast::Hasher;
 
-use super::{WireError, check_crc, u16_at, u32_at};
+use super::{CRC_BYTES, WireError, check_crc, u16_at, u32_at};
 
 /// Bytes in front of a payload.
 pub const HEAD_BYTES: usize = 16;
-const CRC_BYTES: usize = 4;
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +95,9 @@ impl Frame {
         Ok(HEAD_BYTES + length)
     }
 
-    /// Reads a whole frame; the payload shares its bytes.
-    pub(super) fn decode(bytes: Bytes) -> Result<Frame, WireError> {
-        check_crc(u32_at(&bytes, 0), crc32fast::hash(&bytes[CRC_BYTES..]))?;
+    /// Reads a whole frame whose bytes behind the checksum have the checksum `found`; the payload shares them.
+    pub(super) fn decode(bytes: Bytes, found: u32) -> Result<Frame, WireError> {
+        check_crc(u32_at(&bytes, 0), found)?;
         let kind = FrameKind::from_byte(bytes[8]).ok_or(WireError::Kind(bytes[8]))?;
         let head = FrameHead { kind, code: u16_at(&bytes, 10), id: u32_at(&bytes, 12) };
         let payload = bytes.slice(HEAD_BYTES..);

@@ -16,6 +16,8 @@
 
 mod decoder;
 mod frame;
+#[cfg(test)]
+mod tests;
 
 use super::{Lane, Refusal};
 
@@ -38,6 +40,7 @@ const HELLO_BYTES: usize = 44;
 const ANSWER_BYTES: usize = 28;
 /// Where the fields of an opening begin.
 const FIELDS: usize = 10;
+/// A checksum, which does not cover itself.
 const CRC_BYTES: usize = 4;
 
 /// Why bytes are not what a member says.
