@@ -61,7 +61,9 @@ pub struct DbHashCursor {
 impl<T: Trees> Store<T> {
     /// Starts a checksum up to a revision, 0 for the current one. Those of the last compactions are known already.
     pub fn hash_kv_start(&self, revision: i64) -> Result<HashCursor, OpError> {
-        if let Some(&hash) = self.compaction_hashes.iter().find(|hash| hash.revision == revision) {
+        // One may be of revision 0, which here asks for the current one.
+        let known = self.compaction_hashes.iter().find(|hash| revision > 0 && hash.revision == revision);
+        if let Some(&hash) = known {
             return Ok(HashCursor { hash, kept_at: 0, next: RevKey::floor(0), is_done: true });
         }
         if revision > 0 && revision < self.compact_revision {

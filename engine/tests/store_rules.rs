@@ -609,6 +609,19 @@ fn a_missing_pair_breaks_the_read() {
     assert!(matches!(result, Err(Error::Broken(StoreError::Missing { revision })) if revision.main == 2));
 }
 
+/// A compaction at revision 0 leaves a checksum of revision 0, which is not the one of the newest.
+#[test]
+fn a_hash_of_the_newest_is_none_of_a_compaction() {
+    let mut store = empty();
+    compact(&mut store, 0);
+    for key in ["a", "b"] {
+        must(&mut store, &put(key, "1"));
+    }
+    let newest = refusal(store.hash_kv(0)).expect("there is a newest revision");
+    assert_eq!(newest, refusal(store.hash_kv(3)).expect("the newest"));
+    assert_eq!((newest.revision, newest.compact_revision), (3, 0));
+}
+
 #[test]
 fn only_the_term_that_found_a_lease_expired_ends_it() {
     let mut store = empty();
