@@ -159,8 +159,7 @@ fn a_peer_that_answers_with_garbage_is_cut_off_and_tried_again() {
     });
 }
 
-/// Bytes that may be on their way to a slow peer when all of them have been written, with room to spare.
-const UNDERWAY_BYTES: usize = 2 << 20;
+/// Of 1 MiB each. What the kernel holds of them, behind which no progress is seen, is a small part.
 const MESSAGES: usize = 80;
 
 #[test]
@@ -203,9 +202,8 @@ fn read_slowly(listener: &TcpListener, dead_after: Duration) -> (TcpStream, Vec<
         let count = bulk.read(&mut some).unwrap();
         assert!(count > 0, "cut off after {received} bytes in {:?}", start.elapsed());
         received += count;
-        // So fast that all of it takes twice as long as the patience, and what may be on its way a tenth of it.
+        // So fast that all of it takes twice as long as the patience.
         let due = dead_after * 2 * (received / 1024) as u32 / (MESSAGES << 10) as u32;
-        assert!(UNDERWAY_BYTES * 20 <= MESSAGES << 20);
         std::thread::sleep(due.saturating_sub(start.elapsed()));
         decoder.receive(Bytes::copy_from_slice(&some[..count]));
         while let Some(frame) = decoder.next_frame().unwrap() {
