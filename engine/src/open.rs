@@ -45,11 +45,7 @@ fn record_error(tree: TreeId, key: &[u8], detail: &'static str) -> StoreError {
 
 fn read_applied<T: Trees>(trees: &T) -> Result<EntryId, StoreError> {
     let Some(value) = trees.get(TreeId::Meta, meta::APPLIED)? else { return Ok(EntryId::default()) };
-    let Some((index, term)) = value.split_first_chunk::<8>() else {
-        return Err(record_error(TreeId::Meta, meta::APPLIED, "not an index and a term"));
-    };
-    let term = term.try_into().map_err(|_| record_error(TreeId::Meta, meta::APPLIED, "not an index and a term"))?;
-    Ok(EntryId { index: u64::from_be_bytes(*index), term: u64::from_be_bytes(term) })
+    EntryId::decode(value).ok_or_else(|| record_error(TreeId::Meta, meta::APPLIED, "not an index and a term"))
 }
 
 fn read_revision<T: Trees>(trees: &T, key: &[u8]) -> Result<Option<i64>, StoreError> {

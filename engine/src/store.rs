@@ -58,6 +58,22 @@ pub struct EntryId {
     pub term: u64,
 }
 
+impl EntryId {
+    /// The value of [`meta::APPLIED`].
+    pub fn encode(self) -> [u8; 16] {
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&self.index.to_be_bytes());
+        value[8..].copy_from_slice(&self.term.to_be_bytes());
+        value
+    }
+
+    /// Reads what [`EntryId::encode`] wrote.
+    pub fn decode(value: &[u8]) -> Option<EntryId> {
+        let (index, term) = value.split_first_chunk::<8>()?;
+        Some(EntryId { index: u64::from_be_bytes(*index), term: u64::from_be_bytes(term.try_into().ok()?) })
+    }
+}
+
 /// Settings of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreConfig {
@@ -201,10 +217,7 @@ impl<T: Trees> Store<T> {
     pub fn begin_entry(&mut self, id: EntryId) -> Result<(), StoreError> {
         assert!(id.index > self.applied.index, "entry {} after entry {}", id.index, self.applied.index);
         assert!(id.term >= self.applied.term, "terms only grow");
-        let mut value = [0; 16];
-        value[..8].copy_from_slice(&id.index.to_be_bytes());
-        value[8..].copy_from_slice(&id.term.to_be_bytes());
-        self.trees.insert(TreeId::Meta, meta::APPLIED, &value)?;
+        self.trees.insert(TreeId::Meta, meta::APPLIED, &id.encode())?;
         self.applied = id;
         Ok(())
     }

@@ -3,8 +3,8 @@
 //! Blocking; done on the home reactor's thread before it serves anybody.
 
 use crate::cluster::bootstrap::{self, Plan, PlanError};
-use crate::config::Config;
-use crate::home::{HomeMember, Profile, RequestLimits};
+use crate::config::{Config, Gate};
+use crate::home::{HomeMember, HomeStore, Profile, RequestLimits};
 use plinth_engine::lease::LessorConfig;
 use plinth_engine::pagefile::{self, FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Store, StoreConfig};
@@ -15,7 +15,7 @@ use plinth_raft::{ConfState, EntryId, GroupConfig, RecoveredLog};
 use plinth_wal::{GroupId, SyncMode, UringDisk, UringError, UringOptions, Wal, WalId, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The one group there is.
@@ -23,6 +23,9 @@ const GROUP: GroupId = GroupId(0);
 
 /// Name of the data file in the member's folder.
 const DATA_FILE: &str = "data.plinth";
+
+/// How often the remaining time of long leases is replicated, in seconds, as in etcd.
+const LEASE_CHECKPOINT_SECONDS: i64 = 300;
 
 /// The member cannot be started. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +83,56 @@ pub struct Booted {
     pub member: HomeMember,
     /// Who it is.
     pub profile: Profile,
+    /// Where its data is.
+    pub data: DataFile,
     /// Writes the data file.
     pub writer: FileWriter,
     /// Members to talk to until the replicated list says whom.
     pub first_members: Vec<plinth_raft::Member>,
+}
+
+/// The data file of this member, to put another one in its place.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    path: PathBuf,
+    config: StoreConfig,
+}
+
+impl DataFile {
+    /// The path of a file in the same folder, named after this one. What is left of one is removed at the next start.
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        self.path.with_file_name(format!("{DATA_FILE}.{suffix}"))
+    }
+
+    /// Opens a whole data file, which need not be in its place. Blocking.
+    pub fn open(&self, path: &Path) -> Result<(HomeStore, FileWriter), BootError> {
+        let failed = |source| BootError::Data { path: path.display().to_string(), source };
+        let file = FileStore::open(path).map_err(|error| failed(error.into()))?;
+        let file = PageFile::open(file).map_err(failed)?;
+        let writer = file.store().writer();
+        let store = Store::open(file, self.config)
+            .map_err(|source| BootError::Content { path: path.display().to_string(), source })?;
+        Ok((store, writer))
+    }
+
+    /// Puts a durable file in the place of this one, durably. Blocking.
+    pub fn put_in_place(&self, from: &Path) -> std::io::Result<()> {
+        std::fs::rename(from, &self.path)?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::File::open(folder)?.sync_all()
+    }
+
+    /// Removes what an interrupted copy has left.
+    fn remove_rests(&self) -> std::io::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&format!("{DATA_FILE}.")) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A number that differs from start to start.
@@ -93,20 +142,16 @@ fn random() -> u64 {
     hasher.finish()
 }
 
-fn open_data(path: &Path) -> Result<PageFile<FileStore>, BootError> {
+/// Makes an empty data file where there is none.
+fn create_data(path: &Path) -> Result<(), BootError> {
     let failed = |source| BootError::Data { path: path.display().to_string(), source };
     let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
-    match PageFile::open(store) {
-        Ok(file) => Ok(file),
-        Err(pagefile::OpenError::Blank) => {
-            let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
-            let options = pagefile::Options { file_id: random() };
-            let mut file = PageFile::create(store, options).map_err(failed)?;
-            file.flush_now()?;
-            Ok(file)
-        }
-        Err(error) => Err(failed(error)),
+    if let Err(pagefile::OpenError::Blank) = PageFile::open(store) {
+        let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
+        let mut file = PageFile::create(store, pagefile::Options { file_id: random() }).map_err(failed)?;
+        file.flush_now()?;
     }
+    Ok(())
 }
 
 /// Opens or creates everything below the folders of the data and of the log.
@@ -123,16 +168,17 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
         return Err(BootError::RequestLimit { wanted: config.limits.request_bytes_max, most });
     }
     let path = folder.join(DATA_FILE);
-    let file = open_data(&path)?;
-    let writer = file.store().writer();
     let election_millis = config.cluster.election_timeout.as_millis() as u64;
+    let checkpoint_interval_seconds = config.gates.enabled(Gate::LeaseCheckpoint).then_some(LEASE_CHECKPOINT_SECONDS);
     let store_config = StoreConfig {
         quota_bytes: config.storage.quota_flag,
-        lessor: LessorConfig::for_election_timeout(election_millis),
+        lessor: LessorConfig { checkpoint_interval_seconds, ..LessorConfig::for_election_timeout(election_millis) },
         ..StoreConfig::default()
     };
-    let store = Store::open(file, store_config)
-        .map_err(|source| BootError::Content { path: path.display().to_string(), source })?;
+    let data = DataFile { path, config: store_config };
+    data.remove_rests()?;
+    create_data(&data.path)?;
+    let (store, writer) = data.open(&data.path)?;
     let data_took = start.elapsed();
 
     let sync = if config.storage.no_fsync { SyncMode::Unsafe } else { SyncMode::Fdatasync };
@@ -150,7 +196,7 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
         took = ?start.elapsed(),
         "recovered"
     );
-    assemble(config, store, recovered, election_millis, writer)
+    assemble(config, store, recovered, election_millis, data, writer)
 }
 
 fn assemble(
@@ -158,6 +204,7 @@ fn assemble(
     store: Store<PageFile<FileStore>>,
     recovered: recover::Recovered<UringDisk>,
     election_millis: u64,
+    data: DataFile,
     writer: FileWriter,
 ) -> Result<Booted, BootError> {
     let recover::Recovered { mut wal, identity, mut log, .. } = recovered;
@@ -191,13 +238,15 @@ fn assemble(
         name: config.name.clone(),
         client_urls: config.addresses.advertise_client.iter().map(|url| url.as_str().to_string()).collect(),
         election_millis,
+        request_timeout: config.cluster.request_timeout(),
+        strict_reconfig: config.cluster.strict_reconfig_check,
         quota_bytes: config.storage.quota_metric(),
         limits: RequestLimits {
             txn_ops_max: config.limits.txn_ops_max as usize,
             request_bytes_max: config.limits.request_bytes_max as usize,
         },
     };
-    Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, writer, first_members })
+    Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, data, writer, first_members })
 }
 
 fn hex(id: u64) -> String {

@@ -43,6 +43,20 @@ pub struct SnapshotCursor {
     meta_done: bool,
 }
 
+impl SnapshotCursor {
+    /// Where the next step begins; any value is good for [`SnapshotCursor::seek`] later, also of another cursor of the
+    /// same pin.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Goes on from a position, however often.
+    pub fn seek(&mut self, position: usize) {
+        self.next = position.max(PageId::FIRST.index());
+        self.meta_done = false;
+    }
+}
+
 impl<S: PageStore> PageFile<S> {
     /// Pins the last state at which a flush began; to pin the current one, begin a flush first.
     pub fn pin(&mut self) -> Pin {

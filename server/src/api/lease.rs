@@ -3,6 +3,7 @@
 use super::kv::decode;
 use super::wire::{field_bytes, field_message, field_varint};
 use super::{ids, status};
+use crate::cluster::forward;
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use plinth_engine::check::LEASE_COST;
 use plinth_engine::command::Command;
 use plinth_engine::error::OpError;
 use plinth_engine::lease::{LeaseError, Renewal};
-use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
 use prost::Message;
 use std::rc::Rc;
@@ -37,9 +38,41 @@ pub fn revoke(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     home.submit(|out| Command::LeaseRevoke { id: request.id }.encode_into(out), Waiter::Reply(reply));
 }
 
-/// `LeaseTimeToLive`.
+/// `LeaseTimeToLive`: the leader knows.
 pub fn time_to_live(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    let Some((request, reply)) = decode::<pb::LeaseTimeToLiveRequest>(body, reply) else { return };
+    let Some((request, reply)) = decode::<pb::LeaseTimeToLiveRequest>(body.clone(), reply) else { return };
+    if home.keeps_leases() {
+        return answer_time_to_live(home, &remaining(home, &request), reply);
+    }
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        match forward::time_to_live(&home, body).await {
+            Ok(Some(fields)) => answer_time_to_live(&home, &fields, reply),
+            Ok(None) => answer_time_to_live(&home, &remaining(&home, &request), reply),
+            Err(status) => reply.fail(status),
+        }
+    })
+    .detach();
+}
+
+fn answer_time_to_live(home: &Home, fields: &[u8], reply: UnaryReply) {
+    let state = home.state();
+    reply.send(|out| {
+        state.header.append(out, state.member.store().revision());
+        out.extend_from_slice(fields);
+    });
+}
+
+/// What the leader answers another member to a client's request: the response without its header.
+pub fn time_to_live_fields(home: &Home, request: Bytes) -> Result<Vec<u8>, Status> {
+    if !home.keeps_leases() {
+        return Err(status::NOT_PRIMARY_LESSOR);
+    }
+    let request = pb::LeaseTimeToLiveRequest::decode(request).map_err(|error| status::undecodable(&error))?;
+    Ok(remaining(home, &request))
+}
+
+fn remaining(home: &Home, request: &pb::LeaseTimeToLiveRequest) -> Vec<u8> {
     let state = home.state();
     let store = state.member.store();
     let known = store.leases().time_to_live(request.id, home.clock.now());
@@ -48,15 +81,14 @@ pub fn time_to_live(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         _ => Vec::new(),
     };
     let (ttl, granted) = known.map_or((-1, 0), |known| (known.remaining_seconds, known.granted_seconds));
-    reply.send(|out| {
-        state.header.append(out, store.revision());
-        field_varint(out, 2, request.id as u64);
-        field_varint(out, 3, ttl as u64);
-        field_varint(out, 4, granted as u64);
-        for key in keys {
-            field_bytes(out, 5, key);
-        }
-    });
+    let mut out = Vec::new();
+    field_varint(&mut out, 2, request.id as u64);
+    field_varint(&mut out, 3, ttl as u64);
+    field_varint(&mut out, 4, granted as u64);
+    for key in keys {
+        field_bytes(&mut out, 5, key);
+    }
+    out
 }
 
 /// `LeaseLeases`.
@@ -92,12 +124,17 @@ impl StreamHandler for KeepAlive {
             Err(error) => return self.reply.finish(status::undecodable(&error)),
         };
         let revision = self.home.state().member.store().revision();
-        match renew(&self.home, request.id) {
-            Renewed::Ttl(ttl) => answer(&self.home, &self.reply, revision, request.id, ttl),
-            Renewed::NotPrimary => {
-                self.reply.finish(Status::new(Code::Unknown, "not a primary lessor"));
-            }
+        if self.home.keeps_leases()
+            && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
+        {
+            return answer(&self.home, &self.reply, revision, request.id, ttl);
         }
+        let (home, reply, id) = (self.home.clone(), self.reply.clone(), request.id);
+        let answered = move |result: Result<i64, Status>| match result {
+            Ok(ttl) => answer(&home, &reply, revision, id, ttl),
+            Err(status) => reply.finish(status),
+        };
+        forward::renew_at_leader(&self.home, (id, Box::new(answered)));
     }
 
     fn half_close(&mut self) {
@@ -109,13 +146,16 @@ impl StreamHandler for KeepAlive {
     fn closed(&mut self) {}
 }
 
-enum Renewed {
+/// What came of a keep-alive.
+pub(crate) enum Renewed {
+    /// The time to live; 0 says that there is no such lease.
     Ttl(i64),
+    /// This member does not lead.
     NotPrimary,
 }
 
-/// Renews a lease; a time to live of 0 says that there is none.
-fn renew(home: &Home, id: i64) -> Renewed {
+/// Renews a lease, if this member leads.
+pub(crate) fn renew(home: &Home, id: i64) -> Renewed {
     let now = home.clock.now();
     let renewal = home.state_mut().member.store_mut().leases_mut().renew(id, now);
     match renewal {

@@ -1,20 +1,20 @@
-//! Service `Maintenance`: status, alarms, hashes, defragmentation. Moving leadership and snapshots are not served yet.
+//! Service `Maintenance`: status, alarms, hashes, defragmentation, moving leadership. Snapshots are not served yet.
 
 use super::kv::decode;
 use super::status;
 use super::wire::{field_bytes, field_message, field_varint};
+use crate::cluster::{corruption, handover};
 use crate::config::version;
 use crate::home::waiter::Waiter;
-use crate::home::{Home, op_status};
+use crate::home::Home;
 use bytes::Bytes;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
-use plinth_engine::error::Error;
-use plinth_engine::hash::HashStep;
 use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::{Code, Status, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
+use plinth_raft::MemberId;
 use std::rc::Rc;
 
 /// Pages moved in one step of a defragmentation.
@@ -34,6 +34,22 @@ pub fn alarm(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let kind = AlarmKind::from_wire(request.alarm).unwrap_or(AlarmKind::None);
     let alarm = Alarm { action, member: request.member_id, kind };
     home.submit(|out| Command::Alarm(alarm).encode_into(out), Waiter::Reply(reply));
+}
+
+/// `MoveLeader`: served by the leader only.
+pub fn move_leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+    let Some((request, reply)) = decode::<pb::MoveLeaderRequest>(body, reply) else { return };
+    let home = home.clone();
+    glommio::spawn_local(async move {
+        match handover::transfer(&home, MemberId(request.target_id)).await {
+            Ok(()) => {
+                let state = home.state();
+                reply.send(|out| state.header.append(out, 0));
+            }
+            Err(status) => reply.fail(status),
+        }
+    })
+    .detach();
 }
 
 /// Texts for `StatusResponse.errors`.
@@ -75,6 +91,7 @@ pub fn status(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
             field_bytes(out, 8, error.as_bytes());
         }
         field_varint(out, 9, store.trees().in_use_bytes());
+        field_varint(out, 10, u64::from(home.is_learner()));
         field_bytes(out, 11, version::STORAGE_VERSION.as_bytes());
         field_varint(out, 12, home.profile.quota_bytes as u64);
         field_message(out, 13, |_| {});
@@ -84,38 +101,22 @@ pub fn status(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
 /// `HashKV`, computed in steps.
 pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::HashKvRequest>(body, reply) else { return };
-    let started = home.state().member.store().hash_kv_start(request.revision);
-    let mut cursor = match started {
-        Ok(cursor) => cursor,
-        Err(error) => return reply.fail(op_status(error)),
-    };
     let home = home.clone();
     glommio::spawn_local(async move {
-        loop {
-            let step = home.state().member.store().hash_kv_step(&mut cursor, WorkBudget::STEP);
-            match step {
-                Ok(HashStep::More) => glommio::executor().yield_task_queue_now().await,
-                Ok(HashStep::Done(hash)) => {
-                    let state = home.state();
-                    return reply.send(|out| {
-                        state.header.append(out, state.member.store().revision());
-                        field_varint(out, 2, u64::from(hash.hash));
-                        field_varint(out, 3, hash.compact_revision as u64);
-                        field_varint(out, 4, hash.revision as u64);
-                    });
-                }
-                Err(error) => return reply.fail(broken(error)),
+        match corruption::hash(&home, request.revision).await {
+            Ok(hashed) => {
+                let state = home.state();
+                reply.send(|out| {
+                    state.header.append(out, state.member.store().revision());
+                    field_varint(out, 2, u64::from(hashed.hash.hash));
+                    field_varint(out, 3, hashed.hash.compact_revision as u64);
+                    field_varint(out, 4, hashed.hash.revision as u64);
+                });
             }
+            Err(status) => reply.fail(status),
         }
     })
     .detach();
-}
-
-fn broken(error: Error) -> Status {
-    match error {
-        Error::Refused(refusal) => op_status(refusal),
-        Error::Broken(broken) => Status::new(Code::DataLoss, broken.to_string()),
-    }
 }
 
 /// `Hash`, computed in steps.
@@ -134,7 +135,7 @@ pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
                         field_varint(out, 2, u64::from(hash));
                     });
                 }
-                Err(error) => return reply.fail(broken(Error::Broken(error))),
+                Err(error) => return reply.fail(status::broken(&error)),
             }
         }
     })

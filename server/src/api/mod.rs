@@ -25,7 +25,9 @@ use crate::http::Endpoints;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::Http1Request;
+use plinth_net::proto::etcdserverpb as pb;
 use plinth_net::server::Http1Reply;
+use prost::Message;
 use std::rc::Rc;
 
 type Unary = fn(&Rc<Home>, Bytes, UnaryReply);
@@ -61,6 +63,11 @@ methods! {
     Unary "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live;
     Unary "/etcdserverpb.Lease/LeaseLeases" => lease::leases;
     Unary "/etcdserverpb.Cluster/MemberList" => cluster::member_list;
+    Unary "/etcdserverpb.Cluster/MemberAdd" => cluster::member_add;
+    Unary "/etcdserverpb.Cluster/MemberRemove" => cluster::member_remove;
+    Unary "/etcdserverpb.Cluster/MemberUpdate" => cluster::member_update;
+    Unary "/etcdserverpb.Cluster/MemberPromote" => cluster::member_promote;
+    Unary "/etcdserverpb.Maintenance/MoveLeader" => maintenance::move_leader;
     Unary "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm;
     Unary "/etcdserverpb.Maintenance/Status" => maintenance::status;
     Unary "/etcdserverpb.Maintenance/Defragment" => maintenance::defragment;
@@ -106,8 +113,23 @@ impl Api {
     }
 }
 
-/// Whether the call's metadata is acceptable; if not, the status to fail it with.
-fn check_metadata(home: &Home, call: &Call) -> Option<plinth_net::grpc::Status> {
+/// Methods that a learner serves: these, and serializable ranges.
+const SERVED_BY_LEARNERS: [&str; 2] = ["/etcdserverpb.Maintenance/Status", "/etcdserverpb.Maintenance/Snapshot"];
+
+/// Whether a learner refuses a call. Of a range, only the request tells.
+fn refused_by_learner(method: usize, body: Option<&Bytes>) -> bool {
+    let path = METHODS[method].path;
+    let is_local_range = |body: &Bytes| {
+        path == "/etcdserverpb.KV/Range" && pb::RangeRequest::decode(&body[..]).is_ok_and(|range| range.serializable)
+    };
+    !SERVED_BY_LEARNERS.contains(&path) && !body.is_some_and(is_local_range)
+}
+
+/// Whether the call may be served here and its metadata is acceptable; if not, the status to fail it with.
+fn admit(home: &Home, method: usize, call: &Call, body: Option<&Bytes>) -> Option<plinth_net::grpc::Status> {
+    if home.is_learner() && refused_by_learner(method, body) {
+        return Some(status::NOT_SUPPORTED_FOR_LEARNER);
+    }
     if call.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
         return Some(status::INVALID_CLIENT_API_VERSION);
     }
@@ -124,7 +146,7 @@ impl Service for Api {
 
     fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
         self.count(method, call, false, body.len());
-        if let Some(refusal) = check_metadata(&self.home, call) {
+        if let Some(refusal) = admit(&self.home, method, call, Some(&body)) {
             return reply.fail(refusal);
         }
         match HANDLERS[method] {
@@ -140,6 +162,11 @@ impl Service for Api {
 
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
         self.count(method, call, true, 0);
+        if let Some(refusal) = admit(&self.home, method, call, None) {
+            reply.finish(refusal);
+        } else if call.requires_leader() {
+            self.home.end_without_leader(reply.clone());
+        }
         match HANDLERS[method] {
             Handler::Stream(open) => open(&self.home, call, reply),
             Handler::Unary(_) => unreachable!("the transport goes by the method's kind"),

@@ -49,6 +49,29 @@ statuses! {
     LEASE_TTL_TOO_LARGE = OutOfRange, "etcdserver: too large lease TTL";
     /// A watch stream was ended by its client.
     WATCH_CANCELED = Cancelled, "etcdserver: watch canceled";
+    /// An id that is in use already.
+    MEMBER_EXIST = FailedPrecondition, "etcdserver: member ID already exist";
+    /// A peer URL of another member.
+    PEER_URL_EXIST = FailedPrecondition, "etcdserver: Peer URLs already exists";
+    /// A change that would leave too few started voters. The code is what etcd sends.
+    NOT_ENOUGH_STARTED = Unknown, "etcdserver: re-configuration failed due to not enough started members";
+    /// No peer URL, or one that does not parse.
+    MEMBER_BAD_URLS = InvalidArgument, "etcdserver: given member URLs are invalid";
+    /// A voter cannot be promoted.
+    MEMBER_NOT_LEARNER = FailedPrecondition, "etcdserver: can only promote a learner member";
+    /// The learner lags.
+    LEARNER_NOT_READY = FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader";
+    /// As many learners as `max-learners`.
+    TOO_MANY_LEARNERS = FailedPrecondition, "etcdserver: too many learner members in cluster";
+    /// Too few voters have been connected for long enough.
+    UNHEALTHY = Unavailable, "etcdserver: unhealthy cluster";
+    /// What a learner does not serve.
+    NOT_SUPPORTED_FOR_LEARNER = FailedPrecondition, "etcdserver: rpc not supported for learner";
+    /// The transfer of leadership did not happen in time.
+    TIMEOUT_LEADER_TRANSFER = Unknown, "etcdserver: request timed out, leader transfer took too long";
+    /// A keep-alive reached a member that does not lead any more.
+    NOT_PRIMARY_LESSOR = Unknown, "not a primary lessor";
     /// No member with this id.
     MEMBER_NOT_FOUND = NotFound, "etcdserver: member not found";
     /// The target of a leadership transfer is unknown or a learner.
@@ -63,6 +86,14 @@ statuses! {
     STOPPED = Unavailable, "etcdserver: server stopped";
     /// Not done within the request timeout.
     TIMEOUT = Unavailable, "etcdserver: request timed out";
+    /// As [`TIMEOUT`], and a leader was elected meanwhile.
+    TIMEOUT_LEADER_FAIL = Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
+    /// As [`TIMEOUT`], and the connection to the leader, or the leader's to a quorum, did not last.
+    TIMEOUT_CONNECTION_LOST = Unavailable, "etcdserver: request timed out, possibly due to connection lost";
+    /// What another member asks that this release does not know.
+    UNKNOWN_QUESTION = Unimplemented, "a question that this member does not understand";
+    /// A piece of a snapshot that is not kept any more.
+    SNAPSHOT_GONE = FailedPrecondition, "the snapshot is not kept any more";
     /// An unknown action in a downgrade request.
     UNKNOWN_METHOD = Unknown, "etcdserver: unknown method";
     /// `RangeStream` with a sort order.
@@ -77,6 +108,11 @@ statuses! {
     LEADER_FIELD_MISSING = Unknown, "\"leader\" field must be provided";
     /// The key of a waiting lock vanished.
     SESSION_EXPIRED = Unknown, "mutex: session is expired";
+}
+
+/// Data that cannot be read.
+pub fn broken(error: &plinth_engine::error::StoreError) -> Status {
+    Status::new(Code::DataLoss, error.to_string())
 }
 
 /// A request whose bytes are not a message of its type, worded as grpc-go does.

@@ -5,7 +5,7 @@ use super::waiter::Waiter;
 use super::{Home, State};
 use crate::api::watch;
 use glommio::timer::sleep;
-use plinth_engine::command::Command;
+use plinth_engine::command::{Command, LeaseCheckpoint};
 use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::error::StoreError;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
@@ -113,15 +113,30 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
     Ok(!matches!(progress, CompactProgress::Idle))
 }
 
-/// Revokes leases whose time is over; only a leader finds any.
+/// Ends leases whose time is over and replicates how much is left of long ones; only the leader does.
 pub async fn expire_leases(home: Rc<Home>) {
     let mut expired = Vec::new();
     while !home.is_stopping() {
         sleep(LEASE_INTERVAL).await;
-        home.state_mut().member.store_mut().leases_mut().expired(home.clock.now(), &mut expired);
+        if !home.keeps_leases() {
+            continue;
+        }
+        let now = home.clock.now();
+        let (term, checkpoints) = {
+            let mut state = home.state_mut();
+            let term = state.member.group().term();
+            let leases = state.member.store_mut().leases_mut();
+            leases.expired(now, &mut expired);
+            (term, leases.due_checkpoints(now))
+        };
         for id in expired.drain(..) {
             home.metrics.leases_expired.inc();
-            home.submit(|out| Command::LeaseRevoke { id }.encode_into(out), Waiter::Nobody);
+            home.submit(|out| Command::LeaseExpire { id, term }.encode_into(out), Waiter::Nobody);
+        }
+        if !checkpoints.is_empty() {
+            let checkpoints = checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
+            let command = Command::LeaseCheckpoint(checkpoints.collect());
+            home.submit(|out| command.encode_into(out), Waiter::Nobody);
         }
     }
 }

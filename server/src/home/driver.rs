@@ -1,14 +1,18 @@
 //! The task that moves the member forward, and the answers that come of it.
 
 use super::{Home, State};
-use crate::api::watch;
+use crate::api::{status, watch};
 use crate::api::wire::HeaderTemplate;
+use crate::cluster::snapshot_source;
 use crate::wake::Woken;
 use glommio::timer::sleep;
 use plinth_member::{Effects, Fatal, Pumped};
-use plinth_raft::{Role, RoleChange};
+use plinth_raft::{Role, RoleChange, SnapshotMeta};
 use std::rc::Rc;
 use std::time::Duration;
+
+/// Election timeouts without a leader after which streams end whose clients asked for that.
+const LEADERLESS_ELECTIONS: u64 = 3;
 
 /// Runs until the member fails, for good.
 pub async fn drive(home: Rc<Home>) -> Fatal {
@@ -16,6 +20,9 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
     loop {
         home.pump.wait().await;
         loop {
+            if let Some(fatal) = home.take_failure() {
+                return fatal;
+            }
             match step(&home, &mut effects) {
                 Ok(Pumped::Idle) => break,
                 Ok(Pumped::More) => glommio::executor().yield_task_queue_now().await,
@@ -27,12 +34,15 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
 
 /// One pump and its answers.
 fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped, Fatal> {
-    let pumped = {
+    {
         let mut guard = home.state_mut();
         let state = &mut *guard;
         state.member.set_event_mode(state.hub.event_mode());
-        state.member.pump(home.clock.now(), effects)?
-    };
+        state.member.advance(effects)?;
+    }
+    // Followers write while this member applies.
+    send(home, effects);
+    let pumped = home.state_mut().member.apply_committed(home.clock.now(), effects)?;
     settle(home, effects);
     Ok(pumped)
 }
@@ -41,6 +51,9 @@ fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped,
 pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
     for change in effects.roles.drain(..) {
         change_role(home, change);
+    }
+    if let Some(meta) = effects.installed.take() {
+        installed(home, &meta);
     }
     if !effects.applied.is_empty() {
         let header = home.state().header.clone();
@@ -63,8 +76,19 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
     for (waiter, why) in effects.lost.drain(..) {
         waiter.lost(home, why);
     }
-    // Nobody else is there yet to be sent anything.
-    effects.messages.clear();
+    for (waiter, result) in effects.changed.drain(..) {
+        waiter.changed(result);
+    }
+    send(home, effects);
+    for to in effects.snapshot_requests.drain(..) {
+        snapshot_source::provide(home, to);
+    }
+    if let Some(link) = home.link() {
+        link.follow_members(home);
+    }
+    if std::mem::take(&mut effects.removed) {
+        home.removed();
+    }
     if !effects.events.is_empty() {
         for batch in effects.events.drain(..) {
             home.state_mut().hub.publish(&batch);
@@ -72,6 +96,32 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
         watch::deliver_ready(home);
     }
     watch::close_gap(home);
+}
+
+/// Sends what may leave.
+fn send(home: &Home, effects: &mut Effects<super::Waiter>) {
+    match home.link() {
+        Some(link) => link.send_all(home, &mut effects.messages),
+        None => effects.messages.clear(),
+    }
+}
+
+/// A snapshot took the place of the data.
+fn installed(home: &Home, meta: &SnapshotMeta) {
+    if let Some(link) = home.link() {
+        link.source.clear();
+    }
+    let physical = {
+        let mut guard = home.state_mut();
+        let State { member, hub, physical, .. } = &mut *guard;
+        hub.compacted(member.store().compact_revision());
+        std::mem::take(physical)
+    };
+    for (_, waiter) in physical {
+        waiter.fail(status::LEADER_CHANGED);
+    }
+    tracing::info!(index = meta.id.index, term = meta.id.term, "applied snapshot");
+    home.background.notify();
 }
 
 fn change_role(home: &Home, change: RoleChange) {
@@ -90,6 +140,7 @@ fn change_role(home: &Home, change: RoleChange) {
     tracing::info!(member = %format!("{:x}", home.profile.member_id), term = change.term, role, leader, "role changed");
     if change.leader.is_some() {
         home.metrics.leader_changes.inc();
+        home.note_election();
     }
 }
 
@@ -104,8 +155,15 @@ pub async fn watch_log(home: Rc<Home>, mut woken: Woken) -> std::io::Result<()> 
 /// Lets consensus feel the time.
 pub async fn tick(home: Rc<Home>, interval: Duration) {
     let mut effects = Effects::default();
+    let mut leaderless = 0;
+    let patience = LEADERLESS_ELECTIONS * home.profile.election_millis;
     while !home.is_stopping() {
         sleep(interval).await;
+        let has_leader = home.state().member.group().leader().is_some();
+        leaderless = if has_leader { 0 } else { leaderless + interval.as_millis() as u64 };
+        if leaderless >= patience {
+            home.end_leader_bound();
+        }
         home.state_mut().member.tick(home.clock.now(), &mut effects);
         settle(&home, &mut effects);
         home.pump.notify();

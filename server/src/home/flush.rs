@@ -22,12 +22,19 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Pause after a chunk, so that a large flush does not starve the log's own writes.
 const CHUNK_PAUSE: Duration = Duration::from_millis(1);
 
+/// What the thread is told.
+enum Job {
+    Flush(Flush),
+    /// Another file has taken the place of the one before.
+    Writer(FileWriter),
+}
+
 /// A flush that was carried out, and how long it took.
 type Done = (Flush, io::Result<()>, Duration);
 
 /// The reactor's end of the thread.
 pub struct Flusher {
-    jobs: Sender<Flush>,
+    jobs: Sender<Job>,
     done: Receiver<Done>,
     woken: Woken,
 }
@@ -42,9 +49,14 @@ impl Flusher {
         Ok(Flusher { jobs, done, woken })
     }
 
+    /// Goes on with another file. No flush may be under way.
+    fn follow(&self, writer: FileWriter) -> io::Result<()> {
+        self.jobs.send(Job::Writer(writer)).map_err(|_| io::Error::other("the page-file thread ended"))
+    }
+
     async fn carry_out(&mut self, flush: Flush) -> io::Result<Done> {
         let gone = || io::Error::other("the page-file thread ended");
-        self.jobs.send(flush).map_err(|_| gone())?;
+        self.jobs.send(Job::Flush(flush)).map_err(|_| gone())?;
         loop {
             self.woken.wait().await?;
             if let Ok(done) = self.done.try_recv() {
@@ -54,8 +66,15 @@ impl Flusher {
     }
 }
 
-fn run(mut writer: FileWriter, jobs: &Receiver<Flush>, done: &Sender<Done>, waker: &Waker) {
-    while let Ok(flush) = jobs.recv() {
+fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker: &Waker) {
+    while let Ok(job) = jobs.recv() {
+        let flush = match job {
+            Job::Flush(flush) => flush,
+            Job::Writer(new) => {
+                writer = new;
+                continue;
+            }
+        };
         let start = Instant::now();
         let result = write(&flush, &mut writer);
         if done.send((flush, result, start.elapsed())).is_err() {
@@ -110,6 +129,9 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     let (flush, applied) = loop {
         {
             let mut state = home.state_mut();
+            if let Some(writer) = home.take_new_writer() {
+                flusher.follow(writer)?;
+            }
             if state.member.is_between_entries() {
                 let applied = state.member.store().applied().index;
                 let begun = state.member.store_mut().trees_mut().begin_flush();

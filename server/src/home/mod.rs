@@ -15,22 +15,28 @@ pub mod oneshot;
 pub mod waiter;
 
 use crate::api::status;
+use crate::boot::DataFile;
+use crate::cluster::Link;
 use crate::api::wire::HeaderTemplate;
 use crate::metrics::ReactorMetrics;
 use crate::notify::Notify;
+use crate::reactor::Queues;
 use clock::Clock;
 use oneshot::{Receiver, channel};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::error::OpError;
-use plinth_engine::pagefile::{FileStore, PageFile};
+use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
-use plinth_member::{Effects, Member, SubmitError};
+use plinth_member::{Effects, Fatal, Member, SubmitError};
 use plinth_net::grpc::{Status, StreamReply};
+use plinth_raft::error::ProposeError;
+use plinth_raft::{MemberChange, PeerMessage};
 use plinth_wal::UringDisk;
 use rustc_hash::FxHashMap;
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use waiter::Waiter;
 
 /// The store as the server runs it.
@@ -62,6 +68,10 @@ pub struct Profile {
     pub election_millis: u64,
     /// Configured quota in bytes as answered to clients.
     pub quota_bytes: i64,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Whether changes of the membership that would endanger the quorum are refused.
+    pub strict_reconfig: bool,
     /// Limits of requests.
     pub limits: RequestLimits,
 }
@@ -93,9 +103,23 @@ pub struct Home {
     pub pump: Notify,
     /// Wakes the background work: compaction, catching up of watchers.
     pub background: Notify,
+    /// Where the data is.
+    pub data: DataFile,
+    /// Where tasks run.
+    pub queues: Queues,
     /// What this reactor counts.
     pub metrics: Rc<ReactorMetrics>,
+    link: OnceCell<Link>,
+    fatal: RefCell<Option<Fatal>>,
+    /// Writes the data file that has taken the place of the one before.
+    new_writer: RefCell<Option<FileWriter>>,
+    is_learner: Cell<bool>,
+    is_removed: Cell<bool>,
+    elected: Cell<Option<Instant>>,
+    /// Streams whose clients want them to end when there is no leader.
+    leader_bound: RefCell<Vec<StreamReply>>,
     flushes: Cell<u64>,
+    is_flushing: Cell<bool>,
     stored: Cell<u64>,
     flush_waiters: RefCell<Vec<(u64, oneshot::Sender<()>)>>,
     alarm_pending: Cell<bool>,
@@ -104,7 +128,15 @@ pub struct Home {
 
 impl Home {
     /// A home for a member that was recovered.
-    pub fn new(profile: Profile, clock: Clock, member: HomeMember, hub: Hub, metrics: Rc<ReactorMetrics>) -> Rc<Home> {
+    pub fn new(
+        profile: Profile,
+        clock: Clock,
+        data: DataFile,
+        queues: Queues,
+        member: HomeMember,
+        hub: Hub,
+        metrics: Rc<ReactorMetrics>,
+    ) -> Rc<Home> {
         let header = HeaderTemplate::new(profile.cluster_id, profile.member_id, member.group().term());
         let state = State {
             member,
@@ -120,8 +152,18 @@ impl Home {
             clock,
             pump: Notify::new(),
             background: Notify::new(),
+            data,
+            queues,
             metrics,
+            link: OnceCell::new(),
+            fatal: RefCell::default(),
+            new_writer: RefCell::default(),
+            is_learner: Cell::new(false),
+            is_removed: Cell::new(false),
+            elected: Cell::new(None),
+            leader_bound: RefCell::default(),
             flushes: Cell::new(0),
+            is_flushing: Cell::new(false),
             stored: Cell::new(0),
             flush_waiters: RefCell::default(),
             alarm_pending: Cell::new(false),
@@ -182,6 +224,166 @@ impl Home {
         receiver
     }
 
+    /// The connections to the other members, once there are any.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.get()
+    }
+
+    /// Sets the connections to the other members, once.
+    pub fn set_link(&self, link: Link) {
+        assert!(self.link.set(link).is_ok(), "a home has one link");
+    }
+
+    /// Hands a message of another member to consensus.
+    pub fn step(&self, message: PeerMessage) {
+        let result = self.state.borrow_mut().member.step(message);
+        match result {
+            Ok(()) => self.pump.notify(),
+            Err(fatal) => self.fail(fatal),
+        }
+    }
+
+    /// The member cannot go on.
+    pub fn fail(&self, fatal: Fatal) {
+        *self.fatal.borrow_mut() = Some(fatal);
+        self.pump.notify();
+    }
+
+    /// Why the member cannot go on, once.
+    pub(crate) fn take_failure(&self) -> Option<Fatal> {
+        self.fatal.borrow_mut().take()
+    }
+
+    /// Changes the configuration, and waits until that is applied here. Another change under way is waited for.
+    pub async fn change(&self, change: MemberChange) -> Result<(), Status> {
+        const RETRY: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + self.profile.request_timeout;
+        loop {
+            if self.stopping.get() {
+                return Err(status::STOPPED);
+            }
+            let (sender, receiver) = channel();
+            let now = self.clock.now();
+            let proposed = self.state.borrow_mut().member.propose_change(&change, Waiter::Changed(sender), now);
+            match proposed {
+                Ok(()) => {
+                    self.pump.notify();
+                    return receiver.await.unwrap_or(Err(status::STOPPED));
+                }
+                Err((ProposeError::Removed, _)) => return Err(status::STOPPED),
+                Err(_) if Instant::now() >= deadline => return Err(self.timeout_status()),
+                Err(_) => glommio::timer::sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// Replaces the data by a snapshot whose bytes are here, if consensus takes it.
+    pub fn install(
+        self: &Rc<Self>,
+        message: PeerMessage,
+        store: HomeStore,
+        writer: FileWriter,
+        place: Box<dyn FnOnce() -> std::io::Result<()>>,
+    ) -> bool {
+        let mut effects = Effects::default();
+        let result = {
+            let member = &mut self.state.borrow_mut().member;
+            member.offer_snapshot(message, store, place).and_then(|()| member.advance(&mut effects))
+        };
+        let is_installed = effects.installed.is_some();
+        if is_installed {
+            *self.new_writer.borrow_mut() = Some(writer);
+        }
+        driver::settle(self, &mut effects);
+        match result {
+            Ok(()) => self.pump.notify(),
+            Err(fatal) => self.fail(fatal),
+        }
+        is_installed
+    }
+
+    /// What writes the data file from now on, if that has changed.
+    pub(crate) fn take_new_writer(&self) -> Option<FileWriter> {
+        self.new_writer.borrow_mut().take()
+    }
+
+    /// What the replicated list says about this member.
+    pub fn note_own_record(&self, record: Option<&plinth_raft::Member>) {
+        let is_learner = record.is_some_and(|record| record.is_learner);
+        if self.is_learner.replace(is_learner) && record.is_some() && !is_learner {
+            tracing::info!(member = %format!("{:x}", self.profile.member_id), "promoted from learner to voter");
+        }
+    }
+
+    /// A stream that ends when there has been no leader for too long.
+    pub fn end_without_leader(&self, reply: StreamReply) {
+        let mut streams = self.leader_bound.borrow_mut();
+        if streams.len() == streams.capacity() {
+            streams.retain(|stream| !stream.is_closed());
+        }
+        streams.push(reply);
+    }
+
+    /// There has been no leader for too long.
+    pub(crate) fn end_leader_bound(&self) {
+        for stream in std::mem::take(&mut *self.leader_bound.borrow_mut()) {
+            stream.finish(status::NO_LEADER);
+        }
+    }
+
+    /// Whether this member does not vote yet.
+    pub fn is_learner(&self) -> bool {
+        self.is_learner.get()
+    }
+
+    /// This member was removed from the cluster.
+    pub fn removed(&self) {
+        self.is_removed.set(true);
+    }
+
+    /// Whether this member was removed from the cluster.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed.get()
+    }
+
+    /// Whether the times of leases are this member's: it leads, and has applied all that was decided before.
+    pub fn keeps_leases(&self) -> bool {
+        let state = self.state.borrow();
+        let (group, store) = (state.member.group(), state.member.store());
+        store.leases().is_promoted() && store.applied().term == group.term()
+    }
+
+    /// A leader was elected.
+    pub(crate) fn note_election(&self) {
+        self.elected.set(Some(Instant::now()));
+    }
+
+    /// What a write is answered that was not done in time, as etcd tells the reasons apart.
+    pub fn timeout_status(&self) -> Status {
+        let Some(start) = Instant::now().checked_sub(self.profile.request_timeout) else { return status::TIMEOUT };
+        let elections = Duration::from_millis(2 * self.profile.election_millis);
+        if self.elected.get().is_some_and(|elected| start < elected && elected <= start + elections) {
+            return status::TIMEOUT_LEADER_FAIL;
+        }
+        let (leader, voters) = {
+            let state = self.state.borrow();
+            (state.member.group().leader(), state.member.group().conf().voters.clone())
+        };
+        let lasted = |id: u64| {
+            let link = self.link.get();
+            let since = link.and_then(|link| link.connected_since(plinth_raft::MemberId(id)));
+            id == self.profile.member_id || since.is_some_and(|since| since <= start)
+        };
+        let connected = match leader {
+            Some(leader) if leader.0 == self.profile.member_id => {
+                2 * voters.iter().filter(|id| lasted(**id)).count() > voters.len()
+            }
+            Some(leader) => lasted(leader.0),
+            None => false,
+        };
+        if connected { status::TIMEOUT } else { status::TIMEOUT_CONNECTION_LOST }
+    }
+
     /// Whether a write of this cost fits the quota and the disk; if not, the NOSPACE alarm is raised.
     pub fn has_room(&self, cost: u64) -> bool {
         if cost == 0 {
@@ -219,12 +421,14 @@ impl Home {
 
     /// A flush begins; whoever waits from now on waits for the next one.
     pub(crate) fn flush_begins(&self) -> u64 {
+        self.is_flushing.set(true);
         self.flushes.set(self.flushes.get() + 1);
         self.flushes.get()
     }
 
     /// A flush is finished: those who asked before it began are told.
     pub(crate) fn flush_ends(&self, number: u64) {
+        self.is_flushing.set(false);
         let mut waiters = self.flush_waiters.borrow_mut();
         let (done, waiting) = std::mem::take(&mut *waiters).into_iter().partition(|(wanted, _)| *wanted <= number);
         *waiters = waiting;
@@ -233,6 +437,11 @@ impl Home {
         for (_, sender) in done {
             sender.send(());
         }
+    }
+
+    /// Whether a flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.is_flushing.get()
     }
 
     /// Whether somebody waits for a flush.

@@ -2,6 +2,7 @@
 
 use super::oneshot::Sender;
 use super::{Home, op_status};
+use crate::api::cluster::membership_status;
 use crate::api::kv;
 use crate::api::wire::HeaderTemplate;
 use plinth_engine::command::Range;
@@ -9,6 +10,7 @@ use plinth_engine::error::OpError;
 use plinth_engine::store::Outcome;
 use plinth_member::Lost;
 use plinth_net::grpc::{Status, UnaryReply};
+use plinth_raft::MembershipError;
 use std::rc::Rc;
 
 use crate::api::status;
@@ -25,6 +27,8 @@ pub enum Waiter {
     ReadTxn(Vec<u8>, UnaryReply),
     /// A command of the server itself.
     Outcome(Sender<Result<Outcome, Status>>),
+    /// A task that waits for a change of the configuration.
+    Changed(Sender<Result<(), Status>>),
     /// A task that waits for a linearizable point in time.
     Barrier(Sender<Result<(), Status>>),
     /// The alarm that the home itself raises.
@@ -40,7 +44,7 @@ impl Waiter {
             Waiter::Reply(reply) | Waiter::Physical(reply) => reply.fail(status),
             Waiter::Range(_, reply) | Waiter::ReadTxn(_, reply) => reply.fail(status),
             Waiter::Outcome(sender) => sender.send(Err(status)),
-            Waiter::Barrier(sender) => sender.send(Err(status)),
+            Waiter::Barrier(sender) | Waiter::Changed(sender) => sender.send(Err(status)),
             Waiter::Alarm | Waiter::Nobody => {}
         }
     }
@@ -62,8 +66,8 @@ impl Waiter {
             (Waiter::Alarm, _) => home.alarm_raised(),
             (waiter, Err(error)) => waiter.fail(op_status(error)),
             (Waiter::Nobody, Ok(_)) => {}
-            (Waiter::Range(..) | Waiter::ReadTxn(..) | Waiter::Barrier(_), Ok(_)) => {
-                unreachable!("reads are never submitted as commands")
+            (Waiter::Range(..) | Waiter::ReadTxn(..) | Waiter::Barrier(_) | Waiter::Changed(_), Ok(_)) => {
+                unreachable!("neither reads nor changes of the configuration are submitted as commands")
             }
         }
         None
@@ -79,13 +83,21 @@ impl Waiter {
         }
     }
 
+    /// Answers a task whose change of the configuration was applied or declined.
+    pub fn changed(self, result: Result<(), MembershipError>) {
+        match self {
+            Waiter::Changed(sender) => sender.send(result.map_err(membership_status)),
+            waiter => waiter.fail(status::STOPPED),
+        }
+    }
+
     /// Answers a waiter whose outcome will not be known.
     pub fn lost(self, home: &Home, why: Lost) {
         if matches!(self, Waiter::Alarm) {
             home.alarm_raised();
         }
         self.fail(match why {
-            Lost::Timeout => status::TIMEOUT,
+            Lost::Timeout => home.timeout_status(),
             Lost::LeaderChanged => status::LEADER_CHANGED,
             Lost::NoLeader => status::NO_LEADER,
             Lost::Stopped => status::STOPPED,

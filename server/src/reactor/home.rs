@@ -1,9 +1,10 @@
 //! The reactor of the group, from boot to the last flush.
 
-use super::{EdgeChannels, Queues, listen, spawn_into, wait_for_signal};
+use super::{EdgeChannels, Queues, listen, peers, spawn_into, wait_for_signal};
 use crate::api::{Api, compactor};
 use crate::boot::{self, Booted};
-use crate::config::Config;
+use crate::cluster::{corruption, handover};
+use crate::config::{Config, Gate};
 use crate::endpoints::HttpEndpoints;
 use crate::home::clock::Clock;
 use crate::home::flush::{self, Flusher};
@@ -16,7 +17,6 @@ use crate::metrics::ReactorMetrics;
 use crate::sys::Signals;
 use crate::wake::Woken;
 use futures_lite::FutureExt;
-use plinth_engine::command::{Command, MemberAttributes};
 use plinth_engine::watch::{Hub, HubConfig};
 use plinth_net::server::Shutdown;
 use std::path::Path;
@@ -35,31 +35,42 @@ pub async fn run(
     taken: Arc<AtomicI32>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let Booted { member, profile, writer, first_members: _ } =
+    let Booted { member, profile, data, writer, first_members } =
         boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
     let log = member.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
     let metrics = Rc::new(ReactorMetrics::new(Api::method_table()));
-    let home = Home::new(profile, Clock::start(), member, hub, metrics);
     let queues = Queues::create();
+    let home = Home::new(profile, Clock::start(), data, queues, member, hub, metrics);
     let failed = start_tasks(&home, &config, &queues, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
     let mut flushing = spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
+    peers::connect(&home, &config, first_members)?;
     home.pump.notify();
-
-    let failed = std::pin::pin!(failed);
-    let mut failed = failed;
-    publish(&home, &config).or(async { (&mut failed).await }).await?;
-    let shutdown = Shutdown::new();
-    let http = Rc::new(HttpEndpoints::new(home.clone(), &config));
-    let (servers, edges) = serve(&home, &config, &http, channels, &shutdown).await?;
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
     let broken = async { Err(flush_fault((&mut flushing).await)) };
-    (&mut failed).or(stop).or(broken).await?;
-    let name = if taken.load(Ordering::Acquire) == libc::SIGINT { "interrupt" } else { "terminated" };
-    events::received_signal(name);
+    let removed = async { peers::wait_for_removal(&home).await };
+    let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(async { Ok(removed.await) }));
+
+    let shutdown = Shutdown::new();
+    let http = Rc::new(HttpEndpoints::new(home.clone(), &config));
+    let ready = async { peers::join(&home, &config).await.map(|()| true) };
+    let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
+    let (mut servers, mut edges) = (Vec::new(), Vec::new());
+    if is_ready {
+        (servers, edges) = serve(&home, &config, &http, channels, &shutdown).await?;
+        ends.await?;
+    }
+    if home.is_removed() {
+        tracing::warn!("the member has been permanently removed from the cluster");
+        tracing::warn!("the data-dir used by this member must be removed");
+    } else {
+        let name = if taken.load(Ordering::Acquire) == libc::SIGINT { "interrupt" } else { "terminated" };
+        events::received_signal(name);
+    }
     events::closing(&config);
+    handover::leave(&home).await;
     for edge in &edges {
         edge.drain();
     }
@@ -68,6 +79,9 @@ pub async fn run(
         server.await;
     }
     home.stop();
+    if let Some(link) = home.link() {
+        link.peers().stop();
+    }
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
     events::closed(&config);
@@ -111,25 +125,19 @@ fn start_tasks(
     for task in rest {
         spawn_into(task, queues.background).detach();
     }
+    if let Some(interval) = config.cluster.corrupt_check_interval {
+        spawn_into(corruption::check_regularly(home.clone(), interval), queues.background).detach();
+    }
+    if config.gates.enabled(Gate::CompactHashCheck) {
+        let interval = config.cluster.compact_hash_check_interval;
+        spawn_into(corruption::check_compactions(home.clone(), interval), queues.background).detach();
+    }
     Ok(async move {
         let fatal = async { Err(drive.await.to_string()) };
         let log_gone = async { log.await.map_err(|error| format!("write-ahead log: {error}")) };
         let broken = async { Err(format!("data: {}", work.await)) };
         fatal.or(log_gone).or(broken).await
     })
-}
-
-/// Waits until the member leads, and publishes its name and client URLs.
-async fn publish(home: &Rc<Home>, config: &Config) -> Result<(), String> {
-    let attributes = MemberAttributes {
-        member: home.profile.member_id,
-        name: config.name.clone(),
-        client_urls: home.profile.client_urls.clone(),
-    };
-    home.barrier().await.map_err(|error| error.to_string())?;
-    home.propose(Command::SetMemberAttributes(attributes)).await.map_err(|error| error.to_string())?;
-    events::published(config, home.profile.member_id, home.profile.cluster_id, config.cluster.request_timeout());
-    Ok(())
 }
 
 /// Starts listening here, lets the edges do so, and tells everybody that the member is ready.

@@ -20,12 +20,16 @@ pub fn start(
     for url in urls {
         let failed = |error: io::Error| format!("listen on {}: {error}", url.as_str());
         let address = resolve(url.address()).map_err(failed)?;
-        let options = ListenOptions { reuse_port: shared || config.addresses.reuse_port, ..ListenOptions::default() };
-        let listener = Listener::bind(address, options).map_err(failed)?;
+        let listener = Listener::bind(address, options(config, shared)).map_err(failed)?;
         let server = serve(listener, service.clone(), server_options(config), shutdown.clone());
         servers.push(glommio::spawn_local(server));
     }
     Ok(servers)
+}
+
+/// `shared`: other reactors bind the same address.
+pub fn options(config: &Config, shared: bool) -> ListenOptions {
+    ListenOptions { reuse_port: shared || config.addresses.reuse_port, ..ListenOptions::default() }
 }
 
 /// Says which addresses are served.
@@ -49,7 +53,7 @@ fn server_options(config: &Config) -> ServerOptions {
 }
 
 /// `localhost` means IPv4 first, as for etcd's clients.
-fn resolve(address: &str) -> io::Result<SocketAddr> {
+pub fn resolve(address: &str) -> io::Result<SocketAddr> {
     let mut addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())

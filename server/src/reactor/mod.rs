@@ -9,6 +9,7 @@
 mod edge;
 mod home;
 mod listen;
+mod peers;
 
 use crate::config::Config;
 use crate::datadir::DataDir;
@@ -118,13 +119,17 @@ fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
 }
 
 /// The task queues of a reactor besides the default one, which serves clients.
-struct Queues {
-    consensus: TaskQueueHandle,
-    background: TaskQueueHandle,
+#[derive(Clone, Copy)]
+pub struct Queues {
+    /// Moves the member forward.
+    pub consensus: TaskQueueHandle,
+    /// What has time.
+    pub background: TaskQueueHandle,
 }
 
 impl Queues {
-    fn create() -> Queues {
+    /// New queues of this reactor.
+    pub fn create() -> Queues {
         let executor = glommio::executor();
         let soon = Latency::Matters(Duration::from_millis(1));
         Queues {

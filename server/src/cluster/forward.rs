@@ -1,0 +1,266 @@
+//! What a member asks of the leader (or of any other member) beside consensus: keep-alives and remaining times of
+//! leases, promotions, hashes, pieces of a snapshot.
+//!
+//! Keep-alives of all clients that arrive while an earlier question is under way travel in one message.
+//!
+//! An answer begins with a byte: 0, then the answer; or 1, the gRPC code and the message of a status.
+
+use super::Link;
+use super::corruption;
+use crate::api::lease::{self, Renewed, renew};
+use crate::api::{cluster, status};
+use crate::home::Home;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use glommio::timer::sleep;
+use plinth_net::grpc::{Code, Status};
+use plinth_net::peer::Answerer;
+use plinth_raft::MemberId;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The questions. The numbers are part of the protocol between members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Question {
+    /// Renew these leases: ids, eight bytes each; answered by times to live, 0 for a lease that is not there.
+    Renew = 1,
+    /// A piece of a snapshot, see [`super::snapshot`].
+    Piece = 2,
+    /// `LeaseTimeToLive`: the client's request; answered by the response without its header.
+    TimeToLive = 3,
+    /// Promote the learner of this id.
+    Promote = 4,
+    /// `HashKV`: a revision; answered by hash, compact revision and revision.
+    HashKv = 5,
+}
+
+impl Question {
+    /// The question of this number.
+    pub fn from_u16(number: u16) -> Option<Question> {
+        use Question::{HashKv, Piece, Promote, Renew, TimeToLive};
+        [Renew, Piece, TimeToLive, Promote, HashKv].into_iter().find(|question| *question as u16 == number)
+    }
+}
+
+/// Ids in one message.
+const RENEWALS_MAX: usize = 4096;
+
+/// Keep-alives that may wait; beyond it the oldest are refused.
+const RENEWALS_WAITING_MAX: usize = 1 << 16;
+
+/// How often it is looked again whether there is a leader.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Who waits for a keep-alive.
+pub type Renewal = (i64, Box<dyn FnOnce(Result<i64, Status>)>);
+
+/// Keep-alives on their way to the leader.
+#[derive(Default)]
+pub struct Renewals {
+    waiting: VecDeque<Renewal>,
+    is_running: bool,
+}
+
+/// A good answer.
+pub fn answer(body: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 1);
+    out.put_u8(0);
+    out.put_slice(body);
+    out.freeze()
+}
+
+/// A bad answer.
+pub fn refusal(status: &Status) -> Bytes {
+    let mut out = BytesMut::with_capacity(status.message.len() + 2);
+    out.put_u8(1);
+    out.put_u8(status.code as u8);
+    out.put_slice(status.message.as_bytes());
+    out.freeze()
+}
+
+/// Reads an answer.
+pub fn read_answer(mut bytes: Bytes) -> Result<Bytes, Status> {
+    let malformed = || Status::new(Code::Internal, "a member's answer cannot be read");
+    if !bytes.has_remaining() {
+        return Err(malformed());
+    }
+    if bytes.get_u8() == 0 {
+        return Ok(bytes);
+    }
+    if !bytes.has_remaining() {
+        return Err(malformed());
+    }
+    let code = *Code::ALL.get(usize::from(bytes.get_u8())).ok_or_else(malformed)?;
+    Err(Status::new(code, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The leader, waiting for one until `deadline`. `None`: this member leads.
+async fn leader(home: &Home, deadline: Instant) -> Result<Option<MemberId>, Status> {
+    loop {
+        let leader = home.state().member.group().leader();
+        match leader {
+            Some(leader) if leader.0 == home.profile.member_id && home.keeps_leases() => return Ok(None),
+            Some(leader) if leader.0 == home.profile.member_id && Instant::now() >= deadline => {
+                return Err(status::TIMEOUT);
+            }
+            Some(leader) if leader.0 == home.profile.member_id => sleep(RETRY).await,
+            Some(leader) => return Ok(Some(leader)),
+            None if Instant::now() >= deadline => return Err(status::NO_LEADER),
+            None => sleep(RETRY).await,
+        }
+    }
+}
+
+/// Asks the leader until there is an answer or the request timeout is over. `Ok(None)`: this member leads now.
+async fn ask_leader(home: &Home, question: Question, body: Bytes) -> Result<Option<Bytes>, Status> {
+    let deadline = Instant::now() + home.profile.request_timeout;
+    loop {
+        let Some(leader) = leader(home, deadline).await? else { return Ok(None) };
+        let link: &Link = home.link().ok_or(status::NO_LEADER)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Ok(bytes) = link.ask(leader, question, body.clone(), left).await {
+            match read_answer(bytes) {
+                // It does not lead any more, or not yet.
+                Err(refusal) if refusal == status::NOT_LEADER || refusal == status::NOT_PRIMARY_LESSOR => {}
+                answer => return answer.map(Some),
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(status::TIMEOUT);
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// `LeaseTimeToLive` at the leader; `None` if that is this member.
+pub async fn time_to_live(home: &Home, request: Bytes) -> Result<Option<Bytes>, Status> {
+    ask_leader(home, Question::TimeToLive, request).await
+}
+
+/// Promotion by the leader.
+pub async fn promote(home: &Rc<Home>, id: u64) -> Result<(), Status> {
+    match ask_leader(home, Question::Promote, Bytes::copy_from_slice(&id.to_le_bytes())).await? {
+        Some(_) => Ok(()),
+        None => cluster::promote(home, MemberId(id)).await,
+    }
+}
+
+/// Answers another member.
+pub fn respond(home: &Rc<Home>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
+    match question {
+        Question::Renew => return answerer.answer(renew_for(home, &body)),
+        Question::TimeToLive => {
+            return answerer.answer(match lease::time_to_live_fields(home, body) {
+                Ok(fields) => answer(&fields),
+                Err(status) => refusal(&status),
+            });
+        }
+        Question::Piece | Question::Promote | Question::HashKv => {}
+    }
+    let task = respond_later(home.clone(), from, question, body, answerer);
+    match glommio::spawn_local_into(task, home.queues.background) {
+        Ok(task) => drop(task.detach()),
+        Err(error) => tracing::error!(%error, "no background queue"),
+    }
+}
+
+async fn respond_later(home: Rc<Home>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
+    let result = match question {
+        Question::Piece => match home.link() {
+            Some(link) => link.source.piece(&home, from, &body),
+            None => Err(status::NO_LEADER),
+        },
+        Question::Promote => match <[u8; 8]>::try_from(&body[..]) {
+            Ok(id) => cluster::promote(&home, MemberId(u64::from_le_bytes(id))).await.map(|()| Bytes::new()),
+            Err(_) => Err(status::UNKNOWN_QUESTION),
+        },
+        Question::HashKv => corruption::respond(&home, body).await,
+        Question::Renew | Question::TimeToLive => Err(status::UNKNOWN_QUESTION),
+    };
+    answerer.answer(match result {
+        Ok(body) => answer(&body),
+        Err(status) => refusal(&status),
+    });
+}
+
+/// Queues a keep-alive for the leader.
+pub fn renew_at_leader(home: &Rc<Home>, renewal: Renewal) {
+    let Some(link) = home.link() else { return (renewal.1)(Err(status::NO_LEADER)) };
+    let mut renewals = link.renewals.borrow_mut();
+    renewals.waiting.push_back(renewal);
+    let refused = match renewals.waiting.len() > RENEWALS_WAITING_MAX {
+        true => renewals.waiting.pop_front(),
+        false => None,
+    };
+    let start = !std::mem::replace(&mut renewals.is_running, true);
+    drop(renewals);
+    if let Some((_, refused)) = refused {
+        refused(Err(status::TOO_MANY_REQUESTS));
+    }
+    if start {
+        glommio::spawn_local(run_renewals(home.clone())).detach();
+    }
+}
+
+async fn run_renewals(home: Rc<Home>) {
+    loop {
+        let Some(link) = home.link() else { return };
+        let batch: Vec<Renewal> = {
+            let mut renewals = link.renewals.borrow_mut();
+            let count = renewals.waiting.len().min(RENEWALS_MAX);
+            renewals.is_running = count > 0;
+            renewals.waiting.drain(..count).collect()
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let mut body = BytesMut::with_capacity(8 * batch.len());
+        batch.iter().for_each(|(id, _)| body.put_i64_le(*id));
+        match ask_leader(&home, Question::Renew, body.freeze()).await {
+            Ok(Some(ttls)) if ttls.len() == 8 * batch.len() => {
+                for ((_, answer), ttl) in batch.into_iter().zip(ttls.chunks_exact(8)) {
+                    answer(Ok(i64::from_le_bytes(ttl.try_into().expect("eight bytes"))));
+                }
+            }
+            Ok(None) => batch.into_iter().for_each(|(id, answer)| match renew(&home, id) {
+                Renewed::Ttl(ttl) => answer(Ok(ttl)),
+                Renewed::NotPrimary => answer(Err(status::NOT_PRIMARY_LESSOR)),
+            }),
+            Ok(Some(_)) => batch.into_iter().for_each(|(_, answer)| answer(Err(status::TIMEOUT))),
+            Err(status) => batch.into_iter().for_each(|(_, answer)| answer(Err(status.clone()))),
+        }
+    }
+}
+
+/// Answers another member's keep-alives.
+pub fn renew_for(home: &Home, body: &[u8]) -> Bytes {
+    if !home.keeps_leases() {
+        return refusal(&status::NOT_PRIMARY_LESSOR);
+    }
+    let mut ttls = BytesMut::with_capacity(body.len());
+    for id in body.chunks_exact(8) {
+        match renew(home, i64::from_le_bytes(id.try_into().expect("eight bytes"))) {
+            Renewed::Ttl(ttl) => ttls.put_i64_le(ttl),
+            Renewed::NotPrimary => return refusal(&status::NOT_PRIMARY_LESSOR),
+        }
+    }
+    answer(&ttls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_and_refusals_come_back() {
+        assert_eq!(read_answer(answer(b"abc")), Ok(Bytes::from_static(b"abc")));
+        assert_eq!(read_answer(refusal(&status::NOT_LEADER)), Err(status::NOT_LEADER));
+        for broken in [&b""[..], &[1], &[1, 200, b'x']] {
+            assert_eq!(read_answer(Bytes::copy_from_slice(broken)).expect_err("broken").code, Code::Internal);
+        }
+        for number in 0..20 {
+            assert!(Question::from_u16(number).is_none_or(|question| question as u16 == number));
+        }
+    }
+}

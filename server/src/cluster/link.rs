@@ -1,0 +1,181 @@
+//! The connections to the other members, as the home uses them: who they are, and what is sent to whom.
+//!
+//! The addresses follow the replicated list of members. Until a joining member finds itself in that list, it also talks
+//! to those that it was told of when it joined.
+
+use super::forward::{Question, Renewals};
+use super::snapshot_fetch::Fetching;
+use super::snapshot_source::Source;
+use crate::config::Url;
+use crate::home::Home;
+use bytes::Bytes;
+use plinth_member::records;
+use plinth_net::peer::{Lane, Peers, RequestError};
+use plinth_raft::{Lane as MessageLane, Member, MemberId, PeerBody, PeerMessage};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// See the module.
+pub struct Link {
+    peers: Rc<Peers>,
+    /// Members to talk to until the replicated list has this one.
+    first_members: Vec<Member>,
+    addresses: RefCell<BTreeMap<MemberId, Vec<String>>>,
+    /// The member's count of configuration changes when the list was last read.
+    seen_changes: Cell<Option<u64>>,
+    /// Keep-alives on their way to the leader.
+    pub renewals: RefCell<Renewals>,
+    /// Snapshots that followers fetch from here.
+    pub source: Source,
+    /// The snapshot that is being fetched from the leader.
+    pub fetching: RefCell<Option<Rc<Fetching>>>,
+    counts: RefCell<BTreeMap<MemberId, Counts>>,
+    head: RefCell<Vec<u8>>,
+    parts: RefCell<Vec<Bytes>>,
+}
+
+/// What happened with one member since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Messages that could not be sent.
+    pub send_failures: u64,
+    /// Connections lost.
+    pub disconnects: u64,
+}
+
+impl Link {
+    /// Nobody is known yet.
+    pub fn new(peers: Rc<Peers>, first_members: Vec<Member>) -> Link {
+        Link {
+            peers,
+            first_members,
+            addresses: RefCell::default(),
+            seen_changes: Cell::new(None),
+            renewals: RefCell::default(),
+            source: Source::default(),
+            fetching: RefCell::default(),
+            counts: RefCell::default(),
+            head: RefCell::default(),
+            parts: RefCell::default(),
+        }
+    }
+
+    /// The transport.
+    pub fn peers(&self) -> &Rc<Peers> {
+        &self.peers
+    }
+
+    /// Sends all messages, or as many as there is room for: consensus copes with the loss of any.
+    pub fn send_all(&self, home: &Home, messages: &mut Vec<PeerMessage>) {
+        for message in messages.drain(..) {
+            let (to, is_snapshot) = (message.to, matches!(message.body, PeerBody::Snapshot(_)));
+            let is_answer = !matches!(message.body, PeerBody::Append { .. } | PeerBody::Snapshot(_));
+            if self.send(message) {
+                continue;
+            }
+            self.count(to, |counts| counts.send_failures += 1);
+            if is_snapshot {
+                home.state_mut().member.report_snapshot(to, false);
+            } else if !is_answer {
+                home.state_mut().member.report_unreachable(to);
+            }
+        }
+    }
+
+    fn send(&self, message: PeerMessage) -> bool {
+        let mut head = self.head.borrow_mut();
+        head.clear();
+        message.encode_head(&mut head);
+        let lane = match message.lane() {
+            MessageLane::Bulk => Lane::Bulk,
+            // The bytes of a snapshot are fetched by its receiver; its announcement is small.
+            MessageLane::Urgent | MessageLane::Snapshot => Lane::Urgent,
+        };
+        let mut parts = self.parts.borrow_mut();
+        parts.clear();
+        parts.extend(message.entries.into_iter().map(|entry| entry.data));
+        self.peers.send(message.to.0, lane, &head, &mut parts)
+    }
+
+    /// Asks another member.
+    pub async fn ask(
+        &self,
+        to: MemberId,
+        question: Question,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, RequestError> {
+        let lane = if question == Question::Piece { Lane::Snapshot } else { Lane::Urgent };
+        self.peers.request(to.0, lane, question as u16, body, timeout).await
+    }
+
+    /// For how long there has been a connection to a member.
+    pub fn connected_for(&self, id: MemberId) -> Option<Duration> {
+        self.connected_since(id).map(|since| since.elapsed())
+    }
+
+    /// Since when there has been a connection to a member.
+    pub fn connected_since(&self, id: MemberId) -> Option<Instant> {
+        self.peers.status(id.0).and_then(|status| status.active_since)
+    }
+
+    /// Counts something about a member.
+    pub fn count(&self, id: MemberId, count: impl FnOnce(&mut Counts)) {
+        count(self.counts.borrow_mut().entry(id).or_default());
+    }
+
+    /// What was counted about a member.
+    pub fn counts(&self, id: MemberId) -> Counts {
+        self.counts.borrow().get(&id).copied().unwrap_or_default()
+    }
+
+    /// The other members.
+    pub fn others(&self) -> Vec<MemberId> {
+        self.addresses.borrow().keys().copied().collect()
+    }
+
+    /// Follows the replicated list of members, if it has changed since the last time.
+    pub fn follow_members(&self, home: &Home) {
+        let changes = home.state().member.conf_changes();
+        if self.seen_changes.replace(Some(changes)) == Some(changes) {
+            return;
+        }
+        let own = MemberId(home.profile.member_id);
+        let listed = match records::list(home.state().member.store()) {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::error!(%error, "the list of members cannot be read");
+                return;
+            }
+        };
+        home.note_own_record(listed.iter().find(|member| member.id == own));
+        let first: &[Member] = match listed.iter().any(|member| member.id == own) {
+            true => &[],
+            false => &self.first_members,
+        };
+        let wanted: BTreeMap<MemberId, Vec<String>> = first
+            .iter()
+            .chain(&listed)
+            .filter(|member| member.id != own)
+            .map(|member| (member.id, addresses(member)))
+            .collect();
+        let mut known = self.addresses.borrow_mut();
+        for id in known.keys().filter(|id| !wanted.contains_key(id)) {
+            tracing::info!(peer = %id, "stopped talking to removed member");
+            self.peers.remove_peer(id.0);
+            self.counts.borrow_mut().remove(id);
+        }
+        for (id, addresses) in wanted.iter().filter(|(id, addresses)| known.get(id) != Some(addresses)) {
+            tracing::info!(peer = %id, addresses = addresses.join(","), "talking to member");
+            self.peers.set_peer(id.0, addresses.clone());
+        }
+        *known = wanted;
+    }
+}
+
+/// Host and port of each peer URL that parses.
+fn addresses(member: &Member) -> Vec<String> {
+    member.peer_urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| url.address().to_string()).collect()
+}
