@@ -117,10 +117,7 @@ pub async fn promote(home: &Rc<Home>, id: MemberId) -> Result<(), Status> {
 
 /// Runs a check against the member list and the connections. With the strict check switched off only the rest of it,
 /// which is what every member checks when the change is applied.
-fn strict(
-    home: &Home,
-    check: impl FnOnce(&Members, &Health<'_>) -> Result<(), MembershipError>,
-) -> Result<(), Status> {
+fn strict(home: &Home, check: impl FnOnce(&Members, &Health<'_>) -> Result<(), MembershipError>) -> Result<(), Status> {
     let state = home.state();
     let members = records::all(state.member.store()).map_err(|error| status::broken(&error))?;
     let link = home.link();

@@ -155,8 +155,7 @@ async fn check_all(home: &Rc<Home>) -> Result<(), Status> {
         raise(home, home.profile.member_id).await;
     }
     for (member, other) in others {
-        let is_ahead =
-            other.reached > second.reached || other.hash.compact_revision > second.hash.compact_revision;
+        let is_ahead = other.reached > second.reached || other.hash.compact_revision > second.hash.compact_revision;
         if is_ahead || first.contradicts(&other) {
             raise(home, member.0).await;
         }

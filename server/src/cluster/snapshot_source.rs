@@ -186,7 +186,8 @@ impl Source {
             return Ok(Bytes::new());
         }
         known.copying.insert(from, Instant::now());
-        let (piece, is_last) = cut(home, known, page).map_err(|error| Status::new(Code::DataLoss, error.to_string()))?;
+        let (piece, is_last) =
+            cut(home, known, page).map_err(|error| Status::new(Code::DataLoss, error.to_string()))?;
         if is_last {
             tracing::info!(peer = %from, index = known.meta.id.index, "sent snapshot");
         }

@@ -167,7 +167,7 @@ fn load_on(
 }
 
 /// The reason of a failed file operation, as Go words it: `no such file or directory`.
-fn reason(error: &std::io::Error) -> String {
+pub(crate) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();

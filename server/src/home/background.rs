@@ -134,7 +134,8 @@ pub async fn expire_leases(home: Rc<Home>) {
             home.submit(|out| Command::LeaseExpire { id, term }.encode_into(out), Waiter::Nobody);
         }
         if !checkpoints.is_empty() {
-            let checkpoints = checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
+            let checkpoints =
+                checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
             let command = Command::LeaseCheckpoint(checkpoints.collect());
             home.submit(|out| command.encode_into(out), Waiter::Nobody);
         }

@@ -1,8 +1,8 @@
 //! The task that moves the member forward, and the answers that come of it.
 
 use super::{Home, State};
-use crate::api::{status, watch};
 use crate::api::wire::HeaderTemplate;
+use crate::api::{status, watch};
 use crate::cluster::snapshot_source;
 use crate::wake::Woken;
 use glommio::timer::sleep;

@@ -15,9 +15,9 @@ pub mod oneshot;
 pub mod waiter;
 
 use crate::api::status;
+use crate::api::wire::HeaderTemplate;
 use crate::boot::DataFile;
 use crate::cluster::Link;
-use crate::api::wire::HeaderTemplate;
 use crate::metrics::ReactorMetrics;
 use crate::notify::Notify;
 use crate::reactor::Queues;

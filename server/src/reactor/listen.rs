@@ -18,18 +18,19 @@ pub fn start(
 ) -> Result<Vec<glommio::Task<()>>, String> {
     let mut servers = Vec::new();
     for url in urls {
-        let failed = |error: io::Error| format!("listen on {}: {error}", url.as_str());
-        let address = resolve(url.address()).map_err(failed)?;
-        let listener = Listener::bind(address, options(config, shared)).map_err(failed)?;
+        let listener = bind(url, config, shared)?;
         let server = serve(listener, service.clone(), server_options(config), shutdown.clone());
         servers.push(glommio::spawn_local(server));
     }
     Ok(servers)
 }
 
-/// `shared`: other reactors bind the same address.
-pub fn options(config: &Config, shared: bool) -> ListenOptions {
-    ListenOptions { reuse_port: shared || config.addresses.reuse_port, ..ListenOptions::default() }
+/// Listens on a URL's address. `shared`: other reactors bind it too. Errors are worded as etcd's.
+pub fn bind(url: &Url, config: &Config, shared: bool) -> Result<Listener, String> {
+    let failed = |error: io::Error| format!("listen tcp {}: bind: {}", url.address(), crate::config::reason(&error));
+    let options = ListenOptions { reuse_port: shared || config.addresses.reuse_port, ..ListenOptions::default() };
+    let address = resolve(url.address()).map_err(failed)?;
+    Listener::bind(address, options).map_err(failed)
 }
 
 /// Says which addresses are served.
@@ -53,7 +54,7 @@ fn server_options(config: &Config) -> ServerOptions {
 }
 
 /// `localhost` means IPv4 first, as for etcd's clients.
-pub fn resolve(address: &str) -> io::Result<SocketAddr> {
+fn resolve(address: &str) -> io::Result<SocketAddr> {
     let mut addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())

@@ -9,7 +9,6 @@ use crate::logging::events;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, MemberAttributes};
 use plinth_net::peer::{PeerConfig, PeerOptions, Peers};
-use plinth_net::server::Listener;
 use plinth_raft::Member;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,9 +32,7 @@ pub fn connect(home: &Rc<Home>, config: &Config, first_members: Vec<Member>) -> 
     };
     let peers = Peers::new(peer_config, Rc::new(Inbox::new(home)));
     for url in &config.addresses.listen_peer {
-        let failed = |error: std::io::Error| format!("listen on {}: {error}", url.as_str());
-        let address = listen::resolve(url.address()).map_err(failed)?;
-        peers.listen(Listener::bind(address, listen::options(config, false)).map_err(failed)?);
+        peers.listen(listen::bind(url, config, false)?);
     }
     home.set_link(Link::new(peers, first_members));
     home.link().expect("just set").follow_members(home);

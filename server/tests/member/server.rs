@@ -112,6 +112,7 @@ pub fn command(folder: &Path, port: u16, arguments: &[String]) -> Command {
         .arg(folder.join("data"))
         .args(["--name", "test", "--initial-cluster", "test=http://localhost:2380"])
         .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+        .args(["--listen-peer-urls", "http://127.0.0.1:0"])
         .args(arguments)
         .stdin(Stdio::null());
     command
