@@ -50,8 +50,11 @@ pub async fn run(
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
     let broken = async { Err(flush_fault((&mut flushing).await)) };
-    let removed = async { peers::wait_for_removal(&home).await };
-    let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(async { Ok(removed.await) }));
+    let removed = async {
+        peers::wait_for_removal(&home).await;
+        Ok(())
+    };
+    let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(removed));
 
     let shutdown = Shutdown::new();
     let http = Rc::new(HttpEndpoints::new(home.clone(), &config));
