@@ -7,7 +7,9 @@
 //! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`), and
 //! several members, which need a network to be simulated first.
 
+pub mod cluster;
 pub mod disk_world;
+pub mod linear;
 pub mod model;
 pub mod options;
 

@@ -1,12 +1,15 @@
-//! Runs seeds of the simulator: `plinth-sim --seeds 2000`, or one of them again: `plinth-sim --seed 17`.
+//! Runs seeds of the simulator: `plinth-sim --seeds 2000 --cluster`, or one of them again: `plinth-sim --cluster --seed 17`.
 
 use clap::Parser;
-use plinth_sim::run;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use plinth_sim::{cluster, disk_world};
+use std::cell::Cell;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
 
 /// Simulates members with faults, seed by seed.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 struct Arguments {
     /// How many seeds to run.
     #[arg(long, default_value_t = 500)]
@@ -17,50 +20,131 @@ struct Arguments {
     /// Only this one.
     #[arg(long)]
     seed: Option<u64>,
+    /// Tells what happens in the one seed of a cluster.
+    #[arg(long, requires = "seed", requires = "cluster")]
+    story: bool,
+    /// Whole clusters instead of single members.
+    #[arg(long)]
+    cluster: bool,
+    /// Threads to run seeds in; each seed stays in one.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+/// What a seed came to: figures with their names, and a hash over everything that happened.
+type Report = (Vec<(&'static str, u64)>, u64);
+
+fn run_member(seed: u64) -> Result<Report, String> {
+    let done = disk_world::run(seed)?;
+    let figures = vec![
+        ("acknowledged writes", done.acknowledged),
+        ("reads", done.reads),
+        ("crashes", done.crashes),
+        ("disk faults", done.faults),
+        ("loud refusals after bit rot", done.refusals),
+    ];
+    Ok((figures, done.trace))
+}
+
+fn run_cluster(seed: u64) -> Result<Report, String> {
+    let done = cluster::run(seed)?;
+    let figures = vec![
+        ("acknowledged writes", done.acknowledged),
+        ("reads", done.reads),
+        ("operations of checked histories", done.checked),
+        ("watched events", done.watched),
+        ("lease renewals", done.renewals),
+        ("crashes", done.crashes),
+        ("elections", done.elections),
+        ("snapshots installed", done.snapshots),
+        ("changes of members", done.changes),
+    ];
+    Ok((figures, done.trace))
+}
+
+thread_local! {
+    /// The seed that runs in this thread, for the message when it panics.
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Arguments {
+    fn run(&self, seed: u64) -> Result<Report, String> {
+        SEED.set(seed);
+        if self.story {
+            return cluster::tell(seed).map(|_| Report::default());
+        }
+        let run = if self.cluster { run_cluster } else { run_member };
+        let report = run(seed)?;
+        if seed.is_multiple_of(50) && run(seed).ok().as_ref() != Some(&report) {
+            return Err("two runs differ".into());
+        }
+        Ok(report)
+    }
+
+    fn replay(&self, seed: u64) -> String {
+        let cluster = if self.cluster { " --cluster" } else { "" };
+        format!("replay: cargo run --release -p plinth-sim --{cluster} --seed {seed}")
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let seeds = match arguments.seed {
-        Some(seed) => seed..seed + 1,
-        None => arguments.first..arguments.first + arguments.seeds,
+    let (first, count) = match arguments.seed {
+        Some(seed) => (seed, 1),
+        None => (arguments.first, arguments.seeds),
     };
+    let told = std::panic::take_hook();
+    let replays = arguments.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        // A release build ends here.
+        println!("seed {}: panicked, see above; {}", SEED.get(), replays.replay(SEED.get()));
+    }));
+    let start = Instant::now();
+    let next = AtomicU64::new(first);
+    let (reports, inbox) = mpsc::channel();
+    let mut totals: Vec<(&'static str, u64)> = Vec::new();
     let mut failed = Vec::new();
-    let mut totals = [0_u64; 5];
-    for seed in seeds.clone() {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed)));
-        let outcome = match outcome {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => {
-                println!("seed {seed}: {error}");
-                failed.push(seed);
-                continue;
-            }
-            Err(_) => {
-                println!("seed {seed}: panicked, see above");
-                failed.push(seed);
-                continue;
-            }
-        };
-        if seed % 50 == 0 && run(seed).ok() != Some(outcome) {
-            println!("seed {seed}: two runs differ");
-            failed.push(seed);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            let (arguments, next, reports) = (&arguments, &next, reports.clone());
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count || reports.send((seed, arguments.run(seed))).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-        let counts = [outcome.acknowledged, outcome.crashes, outcome.faults, outcome.refusals, outcome.reads];
-        for (total, count) in totals.iter_mut().zip(counts) {
-            *total += count;
+        drop(reports);
+        for (seed, report) in inbox {
+            match report {
+                Ok((figures, _)) if totals.is_empty() => totals = figures,
+                Ok((figures, _)) => {
+                    for (total, figure) in totals.iter_mut().zip(figures) {
+                        total.1 += figure.1;
+                    }
+                }
+                Err(why) => {
+                    // The whole story only for one seed.
+                    let told = if arguments.seed.is_some() { &why[..] } else { why.lines().next().unwrap_or_default() };
+                    println!("seed {seed}: {told}");
+                    failed.push(seed);
+                }
+            }
+        }
+    });
+    let totals: Vec<String> = totals.iter().map(|(name, total)| format!("{total} {name}")).collect();
+    println!("{}", totals.join(", "));
+    let passed = count - failed.len() as u64;
+    println!("{passed} passed, {} failed, in {:.1} s", failed.len(), start.elapsed().as_secs_f64());
+    failed.sort_unstable();
+    match failed.first() {
+        None => ExitCode::SUCCESS,
+        Some(seed) => {
+            println!("{}", arguments.replay(*seed));
+            ExitCode::FAILURE
         }
     }
-    let [acknowledged, crashes, faults, refusals, reads] = totals;
-    println!(
-        "{acknowledged} acknowledged writes, {reads} reads, {crashes} crashes, {faults} disk faults, {refusals} loud \
-         refusals after bit rot"
-    );
-    let count = seeds.end - seeds.start;
-    println!("{} passed, {} failed", count - failed.len() as u64, failed.len());
-    if failed.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    println!("replay: plinth-sim --seed {}", failed[0]);
-    ExitCode::FAILURE
 }

@@ -1,0 +1,51 @@
+//! Bugs to plant, each of which breaks one promise. A simulator that does not find them is worth nothing.
+
+/// What is broken. All of them are done around the cores, by whoever simulates their surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A restarted member does not know its term and vote any more.
+    VotesForgotten,
+    /// Entries count as held by followers when they are sent.
+    CommitWithoutQuorum,
+    /// The disk of the log says that data is safe which it loses in a power failure.
+    SyncsLie,
+    /// A leader answers linearizable reads without asking the others.
+    ReadsWithoutRound,
+    /// The network hands proposals over twice.
+    ProposalsDoubled,
+    /// The mark on a snapshot names an entry that is not in it.
+    SnapshotMislabelled,
+    /// A leader answers keep-alives and does nothing.
+    KeepAlivesIgnored,
+    /// Every member revokes leases, not the leader alone.
+    FollowersRevoke,
+    /// What a leader found expired is revoked whoever leads by then.
+    DeposedRevoke,
+    /// Nobody revokes leases.
+    LeasesKept,
+    /// Now and then a watcher misses a message.
+    WatchMessagesLost,
+    /// Now and then a watcher gets a message twice.
+    WatchMessagesDoubled,
+    /// A write is acknowledged when it is submitted.
+    AcknowledgedTooEarly,
+}
+
+impl Bug {
+    /// All of them, each with the number of seeds within which it is found.
+    pub const ALL: [(Bug, u64); 13] = [
+        (Bug::VotesForgotten, 300),
+        (Bug::CommitWithoutQuorum, 20),
+        (Bug::SyncsLie, 20),
+        (Bug::ReadsWithoutRound, 40),
+        (Bug::ProposalsDoubled, 20),
+        (Bug::SnapshotMislabelled, 20),
+        (Bug::KeepAlivesIgnored, 20),
+        (Bug::FollowersRevoke, 20),
+        (Bug::DeposedRevoke, 1000),
+        (Bug::LeasesKept, 20),
+        (Bug::WatchMessagesLost, 20),
+        (Bug::WatchMessagesDoubled, 20),
+        (Bug::AcknowledgedTooEarly, 20),
+    ];
+}

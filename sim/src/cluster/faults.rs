@@ -1,0 +1,166 @@
+//! What befalls a cluster, and who administers it.
+//!
+//! Faults stay within what must be survived: links mend, processes come back, and nobody removes a member while that
+//! would leave too few who are well, as the server refuses to.
+
+use super::clients::{Answer, Ask, Call, Caller};
+use super::node::{Node, id_of, record};
+use super::options::{Fault, MS, SECOND};
+use super::world::{Broken, Event, World};
+use plinth_raft::{MemberChange, MemberId, PeerState};
+use plinth_wal::sim_disk::Loss;
+
+const EIO: i32 = 5;
+/// Members that a run may come to.
+const MEMBERS_MAX: usize = 9;
+
+impl World {
+    /// Something happens, and something else later.
+    pub(super) fn fault(&mut self) -> Result<(), Broken> {
+        if !self.in_storm {
+            return Ok(());
+        }
+        let pause = 1 + self.random.below(2 * self.options.calm);
+        self.plan(pause, Event::Fault);
+        if self.options.faults.is_empty() {
+            return Ok(());
+        }
+        let which = self.random.below(self.options.faults.len() as u64) as usize;
+        let at = self.random.below(self.nodes.len() as u64) as usize;
+        self.tell(|| format!("{:?}, perhaps of member {at}", self.options.faults[which]));
+        match self.options.faults[which] {
+            Fault::Crash => self.take_down(at),
+            Fault::CrashAtStep => {
+                let log = &self.nodes[at].log;
+                log.crash_at(log.steps() + 1 + self.random.below(60));
+            }
+            Fault::Blackout if self.random.chance(30) => (0..self.nodes.len()).for_each(|at| self.take_down(at)),
+            Fault::Blackout => {}
+            Fault::FailingSync => {
+                let log = &self.nodes[at].log;
+                log.fail_at(log.steps() + 1 + self.random.below(60), EIO);
+            }
+            Fault::Partition | Fault::Isolation | Fault::OneWay | Fault::Bridge => self.cut(self.options.faults[which]),
+            Fault::Pause => {
+                let longest = if self.random.chance(50) { 300 * MS } else { 6 * SECOND };
+                self.nodes[at].stands_until = self.now + self.random.below(longest);
+            }
+            Fault::SlowDisk => {
+                let (factor, longest) = (10 + self.random.below(1000), 5 * SECOND);
+                self.nodes[at].slow = (factor, self.now + self.random.below(longest));
+            }
+            Fault::Transfer => self.transfer(),
+            Fault::Change => self.change_members()?,
+        }
+        Ok(())
+    }
+
+    fn take_down(&mut self, at: usize) {
+        if self.nodes[at].is_up() {
+            let loss = Loss::ALL[self.random.below(Loss::ALL.len() as u64) as usize];
+            self.crash(at, Some(loss));
+        }
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leaders = self.nodes.iter().filter(|node| node.is_leader());
+        leaders.max_by_key(|node| node.process.as_ref().map(|p| p.member.group().term())).map(|node| node.at)
+    }
+
+    /// Cuts links, and mends them after a while.
+    fn cut(&mut self, fault: Fault) {
+        self.net.mend();
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let one = self.random.below(all.len() as u64) as usize;
+        let others: Vec<usize> = all.iter().copied().filter(|at| *at != one).collect();
+        match fault {
+            Fault::Isolation => {
+                let one = self.leader().unwrap_or(one);
+                let others: Vec<usize> = all.iter().copied().filter(|at| *at != one).collect();
+                self.net.cut(&[one], &others);
+                self.net.cut(&others, &[one]);
+            }
+            Fault::OneWay if self.random.chance(50) => self.net.cut(&[one], &others),
+            Fault::OneWay => self.net.cut(&others, &[one]),
+            Fault::Bridge => {
+                let (left, right) = others.split_at(others.len() / 2);
+                self.net.cut(left, right);
+                self.net.cut(right, left);
+            }
+            _ => {
+                let (left, right): (Vec<usize>, Vec<usize>) = all.iter().partition(|_| self.random.chance(50));
+                self.net.cut(&left, &right);
+                self.net.cut(&right, &left);
+            }
+        }
+        let longest = if self.random.chance(50) { SECOND } else { 5 * SECOND };
+        let pause = self.random.below(longest);
+        self.plan(pause, Event::Mend);
+    }
+
+    fn transfer(&mut self) {
+        let to = id_of(self.random.below(self.nodes.len() as u64) as usize);
+        if let Some(leader) = self.leader()
+            && let Some(process) = &mut self.nodes[leader].process
+        {
+            let _ = process.member.transfer_leader(to);
+            self.plan_pump(leader);
+        }
+    }
+
+    /// Whether the cluster would still be well without `removed` and with one more voter if `added`.
+    fn may_change(&self, leader: usize, removed: Option<MemberId>, added: bool) -> bool {
+        let Some(process) = &self.nodes[leader].process else { return false };
+        let status = process.member.group().status();
+        let voters = status.conf.voters.iter().filter(|id| Some(MemberId(**id)) != removed);
+        let active = |id: &&u64| status.peers.iter().any(|peer| peer.member.0 == **id && peer.recent_active);
+        let (all, well) = (voters.clone().count() + usize::from(added), voters.filter(active).count());
+        well > all / 2
+    }
+
+    /// Adds, promotes or removes a member, as an operator who looks first.
+    fn change_members(&mut self) -> Result<(), Broken> {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let Some(process) = &self.nodes[leader].process else { return Ok(()) };
+        let status = process.member.group().status();
+        if let Some(&learner) = status.conf.learners.first() {
+            let peer = status.peers.iter().find(|peer| peer.member.0 == learner);
+            let ready = peer.is_some_and(|peer| {
+                peer.state == PeerState::Replicate && peer.matched * 10 >= status.commit * 9 && peer.recent_active
+            });
+            let change = if ready && self.may_change(leader, None, true) {
+                MemberChange::Promote(MemberId(learner))
+            } else if self.random.chance(20) {
+                MemberChange::Remove(MemberId(learner))
+            } else {
+                return Ok(());
+            };
+            self.call(Caller::Admin, leader, Ask::Change(change));
+            return Ok(());
+        }
+        let voters = status.conf.voters;
+        if self.nodes.len() < MEMBERS_MAX && (voters.len() < 4 || self.random.chance(30)) {
+            let at = self.nodes.len();
+            let is_learner = self.random.chance(70);
+            if !is_learner && !self.may_change(leader, None, true) {
+                return Ok(());
+            }
+            let founders = self.options.members;
+            let node = Node::new(at, founders, &mut self.random, &self.options);
+            self.nodes.push(node);
+            self.start(at)?;
+            self.call(Caller::Admin, leader, Ask::Change(MemberChange::Add(record(at, is_learner))));
+        } else if voters.len() > 2 {
+            let victim = MemberId(voters[self.random.below(voters.len() as u64) as usize]);
+            if self.may_change(leader, Some(victim), false) {
+                self.call(Caller::Admin, leader, Ask::Change(MemberChange::Remove(victim)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who administers the cluster is told something.
+    pub(super) fn admin_answered(&mut self, _call: &Call, answer: &Answer) {
+        self.outcome.changes += u64::from(matches!(answer, Answer::Done(..)));
+    }
+}

@@ -1,0 +1,120 @@
+//! Clients that hold leases, and what they are promised: a lease that is kept alive does not end early, and one that is
+//! not kept alive does end.
+//!
+//! A lease is certainly alive from when the last renewal that succeeded was *asked for*, for its time as the fastest
+//! clock measures it. Its end shows in the key that hangs on it.
+
+use super::clients::{Answer, Ask, Call, Caller, lease_key};
+use super::options::{MS, SECOND, Time};
+use super::truth::Change;
+use super::world::{Broken, Event, World};
+
+/// A lease, as its holder sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    seconds: i64,
+    /// When the last renewal that succeeded was asked for.
+    alive_from: Time,
+    /// Its holder asked for its end.
+    may_end: bool,
+    /// Its key was there.
+    has_key: bool,
+}
+
+/// A client that holds one lease after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holder {
+    lease: i64,
+    /// It lets go of the lease then.
+    until: Time,
+    /// Where it found the leader.
+    leader: usize,
+}
+
+impl World {
+    /// A holder's turn: a new lease, a renewal, or the end.
+    pub(super) fn holder(&mut self, holder: usize) {
+        let Holder { lease, until, leader } = self.holders[holder];
+        let at = if leader < self.nodes.len() { leader } else { 0 };
+        let ask = match self.leases.get(&lease) {
+            Some(known) if known.has_key && self.now < until => Ask::KeepAlive(lease),
+            Some(known) if !known.has_key && self.now < until => Ask::PutLeased(lease),
+            known => {
+                // It just stays away, or ends the lease itself.
+                if known.is_some() && self.random.chance(30) {
+                    self.leases.get_mut(&lease).expect("known").may_end = true;
+                    self.call(Caller::Holder(holder), at, Ask::Revoke(lease));
+                }
+                if !self.in_storm {
+                    self.holders[holder].lease = 0;
+                    self.plan(SECOND, Event::Holder { holder });
+                    return;
+                }
+                let seconds = 2 + self.random.below(3) as i64;
+                self.last_lease += 1;
+                self.holders[holder].lease = self.last_lease;
+                self.holders[holder].until = self.now + (1 + self.random.below(8)) * SECOND;
+                Ask::Grant(self.last_lease, seconds)
+            }
+        };
+        if !self.call(Caller::Holder(holder), at, ask) {
+            self.plan(100 * MS, Event::Holder { holder });
+        }
+    }
+
+    /// A holder is told something.
+    pub(super) fn holder_answered(&mut self, holder: usize, call: &Call, answer: &Answer) {
+        let done = matches!(answer, Answer::Done(..) | Answer::Renewed);
+        match &call.ask {
+            Ask::Grant(id, seconds) if done => {
+                let lease = Lease { seconds: *seconds, alive_from: call.began, may_end: false, has_key: false };
+                self.leases.insert(*id, lease);
+            }
+            Ask::PutLeased(id) if done => {
+                // That says nothing about the lease: it is not renewed.
+                self.leases.get_mut(id).expect("granted").has_key = true;
+            }
+            Ask::KeepAlive(id) if done => {
+                let lease = self.leases.get_mut(id).expect("granted");
+                lease.alive_from = lease.alive_from.max(call.began);
+                self.outcome.renewals += 1;
+            }
+            Ask::Revoke(_) => return,
+            _ => {}
+        }
+        if !done {
+            // Somebody else may lead.
+            let members = self.nodes.len() as u64;
+            self.holders[holder].leader = self.random.below(members) as usize;
+            if let Some(process) = &self.nodes[call.at].process
+                && let Some(leader) = process.member.group().leader()
+            {
+                self.holders[holder].leader = super::node::at_of(leader);
+            }
+        }
+        let pause = if done && matches!(call.ask, Ask::KeepAlive(_)) { 600 * MS } else { 20 * MS };
+        let pause = pause + self.random.below(200 * MS);
+        self.plan(pause, Event::Holder { holder });
+    }
+
+    /// Keys that hung on leases are deleted: was it time?
+    pub(super) fn check_lease_ends(&self, news: &[Change]) -> Result<(), Broken> {
+        for change in news.iter().filter(|change| change.pair.is_none()) {
+            let Some(id) = lease_of(&change.key) else { continue };
+            let Some(lease) = self.leases.get(&id).filter(|lease| !lease.may_end) else { continue };
+            let ends = lease.alive_from + lease.seconds as u64 * SECOND * 100 / (100 + self.options.drift);
+            if self.now + 2 * MS < ends {
+                let early = (ends - self.now) / MS;
+                return Err(format!("lease {id} ends {early} ms early: {lease:?}").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lease_of(key: &[u8]) -> Option<i64> {
+    let digits = std::str::from_utf8(key.strip_prefix(b"lease/")?).ok()?;
+    let id = digits.parse().ok()?;
+    assert_eq!(lease_key(id), key, "the name of a lease's key");
+    Some(id)
+}

@@ -1,0 +1,29 @@
+//! A cluster on hostile disks and a hostile network.
+//!
+//! Each member is the real [`plinth_member::Member`] over a simulated disk and page file; around it this does what the
+//! server does: it pumps, flushes the data file, serves and fetches snapshots, decides about leases as the leader, and
+//! feeds watchers.
+//!
+//! Tour: [`options`] (what a seed decides), [`world`] (the queue of events, members, storms and calms), [`faults`],
+//! [`network`], [`node`] (a machine and its process), [`snapshots`], [`flush`]; the load: [`clients`], [`holders`] (of
+//! leases), [`watchers`]; what must hold: [`truth`] (the changes of every revision), `linear` (histories), and the calms
+//! of [`world`]. [`bugs`] are planted to see that they are found.
+//!
+//! Deliberately absent: bit rot (see `disk_world`) and full disks.
+
+pub mod bugs;
+pub mod clients;
+pub mod faults;
+pub mod flush;
+pub mod holders;
+pub mod network;
+pub mod node;
+pub mod options;
+pub mod snapshots;
+pub mod truth;
+pub mod watchers;
+pub mod wire;
+pub mod world;
+
+pub use bugs::Bug;
+pub use world::{Outcome, run, run_with, tell};

@@ -1,0 +1,323 @@
+//! One machine: what survives a crash, and the process on it. Boots a member as the server does.
+
+use super::bugs::Bug;
+use super::flush::FlushJob;
+use super::options::{Options, Time};
+use super::snapshots::{Fetch, Served};
+use super::watchers::Tap;
+use plinth_engine::lease::{LessorConfig, Millis};
+use plinth_engine::pagefile::testing::SimStore;
+use plinth_engine::pagefile::{self, PageFile};
+use plinth_engine::store::{Store, StoreConfig};
+use plinth_engine::trees::{TreeId, Trees};
+use plinth_engine::watch::{EventMode, Hub, HubConfig};
+use plinth_member::recover::{self, Identity};
+use plinth_member::{Effects, META_CONF_STATE, Member, MemberConfig};
+use plinth_raft::{ConfState, EntryId, GroupConfig, MemberChange, MemberId, WindowBounds};
+use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
+use plinth_wal::{GroupId, Wal, WalId, WalOptions};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// The only group.
+pub const GROUP: GroupId = GroupId(0);
+/// The cluster's id.
+pub const CLUSTER: u64 = 0xc1;
+/// Consensus feels the time so often, in milliseconds of the member's clock.
+pub const TICK_MILLIS: u64 = 100;
+/// Ticks of an election timeout.
+pub const ELECTION_TICKS: usize = 10;
+/// An election timeout.
+pub const ELECTION_MILLIS: u64 = TICK_MILLIS * ELECTION_TICKS as u64;
+/// Requests are given up after this.
+pub const REQUEST_TIMEOUT_MILLIS: u64 = 5_000;
+
+/// A member as it runs here. Who waits is named by the number of a call.
+pub type SimMember = Member<SimDisk, PageFile<SimStore>, u64>;
+
+/// A monotonic clock that need not run right.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Milliseconds at the beginning of the run.
+    offset: u64,
+    /// Millionths of a second per second that it runs fast, or slow.
+    ppm: i64,
+}
+
+impl Clock {
+    /// A clock that is wrong by at most so many percent.
+    pub fn draw(random: &mut Rng, drift_percent: u64) -> Clock {
+        let most = 10_000 * drift_percent;
+        Clock { offset: 1000 + random.below(1_000_000), ppm: random.below(2 * most + 1) as i64 - most as i64 }
+    }
+
+    /// What it says.
+    pub fn read(&self, now: Time) -> Millis {
+        let run = i128::from(now) * i128::from(1_000_000 + self.ppm) / 1_000_000;
+        Millis(self.offset + (run / 1000) as u64)
+    }
+
+    /// How long a span of the clock really is.
+    pub fn really(&self, millis: u64) -> Time {
+        (u128::from(millis) * 1_000_000_000 / (1_000_000 + self.ppm) as u128) as Time
+    }
+}
+
+/// See the module.
+pub struct Node {
+    /// Its number in the world.
+    pub at: usize,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its log's disk.
+    pub log: SimMedium,
+    /// Its data's disk, while no process has it.
+    pub data: SimStore,
+    /// The process, if it runs.
+    pub process: Option<Process>,
+    /// Counts starts and crashes, so that what was meant for an earlier life is known by it.
+    pub life: u64,
+    /// The process stands still until then.
+    pub stands_until: Time,
+    /// Effects of the disk take so many times longer until then.
+    pub slow: (u64, Time),
+    /// One of the first members, who knows all of them.
+    pub founders: usize,
+    /// It knows that it was removed and does not start again.
+    pub is_retired: bool,
+    /// What the log's disk really holds, if it lies about it.
+    pub behind: Option<SimMedium>,
+}
+
+/// Everything that a crash takes.
+pub struct Process {
+    /// The member.
+    pub member: SimMember,
+    /// Taken in after every pump.
+    pub effects: Effects<u64>,
+    /// Its watchers.
+    pub hub: Hub,
+    /// The clients behind them.
+    pub taps: BTreeMap<usize, Tap>,
+    /// The flush of the data file under way.
+    pub flush: Option<FlushJob>,
+    /// The last entry that the flush before held.
+    pub stored: u64,
+    /// Followers that wait for a snapshot to be pinned.
+    pub wanted: Vec<MemberId>,
+    /// Snapshots that others fetch.
+    pub served: BTreeMap<u64, Served>,
+    /// A snapshot on its way here.
+    pub fetch: Option<Fetch>,
+    /// The term in which it began to keep the time of leases. Not its present term: that may be another leader's already
+    /// when it has been told of it and has not taken notice.
+    pub promoted_in: u64,
+    /// An effect of the disk is planned.
+    pub disk_planned: bool,
+    /// A pump is planned.
+    pub pump_planned: bool,
+}
+
+/// The id of a member.
+pub fn id_of(at: usize) -> MemberId {
+    MemberId(at as u64 + 1)
+}
+
+/// The member of an id.
+pub fn at_of(id: MemberId) -> usize {
+    id.0 as usize - 1
+}
+
+/// A member's record.
+pub fn record(at: usize, is_learner: bool) -> plinth_raft::Member {
+    let peer_urls = vec![format!("http://{at}:2380")];
+    plinth_raft::Member { id: id_of(at), peer_urls, is_learner, ..plinth_raft::Member::default() }
+}
+
+impl Node {
+    /// A machine without anything on it.
+    pub fn new(at: usize, founders: usize, random: &mut Rng, options: &Options) -> Node {
+        Node {
+            at,
+            clock: Clock::draw(random, options.drift),
+            log: SimMedium::new(),
+            data: SimStore::new(),
+            process: None,
+            life: 0,
+            stands_until: 0,
+            slow: (1, 0),
+            founders,
+            is_retired: false,
+            behind: None,
+        }
+    }
+
+    /// Starts the process. If the machine goes down in the middle of it, or its disk fails then as
+    /// planned, there is none, and no error.
+    pub fn start(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<(), String> {
+        assert!(self.process.is_none(), "{} runs already", self.at);
+        self.life += 1;
+        self.stands_until = 0;
+        match self.boot(random, options, bug) {
+            Ok(member) => {
+                let hub = Hub::new(hub_config(random), member.store().revision());
+                let stored = member.store().applied().index;
+                self.process = Some(Process {
+                    member,
+                    effects: Effects::default(),
+                    hub,
+                    taps: BTreeMap::new(),
+                    flush: None,
+                    stored,
+                    wanted: Vec::new(),
+                    served: BTreeMap::new(),
+                    fetch: None,
+                    promoted_in: 0,
+                    disk_planned: false,
+                    pump_planned: false,
+                });
+                Ok(())
+            }
+            Err(why) if self.log.is_dead() || why.ends_with("(os error 5)") => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn boot(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<SimMember, String> {
+        let store = open_store(self.data.clone())?;
+        let applied = EntryId { index: store.applied().index, term: store.applied().term };
+        let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
+        wal_options.segment_bytes = options.segment_bytes;
+        wal_options.buffer_bytes = 16 << 10;
+        wal_options.in_flight_bytes = 32 << 10;
+        let disk = SimDisk::new(&self.log, Schedule::Manual);
+        let recovered = recover::recover(disk, wal_options, GROUP, applied).map_err(|error| error.to_string())?;
+        let recover::Recovered { mut wal, identity, log: mut entries, .. } = recovered;
+        let own = Identity { member: id_of(self.at), cluster: CLUSTER };
+        let is_founder = self.at < self.founders;
+        if identity.is_none() || (is_founder && !recover::is_bootstrapped(&entries)) {
+            if is_founder {
+                let member = |at| (id_of(at), MemberChange::Add(record(at, false)).encode());
+                entries = recover::append_bootstrap(&mut wal, GROUP, own, (0..self.founders).map(member).collect());
+            } else {
+                recover::append_joining(&mut wal, GROUP, own);
+            }
+            self.write_out(&mut wal)?;
+        }
+        if bug == Some(Bug::VotesForgotten) {
+            entries.hard_state.vote = None;
+            entries.hard_state.term = entries.last().term.max(1);
+        }
+        let conf = match store.meta(META_CONF_STATE).map_err(|error| error.to_string())? {
+            Some(bytes) => ConfState::decode(bytes).map_err(|error| error.to_string())?,
+            None => ConfState::default(),
+        };
+        let mut group = GroupConfig { conf, ..GroupConfig::new(GROUP, own.member, random.bits()) };
+        group.election_ticks = ELECTION_TICKS;
+        group.window = WindowBounds { entries: options.window, bytes: 1 << 20 };
+        let config = MemberConfig {
+            identity: own,
+            group,
+            first_sequence: self.life << 32,
+            request_timeout_millis: REQUEST_TIMEOUT_MILLIS,
+            learners_max: 1,
+        };
+        let mut member = Member::new(config, wal, entries, store).map_err(|error| error.to_string())?;
+        member.set_event_mode(EventMode::Plain);
+        Ok(member)
+    }
+
+    /// Makes the first records durable.
+    fn write_out(&self, wal: &mut Wal<SimDisk>) -> Result<(), String> {
+        let last = wal.flush().map_err(|error| error.to_string())?.expect("there are records");
+        while wal.durable() < last {
+            if self.log.is_dead() {
+                return Err("the machine is down".into());
+            }
+            if wal.disk_mut().ready() > 0 {
+                wal.disk_mut().run(0);
+            }
+            wal.poll().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The process is killed, or the power fails.
+    pub fn crash(&mut self, loss: Loss, random: &mut Rng) {
+        self.life += 1;
+        if let Some(process) = self.process.take() {
+            self.data = process.member.store().trees().store().clone();
+        }
+        if let (Some(behind), true) = (self.behind.take(), loss != Loss::Nothing) {
+            self.log = behind;
+        }
+        self.log.crash(loss, random.bits());
+        if loss != Loss::Nothing {
+            self.data = self.data.crash(&mut || random.bits());
+        }
+    }
+
+    /// Whether the process runs.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.member.is_leader())
+    }
+
+    /// The time of one effect of its disk.
+    pub fn disk_time(&self, now: Time, random: &mut Rng, options: &Options) -> Time {
+        let (factor, until) = self.slow;
+        let usual = 10 + random.below(options.disk);
+        if now < until { usual * factor } else { usual }
+    }
+}
+
+/// Opens a data file, or makes one.
+pub fn open_store(data: SimStore) -> Result<Store<PageFile<SimStore>>, String> {
+    let file = match PageFile::open(data.clone()) {
+        Ok(file) => file,
+        Err(pagefile::OpenError::Blank) => {
+            let mut file = PageFile::create(data, pagefile::Options { file_id: 1 }).map_err(|e| e.to_string())?;
+            file.flush_now().map_err(|error| error.to_string())?;
+            file
+        }
+        Err(error) => return Err(format!("data file: {error}")),
+    };
+    let lessor = LessorConfig::for_election_timeout(ELECTION_MILLIS);
+    let config = StoreConfig { lessor, ..StoreConfig::default() };
+    Store::open(file, config).map_err(|error| format!("data: {error}"))
+}
+
+/// A hub with bounds that are met often, or hardly ever.
+pub fn hub_config(random: &mut Rng) -> HubConfig {
+    let mut config = HubConfig { seed: random.bits(), ..HubConfig::default() };
+    if random.chance(50) {
+        config.stream_queue_bytes = 500;
+        config.message_bytes = 300;
+        config.fragment_bytes = 400;
+        config.chunk_revisions = 1 + random.below(20) as i64;
+        config.chunk_bytes = 1000;
+        // Several revisions, as in the server: streams that let go of every one before it is sent never get on.
+        config.retained_bytes = 50_000;
+        config.tail_bytes = 1000;
+    }
+    config.progress_interval_millis = 500;
+    config
+}
+
+/// Keys and values.
+pub type Content = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// All entries of a tree, to be compared between members.
+pub fn tree_content<T: Trees>(store: &Store<T>, tree: TreeId) -> Result<Content, String> {
+    let mut content = Vec::new();
+    let scanned = store.trees().scan(tree, &[], &mut |key, value| {
+        content.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    });
+    scanned.map_err(|error| error.to_string())?;
+    Ok(content)
+}

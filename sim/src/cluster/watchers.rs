@@ -1,0 +1,275 @@
+//! Clients that watch, and what they must see: every change of their range from where they began, in order, once.
+//!
+//! When its member dies, or just so, a watcher goes on at another member behind the last revision it has seen. Slow ones
+//! fill their stream, and catch up from history. What compaction took is told, and the watcher begins behind it.
+
+use super::bugs::Bug;
+use super::node::{CLUSTER, Process, hub_config, id_of};
+use super::options::MS;
+use super::truth::{Change, Truth, decode_event};
+use super::wire;
+use super::world::{Broken, Event, World};
+use plinth_engine::pagefile::PageFile;
+use plinth_engine::pagefile::testing::SimStore;
+use plinth_engine::store::Store;
+use plinth_engine::watch::{CatchUp, EventBatchBuilder, HeaderIds, History, Hub, StreamKey, WatchSpec};
+use plinth_wal::sim_disk::Rng;
+use std::ops::ControlFlow;
+
+/// A watcher's stream at a member.
+#[derive(Clone, Copy, Debug)]
+pub struct Tap {
+    stream: StreamKey,
+}
+
+/// A client that watches.
+#[derive(Debug)]
+pub struct Watcher {
+    key: Vec<u8>,
+    end: Vec<u8>,
+    /// The first revision it has not seen; 0 until it knows where it began.
+    next: i64,
+    /// Where it is connected: member and life.
+    place: Option<(usize, u64)>,
+    /// Events of a revision that comes in fragments.
+    parts: Vec<(Change, i64)>,
+    /// Events seen.
+    pub seen: u64,
+}
+
+impl Watcher {
+    /// A watcher of one key, of some, or of all.
+    pub fn draw(random: &mut Rng, keys: u64) -> Watcher {
+        let name = |key: u64| format!("key/{key:04}").into_bytes();
+        let first = random.below(keys);
+        let (key, end) = match random.below(3) {
+            0 => (name(first), Vec::new()),
+            1 => (name(first), name(first + 1 + random.below(keys))),
+            _ => (b"\0".to_vec(), b"\0".to_vec()),
+        };
+        Watcher { key, end, next: 0, place: None, parts: Vec::new(), seen: 0 }
+    }
+
+    fn wants(&self, key: &[u8]) -> bool {
+        match &self.end[..] {
+            b"" => key == self.key,
+            b"\0" => key >= &self.key[..],
+            end => key >= &self.key[..] && key < end,
+        }
+    }
+
+    fn wanted<'a>(&'a self, truth: &'a Truth, revision: i64) -> impl Iterator<Item = &'a Change> {
+        truth.changes(revision).iter().filter(|change| self.wants(&change.key))
+    }
+
+    /// Everything up to `revision` must have been seen.
+    fn has_seen(&mut self, truth: &Truth, revision: i64) -> Result<(), String> {
+        while self.next <= revision {
+            if let Some(missed) = self.wanted(truth, self.next).next() {
+                return Err(format!("a watcher misses {missed:?} of revision {}", self.next));
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Whole revisions arrived.
+    fn take(&mut self, truth: &Truth) -> Result<(), String> {
+        let parts = std::mem::take(&mut self.parts);
+        self.seen += parts.len() as u64;
+        let mut rest = &parts[..];
+        while let Some((_, revision)) = rest.first() {
+            let revision = *revision;
+            if revision < self.next {
+                return Err(format!("a watcher gets revision {revision} again, or too late (next {})", self.next));
+            }
+            self.has_seen(truth, revision - 1)?;
+            let len = rest.iter().take_while(|(_, other)| *other == revision).count();
+            let (got, behind) = rest.split_at(len);
+            if !got.iter().map(|(change, _)| change).eq(self.wanted(truth, revision)) {
+                let wanted: Vec<_> = self.wanted(truth, revision).collect();
+                return Err(format!("a watcher gets {got:?} at revision {revision} instead of {wanted:?}"));
+            }
+            self.next = revision + 1;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// A message arrived. False if the watcher has to begin again.
+    fn message(&mut self, truth: &Truth, bytes: &[u8]) -> Result<bool, String> {
+        let fields = wire::fields(bytes).ok_or("a watch response that does not parse")?;
+        let header = wire::bytes(&fields, 1).and_then(wire::fields).ok_or("a watch response without header")?;
+        let revision = wire::int(&header, 3);
+        if wire::int(&fields, 4) != 0 {
+            let compacted = wire::int(&fields, 5);
+            if compacted <= self.next {
+                return Err(format!("a watcher at {} is canceled by compaction at {compacted}", self.next));
+            }
+            self.next = compacted;
+            return Ok(false);
+        }
+        if wire::int(&fields, 3) != 0 {
+            self.next = if self.next == 0 { revision + 1 } else { self.next };
+            return Ok(true);
+        }
+        let mut events = fields.iter().filter(|field| field.number == 11).peekable();
+        if events.peek().is_none() {
+            return self.has_seen(truth, revision).map(|()| true);
+        }
+        for event in events {
+            self.parts.push(decode_event(event.bytes)?);
+        }
+        if wire::int(&fields, 7) == 0 {
+            self.take(truth)?;
+        }
+        Ok(true)
+    }
+}
+
+impl World {
+    /// A watcher's turn: it reads what there is for it, or connects.
+    pub(super) fn watch(&mut self, number: usize) -> Result<(), Broken> {
+        self.plan_watch(number);
+        let place = self.watchers[number].place;
+        let place = place.filter(|(at, life)| self.nodes[*at].is_up() && self.nodes[*at].life == *life);
+        let Some((at, life)) = place else {
+            self.connect(number);
+            return Ok(());
+        };
+        if self.nodes[at].stands_until > self.now {
+            return Ok(());
+        }
+        let is_outside = !self.in_storm && !self.members().contains(&at);
+        if is_outside || (self.in_storm && self.random.chance(2)) {
+            // It goes elsewhere: just so, or because this is no member any more and may not know.
+            let process = self.nodes[at].process.as_mut().expect("filtered");
+            if let Some(tap) = process.taps.remove(&number) {
+                process.hub.close_stream(tap.stream);
+            }
+            self.watchers[number].place = None;
+            return Ok(());
+        }
+        if self.random.chance(10)
+            && let Some(process) = &mut self.nodes[at].process
+            && let Some(tap) = process.taps.get(&number)
+        {
+            process.hub.progress_request(tap.stream);
+        }
+        let most = if self.in_storm { 1 + self.random.below(5) } else { u64::MAX };
+        self.read_messages(number, at, life, most)
+    }
+
+    fn plan_watch(&mut self, number: usize) {
+        let pause = (5 + self.random.below(if self.in_storm { 300 } else { 50 })) * MS;
+        self.plan(pause, Event::Watch { number });
+    }
+
+    fn connect(&mut self, number: usize) {
+        let at = self.random.below(self.nodes.len() as u64) as usize;
+        let node = &mut self.nodes[at];
+        let Some(process) = &mut node.process else { return };
+        if !process.member.is_between_entries() {
+            return;
+        }
+        let watcher = &mut self.watchers[number];
+        let spec = WatchSpec {
+            key: &watcher.key,
+            range_end: &watcher.end,
+            start_revision: watcher.next,
+            progress_notify: true,
+            fragment: self.random.chance(50),
+            ..WatchSpec::default()
+        };
+        watcher.parts.clear();
+        watcher.place = Some((at, node.life));
+        let stream = process.hub.open_stream();
+        let (revision, compacted) = (process.member.store().revision(), process.member.store().compact_revision());
+        process.hub.create(stream, &spec, revision, compacted);
+        process.taps.insert(number, Tap { stream });
+    }
+
+    fn read_messages(&mut self, number: usize, at: usize, life: u64, most: u64) -> Result<(), Broken> {
+        let node = &mut self.nodes[at];
+        let now = node.clock.read(self.now);
+        let process = node.process.as_mut().expect("it runs");
+        process.hub.tick(now);
+        catch_up(process)?;
+        let watcher = &mut self.watchers[number];
+        let Some(tap) = process.taps.get(&number).copied() else {
+            watcher.place = None;
+            return Ok(());
+        };
+        let ids = HeaderIds { cluster_id: CLUSTER, member_id: id_of(at).0, raft_term: process.member.group().term() };
+        let mut bytes = Vec::new();
+        for _ in 0..most {
+            bytes.clear();
+            if !process.hub.next_message(tap.stream, ids, &mut bytes) {
+                break;
+            }
+            if self.bug == Some(Bug::WatchMessagesLost) && self.random.chance(2) {
+                continue;
+            }
+            let twice = self.bug == Some(Bug::WatchMessagesDoubled) && self.random.chance(2);
+            for _ in 0..=u8::from(twice) {
+                let goes_on = watcher.message(&self.truth, &bytes);
+                if !goes_on.map_err(|why| format!("watcher {number} at member {at}, life {life}: {why}"))? {
+                    process.hub.close_stream(tap.stream);
+                    process.taps.remove(&number);
+                    watcher.place = None;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a watcher has seen everything there is.
+    pub(super) fn is_watcher_done(&mut self, number: usize) -> bool {
+        let watcher = &mut self.watchers[number];
+        let begun = watcher.next > 0;
+        begun && watcher.has_seen(&self.truth, self.truth.revision()).is_ok()
+    }
+
+    /// A snapshot took the place of a store: the hub reads on in what is now there.
+    pub(super) fn hub_jumps(&mut self, at: usize) {
+        let config = hub_config(&mut self.random);
+        let Some(process) = &mut self.nodes[at].process else { return };
+        let revision = process.member.store().revision();
+        if process.hub.revision() < revision && process.member.is_between_entries() {
+            process.hub.jump(revision);
+        } else if process.hub.revision() > revision {
+            // Cannot be: a snapshot is newer than what it replaces.
+            process.hub = Hub::new(config, revision);
+        }
+    }
+}
+
+/// Answers the hub's questions about history, as the server's background work does.
+pub fn catch_up(process: &mut Process) -> Result<(), Broken> {
+    for _ in 0..10 {
+        let Some(request) = process.hub.next_catch_up() else { return Ok(()) };
+        let history = read_history(process.member.store(), request)?;
+        process.hub.catch_up(request.id, history);
+    }
+    Ok(())
+}
+
+fn read_history(store: &Store<PageFile<SimStore>>, request: CatchUp) -> Result<History, Broken> {
+    let compacted = store.compact_revision();
+    if request.from < compacted {
+        return Ok(History::Compacted(compacted));
+    }
+    let to = store.revision().min(request.from.saturating_add(request.revisions - 1));
+    let mut builder = EventBatchBuilder::for_history(false, request.from, request.bytes);
+    let visited = store.history(request.from, to, &mut |event| {
+        let (main, sub) = (event.revision.main, event.revision.sub);
+        match event.is_delete {
+            true => builder.delete(main, sub, event.key, None),
+            false => builder.put(main, sub, event.is_create, event.pair, None),
+        }
+        if builder.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    visited.map_err(|error| error.to_string())?;
+    Ok(History::Events(builder.finish(to)))
+}
