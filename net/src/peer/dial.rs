@@ -26,7 +26,7 @@ use super::link::{Link, OpenLane, count};
 use super::outbox::Outbox;
 use super::peers::Core;
 use super::requests::{RequestError, Requests};
-use super::resolve::resolve;
+use super::resolve::Resolver;
 use super::wait::within;
 use super::wire::{Answer, Frame, FrameDecoder, FrameKind, Hello, VERSION_HIGHEST, VERSION_LOWEST, Verdict, WireError};
 use super::{Answerer, Lane, PeerStream, Refusal};
@@ -40,9 +40,10 @@ const REASONS_MAX: usize = 4;
 pub(super) async fn dial(core: Rc<Core>, link: Rc<Link>, lane: Lane) {
     let mut backoff = Backoff::new(&core);
     let mut told = Told::default();
+    let mut resolver = Resolver::new();
     while !link.is_closed() {
         let bell = &link.lane(lane).bell;
-        let Some(attempt) = bell.unless_rung(attempt(&core, &link, lane)).await else {
+        let Some(attempt) = bell.unless_rung(attempt(&core, &link, lane, &mut resolver)).await else {
             backoff = Backoff::new(&core);
             continue;
         };
@@ -136,10 +137,12 @@ impl DialError {
 }
 
 /// Tries all addresses.
-async fn attempt(core: &Core, link: &Link, lane: Lane) -> Result<Opened, DialError> {
+async fn attempt(core: &Core, link: &Link, lane: Lane, resolver: &mut Resolver) -> Result<Opened, DialError> {
     let mut failure = DialError::NoAddress;
-    for address in link.addresses().iter() {
-        match try_name(core, link, lane, address).await {
+    let addresses = link.addresses();
+    resolver.keep_only(&addresses);
+    for address in addresses.iter() {
+        match try_name(core, link, lane, resolver, address).await {
             Ok(opened) => return Ok(opened),
             Err(error) => failure = failure.or_later(error),
         }
@@ -147,10 +150,16 @@ async fn attempt(core: &Core, link: &Link, lane: Lane) -> Result<Opened, DialErr
     Err(failure)
 }
 
-async fn try_name(core: &Core, link: &Link, lane: Lane, address: &str) -> Result<Opened, DialError> {
+async fn try_name(
+    core: &Core,
+    link: &Link,
+    lane: Lane,
+    resolver: &mut Resolver,
+    address: &str,
+) -> Result<Opened, DialError> {
     let limit = core.config.options.connect_timeout;
     let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
-    let resolved = within(limit, resolve(address)).await;
+    let resolved = within(limit, resolver.resolve(address)).await;
     let resolved = resolved.unwrap_or_else(|| Err(timed_out("the name was not resolved in time"))).map_err(failed)?;
     let mut failure = DialError::NoAddress;
     for socket_address in resolved {

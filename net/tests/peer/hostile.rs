@@ -144,3 +144,27 @@ fn strangers_have_a_bound_and_a_deadline() {
         two.until_connected(1).await;
     });
 }
+
+#[test]
+fn whoever_asks_and_does_not_listen_is_not_read_from() {
+    run(async {
+        let quick = PeerOptions { response_bytes_max: 64 << 10, dead_after: Duration::from_secs(2), ..options() };
+        let one = Member::with_options(1, quick);
+        let address = one.address;
+        let asked = blocking("it blocks, and is cut off", move || {
+            let mut stream = dial_raw(address);
+            hello_raw(&mut stream, Hello::new(CLUSTER, 2, 1, Lane::Urgent));
+            let questions = [frame(FrameKind::Ping, b""), frame(FrameKind::Request, b"")].concat().repeat(1000);
+            let mut asked = 0;
+            while asked < 1 << 30 && stream.write_all(&questions).is_ok() {
+                asked += questions.len();
+            }
+            asked
+        })
+        .await;
+        // All but what the kernel holds would have been taken otherwise.
+        assert!(asked < 1 << 30, "{asked} bytes of questions were taken");
+        let lost = |event: &Event| matches!(event, Event::InboundLost(2, Lane::Urgent, _));
+        until("it is told", || one.log.count(lost) == 1).await;
+    });
+}

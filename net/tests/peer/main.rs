@@ -4,6 +4,7 @@
 //! misbehave are plain sockets on threads of their own. Waiting is for events, with a limit that only a hang reaches.
 
 mod callbacks;
+mod faults;
 mod hostile;
 mod impostors;
 mod lanes;
