@@ -154,6 +154,7 @@ async fn serve_member(core: &Rc<Core>, mut stream: PeerStream, hello: Hello, res
     if let Some(older) = older {
         older.close();
     }
+    core.nudge(hello.from);
     let error = run(core, stream, &hello, &outbox, rest).await;
     outbox.close();
     let mut inbound = core.inbound.borrow_mut();

@@ -7,7 +7,7 @@
 //!
 //! Invariants: nothing but the hello is said before the answer has come; a lane that was open only for a moment counts
 //! as a failed attempt, so that a peer which accepts and hangs up is not asked in a loop; why a lane is not open is
-//! told once, however often it is tried.
+//! told once, however often it is tried. A peer that connects to us is tried at once.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -64,8 +64,9 @@ pub(super) async fn dial(core: Rc<Core>, link: Rc<Link>, lane: Lane) {
             }
             Err(error) => told.tell(&core, &link, lane, error),
         }
-        // New addresses, or the end, cut the pause short.
-        let _ = bell.unless_rung(Timer::new(backoff.pause(core.random()))).await;
+        // New addresses, a sign of life, or the end cut the pause short.
+        let pause = Timer::new(backoff.pause(core.random()));
+        let _ = bell.unless_rung(link.lane(lane).nudge.unless_rung(pause)).await;
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) struct LaneState {
     open: RefCell<Option<OpenLane>>,
     /// Rings when there are new addresses, or the link is closed.
     pub(super) bell: Bell,
+    /// Rings when trying again is likely to succeed.
+    pub(super) nudge: Bell,
     /// Messages were dropped since the handler was told.
     pub(super) overflowed: Cell<bool>,
 }
@@ -120,6 +122,11 @@ impl Link {
             *self.addresses.borrow_mut() = addresses.into();
             self.lanes.iter().for_each(|lane| lane.bell.ring());
         }
+    }
+
+    /// The peer is there: lanes that are not open need not wait until they try again.
+    pub(super) fn nudge(&self) {
+        self.lanes.iter().filter(|lane| lane.open.borrow().is_none()).for_each(|lane| lane.nudge.ring());
     }
 
     pub(super) fn close(&self) {

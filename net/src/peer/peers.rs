@@ -51,6 +51,13 @@ impl Core {
         Rc::clone(self.traffic.borrow_mut().entry(id).or_default())
     }
 
+    /// This peer has just connected to us.
+    pub(super) fn nudge(&self, id: u64) {
+        if let Some(link) = self.links.borrow().get(&id) {
+            link.nudge();
+        }
+    }
+
     /// A number that nobody can tell in advance without the seed (splitmix64).
     pub(super) fn random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -9,7 +9,8 @@ use plinth_net::peer::wire::{Hello, Verdict};
 use plinth_net::peer::{Lane, PeerOptions, Refusal};
 
 use super::support::{
-    CLUSTER, Event, Member, accept_raw, blocking, dial_raw, hello_raw, join, options, pair, read_to_end, run, until,
+    CLUSTER, Event, Member, accept_raw, blocking, dial_raw, hello_raw, join, options, pair, read_to_end, reserve, run,
+    until,
 };
 
 #[test]
@@ -82,13 +83,15 @@ fn a_member_does_not_talk_to_itself() {
 #[test]
 fn a_peer_that_comes_back_is_found() {
     run(async {
-        let (one, two) = pair().await;
-        let address = two.address;
+        let reserved = reserve();
+        let one = Member::new(1);
+        one.peers.set_peer(2, vec![reserved.address.to_string()]);
         for round in 1..4 {
-            let gone = if round == 1 { two.peers.clone() } else { restart(address).await };
+            let gone = Member::with(2, CLUSTER, options(), reserved.address).peers;
             one.until_connected(2).await;
             assert!(one.send(2, Lane::Bulk, b"x"));
             gone.stop();
+            until("the port is free", || TcpListener::bind(reserved.address).is_ok()).await;
             for lane in Lane::ALL {
                 until("it is noticed", || one.peers.open_since(2, lane).is_none()).await;
                 let broke = |event: &Event| matches!(event, Event::Disconnected(2, on, _) if *on == lane);
@@ -104,16 +107,29 @@ fn a_peer_that_comes_back_is_found() {
     });
 }
 
-/// Listens on the port as soon as the one before has let it go.
-async fn restart(address: SocketAddr) -> std::rc::Rc<plinth_net::peer::Peers> {
-    until("the port is free", || TcpListener::bind(address).is_ok()).await;
-    Member::with(2, CLUSTER, options(), address).peers
+/// Whoever is connected to need not wait until it is time to try again.
+#[test]
+fn a_sign_of_life_cuts_a_pause_short() {
+    run(async {
+        let reserved = reserve();
+        let pause = Duration::from_secs(600);
+        let two = Member::with_options(2, PeerOptions { backoff_min: pause, backoff_max: pause, ..options() });
+        two.peers.set_peer(1, vec![reserved.address.to_string()]);
+        for lane in Lane::ALL {
+            let failed = |event: &Event| matches!(event, Event::Disconnected(1, on, _) if *on == lane);
+            until("the first attempt fails", || two.log.count(failed) == 1).await;
+        }
+        let one = Member::with(1, CLUSTER, options(), reserved.address);
+        one.set_peer(&two);
+        two.until_connected(1).await;
+    });
 }
 
 #[test]
 fn trying_in_vain_is_told_once() {
     run(async {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let reserved = reserve();
+        let free = reserved.address;
         let one = Member::new(1);
         one.peers.set_peer(2, vec![free.to_string(), "[not an address".to_owned()]);
         let failed = |event: &Event| matches!(event, Event::Disconnected(2, Lane::Urgent, _));

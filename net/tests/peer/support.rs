@@ -14,6 +14,7 @@ use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::wire::{Answer, Hello, Verdict};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, PeerOptions, Peers, Refusal};
 use plinth_net::server::{Http1Reply, ListenOptions, Listener};
+use socket2::{Domain, Socket, Type};
 
 pub const CLUSTER: u64 = 0xc1;
 
@@ -140,6 +141,20 @@ pub fn options() -> PeerOptions {
         backoff_max: Duration::from_millis(20),
         ..PeerOptions::default()
     }
+}
+
+/// A port at which nobody listens, and which nobody else is given.
+pub struct Reserved {
+    pub address: SocketAddr,
+    _socket: Socket,
+}
+
+pub fn reserve() -> Reserved {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Members may listen there nevertheless: their listeners set this too.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    Reserved { address: socket.local_addr().unwrap().as_socket().unwrap(), _socket: socket }
 }
 
 pub struct Member {
