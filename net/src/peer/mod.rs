@@ -95,7 +95,8 @@ pub trait PeerHandler: 'static {
     /// Whether `from` may talk to us. Cluster, receiver and version have been checked.
     fn admit(&self, from: u64, cluster: u64) -> Result<(), Refusal>;
 
-    /// A message arrived. Messages of one sender and lane come in the order they were sent.
+    /// A message arrived. Messages of one sender and lane come in the order they were sent. Small payloads share a
+    /// block of 256 KiB with others of their time: who keeps few of them for long should copy them.
     fn message(&self, from: u64, lane: Lane, payload: Bytes);
 
     /// A request arrived. It may be answered now or later.

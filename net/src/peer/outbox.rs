@@ -101,3 +101,71 @@ impl Outbox {
         self.closed.get()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::wire::{FrameDecoder, FrameKind};
+    use std::io::IoSlice;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    const MESSAGE: FrameHead = FrameHead { kind: FrameKind::Message, code: 0, id: 0 };
+
+    fn written(outbox: &Outbox) -> Vec<u8> {
+        let output = outbox.output.borrow();
+        let mut slices = [IoSlice::new(&[]); 16];
+        let filled = output.fill(&mut slices);
+        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn a_frame_fits_to_the_byte_or_not_at_all() {
+        let outbox = Outbox::default();
+        let parts = || vec![Bytes::from_static(b"small"), Bytes::from(vec![1; COPY_BYTES_MAX + 1])];
+        let length = HEAD_BYTES + 4 + 5 + COPY_BYTES_MAX + 1;
+        let mut refused = parts();
+        assert!(!outbox.push(MESSAGE, b"head", &mut refused, length - 1));
+        assert!(refused.is_empty());
+        assert_eq!(outbox.queued_bytes(), 0);
+        assert!(outbox.push(MESSAGE, b"head", &mut parts(), length));
+        assert_eq!(outbox.queued_bytes(), length);
+        assert!(!outbox.push(MESSAGE, b"", &mut Vec::new(), length));
+        let mut decoder = FrameDecoder::new(1000);
+        decoder.receive(written(&outbox).into());
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert_eq!(frame.payload, [b"headsmall", &[1; COPY_BYTES_MAX + 1][..]].concat());
+        outbox.close();
+        assert_eq!(outbox.queued_bytes(), 0);
+        assert!(!outbox.push(MESSAGE, b"", &mut Vec::new(), usize::MAX));
+        outbox.push_empty(MESSAGE);
+        assert_eq!(outbox.queued_bytes(), 0);
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_task_is_woken_once() {
+        let (outbox, count) = (Outbox::default(), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let push = || assert!(outbox.push(MESSAGE, b"x", &mut Vec::new(), usize::MAX));
+        push();
+        outbox.task_runs(&Context::from_waker(&waker));
+        push();
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "it runs, and looks at the queue anyway");
+        outbox.task_sleeps();
+        push();
+        push();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        outbox.close();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "the end is always told");
+    }
+}
