@@ -1,17 +1,15 @@
 //! What every command of etcdctl works with: endpoints, limits, and the way of printing.
 
+use crate::cluster::Cluster;
 use crate::failure::{Exit, Failure};
 use crate::flags::Globals;
 use crate::output::{Format, Report, render};
-use crate::rpc::{Client, MEMBER_LIST};
+use crate::rpc::{MEMBER_LIST, Method, Options};
 use plinth_net::proto::etcdserverpb::MemberListRequest;
+use prost::Message;
 use std::future::Future;
 use std::io::Write;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
-
-/// Pause between attempts to connect.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// The choices a command inherits.
 #[derive(Clone, Debug)]
@@ -20,8 +18,10 @@ pub struct Context {
     pub endpoints: Vec<String>,
     /// Limit for short commands.
     pub command_timeout: Duration,
-    /// Limit for connecting.
-    pub dial_timeout: Duration,
+    /// The user chose that limit.
+    pub command_timeout_given: bool,
+    /// How to connect.
+    pub options: Options,
     /// How to print.
     pub format: Format,
     /// Byte strings and ids in hexadecimal.
@@ -30,19 +30,26 @@ pub struct Context {
 
 impl Context {
     /// From flags that were parsed.
-    pub fn new(globals: &Globals) -> Result<Context, Failure> {
-        globals.refuse_unsupported()?;
-        let endpoints: Vec<_> = globals.endpoints.iter().filter(|text| !text.is_empty()).cloned().collect();
+    pub fn new(globals: &Globals, command_timeout_given: bool) -> Result<Context, Failure> {
+        let endpoints: Vec<String> =
+            globals.endpoints.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect();
+        let options = globals.connection()?;
         if endpoints.is_empty() {
-            return Err(Failure::new(Exit::BadConnection, "no endpoint given"));
+            return Err(Failure::new(Exit::BadConnection, "etcdclient: no available endpoints"));
         }
-        Ok(Context {
-            endpoints,
-            command_timeout: globals.command_timeout,
-            dial_timeout: globals.dial_timeout,
-            format: Format::parse(&globals.write_out)?,
-            hex: globals.hex,
-        })
+        let format = Format::parse(&globals.write_out)?;
+        let (command_timeout, hex) = (globals.command_timeout, globals.hex);
+        Ok(Context { endpoints, command_timeout, command_timeout_given, options, format, hex })
+    }
+
+    /// All endpoints as one.
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(self.endpoints.clone(), self.options.clone())
+    }
+
+    /// One endpoint alone.
+    pub fn only(&self, endpoint: &str) -> Cluster {
+        Cluster::new(vec![endpoint.to_owned()], self.options.clone())
     }
 
     /// Runs a short command: all of it, connecting included, within the limit.
@@ -50,48 +57,24 @@ impl Context {
         tokio::time::timeout(self.command_timeout, work).await.unwrap_or_else(|_| Err(Failure::deadline()))
     }
 
-    /// Connects to the first endpoint that answers, trying again until `limited` ends the command.
-    pub async fn connect(&self) -> Result<Client, Failure> {
-        loop {
-            if let Ok(client) = self.try_all().await {
-                return Ok(client);
-            }
-            sleep(RETRY).await;
-        }
-    }
-
-    /// Connects for a command that has no limit of its own: the one for connecting holds.
-    pub async fn connect_unlimited(&self) -> Result<Client, Failure> {
-        let end = Instant::now() + self.dial_timeout;
-        let mut last = Failure::deadline().exiting(Exit::BadConnection);
-        while let Ok(tried) = timeout_at(end, self.try_all()).await {
-            match tried {
-                Ok(client) => return Ok(client),
-                Err(failure) => last = failure,
-            }
-            sleep(RETRY).await;
-        }
-        Err(last)
-    }
-
-    async fn try_all(&self) -> Result<Client, Failure> {
-        let mut last = Failure::deadline();
-        for endpoint in &self.endpoints {
-            match Client::connect(endpoint, self.dial_timeout).await {
-                Ok(client) => return Ok(client),
-                Err(failure) => last = failure,
-            }
-        }
-        Err(last)
+    /// One call within the limit.
+    pub async fn call<Q, A>(&self, method: &Method<Q, A>, request: Q) -> Result<A, Failure>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        self.limited(self.cluster().call(method, request)).await
     }
 
     /// The endpoints given, or with `--cluster` those of all members.
-    pub async fn endpoints(&self, cluster: bool) -> Result<Vec<String>, Failure> {
+    pub async fn members_or_given(&self, cluster: bool) -> Result<Vec<String>, Failure> {
         if !cluster {
             return Ok(self.endpoints.clone());
         }
-        let request = MemberListRequest { linearizable: true };
-        let list = self.limited(async { self.connect().await?.call(&MEMBER_LIST, request).await }).await?;
+        let list = self.call(&MEMBER_LIST, MemberListRequest { linearizable: true }).await.map_err(|failure| {
+            let text = format!("failed to fetch endpoints from etcd cluster member list: {}", failure.text);
+            Failure::new(failure.exit, text)
+        })?;
         Ok(list.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
     }
 

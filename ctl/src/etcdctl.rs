@@ -2,12 +2,17 @@
 //!
 //! Missing commands are listed here by name, so that they are refused as missing and not as misspelt.
 
-use crate::command::{compaction, del, get, put};
+use crate::command::{
+    alarm, auth, compaction, defrag, del, downgrade, elect, endpoint, get, lease, lock, member, move_leader, put, role,
+    snapshot, txn, user, watch,
+};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::flags::{self, Globals};
-use clap::error::ErrorKind;
+use crate::usage;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// The release of etcd whose tool this one equals.
@@ -25,13 +30,6 @@ struct Cli {
     command: Command,
 }
 
-/// Words behind a command that is missing.
-#[derive(clap::Args, Clone, Debug)]
-struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    words: Vec<String>,
-}
-
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Reads a key or a range
@@ -40,144 +38,149 @@ enum Command {
     Put(put::Args),
     /// Deletes a key or a range
     Del(del::Args),
+    /// Compares, and then does one thing or the other, at once
+    Txn(txn::Args),
     /// Forgets history below a revision
     Compaction(compaction::Args),
+    /// Follows the changes of a key or a range
+    Watch(watch::Args),
+    /// Leases
+    #[command(subcommand)]
+    Lease(lease::Command),
+    /// Members of the cluster
+    #[command(subcommand)]
+    Member(member::Command),
+    /// Endpoints, each by itself
+    Endpoint(endpoint::Args),
+    /// Alarms
+    #[command(subcommand)]
+    Alarm(alarm::Command),
+    /// Gives back space that is not used
+    Defrag(defrag::Args),
+    /// Hands leadership to another member
+    MoveLeader(move_leader::Args),
+    /// Snapshots of a member's state
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    /// The way back to the release before
+    #[command(subcommand)]
+    Downgrade(downgrade::Command),
+    /// Holds a named lock
+    Lock(lock::Args),
+    /// Takes part in an election, or observes it
+    Elect(elect::Args),
+    /// Authentication as a whole
+    #[command(subcommand)]
+    Auth(auth::Command),
+    /// Users
+    #[command(subcommand)]
+    User(user::Command),
+    /// Roles
+    #[command(subcommand)]
+    Role(role::Command),
     /// Prints the version
     Version,
-    #[command(hide = true)]
-    Txn(Rest),
-    #[command(hide = true)]
-    Watch(Rest),
-    #[command(hide = true)]
-    Lease(Rest),
-    #[command(hide = true)]
-    Member(Rest),
-    #[command(hide = true)]
-    Endpoint(Rest),
-    #[command(hide = true)]
-    Alarm(Rest),
-    #[command(hide = true)]
-    Defrag(Rest),
-    #[command(hide = true)]
-    Lock(Rest),
-    #[command(hide = true)]
-    Elect(Rest),
-    #[command(hide = true)]
-    Snapshot(Rest),
-    #[command(hide = true)]
-    MoveLeader(Rest),
-    #[command(hide = true)]
-    Downgrade(Rest),
-    #[command(hide = true)]
-    Auth(Rest),
-    #[command(hide = true)]
-    User(Rest),
-    #[command(hide = true)]
-    Role(Rest),
+    /// Prints the flags that every command takes
+    Options,
     #[command(hide = true)]
     MakeMirror(Rest),
     #[command(hide = true)]
     Check(Rest),
     #[command(hide = true)]
     Completion(Rest),
-    #[command(hide = true)]
-    Options(Rest),
+}
+
+/// Words behind a command that is missing.
+#[derive(clap::Args, Clone, Debug)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    words: Vec<OsString>,
 }
 
 /// Runs etcdctl with the arguments behind its name.
-pub fn main(args: Vec<String>) -> ExitCode {
-    let matches = match definition().try_get_matches_from(std::iter::once("etcdctl".to_owned()).chain(args)) {
+pub fn main<T: Into<OsString>>(args: Vec<T>) -> ExitCode {
+    let words: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let parse = |words: &[OsString]| definition().try_get_matches_from(std::iter::once(&"etcdctl".into()).chain(words));
+    let matches = match parse(&words) {
         Ok(matches) => matches,
-        Err(error) => return usage(&error),
+        Err(error) => return usage::report(&error, &definition(), &words),
     };
-    match start(&matches) {
+    let settings = match environment(&matches) {
+        Ok(settings) => settings,
+        Err(failure) => return failure.report(),
+    };
+    // What the environment says goes first, as flags, and is read together with the rest.
+    let matches = match parse(&[settings.as_slice(), words.as_slice()].concat()) {
+        Ok(matches) => matches,
+        Err(error) => return usage::report(&error, &definition(), &settings),
+    };
+    match start(&matches, &words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
 fn definition() -> clap::Command {
-    flags::go_booleans(Cli::command())
+    usage::as_go(Cli::command())
 }
 
-fn start(matches: &ArgMatches) -> Result<(), Failure> {
-    let environment = std::env::vars_os()
+/// The flags that the environment sets.
+fn environment(matches: &ArgMatches) -> Result<Vec<OsString>, Failure> {
+    let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
-    for variable in flags::check_environment(&definition(), matches, environment)? {
+    let (settings, unknown) = flags::from_environment(&definition(), matches, variables)?;
+    for variable in unknown {
         let line = serde_json::json!({
             "level": "warn", "msg": "unrecognized environment variable", "environment-variable": variable,
         });
         eprintln!("{line}");
     }
+    Ok(settings.into_iter().map(OsString::from).collect())
+}
+
+fn start(matches: &ArgMatches, words: &[OsString]) -> Result<(), Failure> {
     let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
+    if cli.globals.debug {
+        flags::effective(&definition(), matches).iter().for_each(|line| eprintln!("{line}"));
+    }
+    let given = matches.value_source("command_timeout") == Some(ValueSource::CommandLine);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(run(cli));
+    let result = runtime.block_on(run(cli, given, words));
     // Whoever reads standard input or holds a connection need not be waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
-    let missing = |name: &str, rest: Rest| Err(Failure::unsupported(&missing_name(name, &rest)));
+async fn run(cli: Cli, command_timeout_given: bool, words: &[OsString]) -> Result<(), Failure> {
+    let context = || Context::new(&cli.globals, command_timeout_given);
     match cli.command {
-        Command::Txn(rest) => return missing("txn", rest),
-        Command::Watch(rest) => return missing("watch", rest),
-        Command::Lease(rest) => return missing("lease", rest),
-        Command::Member(rest) => return missing("member", rest),
-        Command::Endpoint(rest) => return missing("endpoint", rest),
-        Command::Alarm(rest) => return missing("alarm", rest),
-        Command::Defrag(rest) => return missing("defrag", rest),
-        Command::Lock(rest) => return missing("lock", rest),
-        Command::Elect(rest) => return missing("elect", rest),
-        Command::Snapshot(rest) => return missing("snapshot", rest),
-        Command::MoveLeader(rest) => return missing("move-leader", rest),
-        Command::Downgrade(rest) => return missing("downgrade", rest),
-        Command::Auth(rest) => return missing("auth", rest),
-        Command::User(rest) => return missing("user", rest),
-        Command::Role(rest) => return missing("role", rest),
-        Command::MakeMirror(rest) => return missing("make-mirror", rest),
-        Command::Check(rest) => return missing("check", rest),
-        Command::Completion(rest) => return missing("completion", rest),
-        Command::Options(rest) => return missing("options", rest),
+        Command::Get(args) => get::run(&context()?, args).await,
+        Command::Put(args) => put::run(&context()?, args).await,
+        Command::Del(args) => del::run(&context()?, args).await,
+        Command::Txn(args) => txn::run(&context()?, args).await,
+        Command::Compaction(args) => compaction::run(&context()?, args).await,
+        Command::Watch(args) => watch::run(&context()?, args, words).await,
+        Command::Lease(command) => lease::run(&context()?, command).await,
+        Command::Member(command) => member::run(&context()?, command).await,
+        Command::Endpoint(args) => endpoint::run(&context()?, args).await,
+        Command::Alarm(command) => alarm::run(&context()?, command).await,
+        Command::Defrag(args) => defrag::run(&context()?, args).await,
+        Command::MoveLeader(args) => move_leader::run(&context()?, args).await,
+        Command::Snapshot(command) => snapshot::run(&context()?, command).await,
+        Command::Downgrade(command) => downgrade::run(&context()?, command).await,
+        Command::Lock(args) => lock::run(&context()?, args).await,
+        Command::Elect(args) => elect::run(&context()?, args).await,
+        Command::Auth(command) => auth::run(&context()?, command).await,
+        Command::User(command) => user::run(&context()?, command).await,
+        Command::Role(command) => role::run(&context()?, command).await,
         Command::Version => {
             let text = format!("etcdctl version: {VERSION}\nAPI version: {API_VERSION}\n");
-            return crate::context::print(text.as_bytes());
+            crate::context::print(text.as_bytes())
         }
-        _ => {}
-    }
-    let context = &Context::new(&cli.globals)?;
-    match cli.command {
-        Command::Get(args) => get::run(context, args).await,
-        Command::Put(args) => put::run(context, args).await,
-        Command::Del(args) => del::run(context, args).await,
-        Command::Compaction(args) => compaction::run(context, args).await,
-        other => unreachable!("{other:?} was answered above"),
-    }
-}
-
-/// `user add`, not what follows it: that may be a password.
-fn missing_name(name: &str, rest: &Rest) -> String {
-    match rest.words.first().filter(|word| !word.starts_with('-')) {
-        Some(word) if ["auth", "downgrade", "member", "role", "snapshot", "user"].contains(&name) => {
-            format!("{name} {word}")
-        }
-        _ => name.to_owned(),
-    }
-}
-
-/// Help that was asked for is a success; all else is not.
-fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Whoever stops reading has read enough.
-            let _ = crate::context::print(error.render().to_string().as_bytes());
-            ExitCode::SUCCESS
-        }
-        _ => {
-            let text = error.render().to_string();
-            eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
-            ExitCode::from(Exit::Error.code())
-        }
+        Command::Options => crate::context::print(usage::global_flags(&definition()).as_bytes()),
+        Command::MakeMirror(_) => Err(Failure::unsupported("make-mirror")),
+        Command::Check(_) => Err(Failure::unsupported("check")),
+        Command::Completion(_) => Err(Failure::unsupported("completion")),
     }
 }
 
@@ -207,7 +210,7 @@ mod tests {
     #[test]
     fn commands_may_be_abbreviated() {
         assert!(matches!(parse(&["compact", "5"]).expect("parses").command, Command::Compaction(_)));
-        assert!(matches!(parse(&["snap", "save", "--x"]).expect("parses").command, Command::Snapshot(_)));
+        assert!(matches!(parse(&["snap", "save", "x"]).expect("parses").command, Command::Snapshot(_)));
         assert!(parse(&["nonsense"]).is_err());
     }
 
@@ -216,18 +219,32 @@ mod tests {
         let check = |words: &[&str], variables: &[(&str, &str)]| {
             let matches = definition().try_get_matches_from([&["etcdctl"], words].concat()).expect("parses");
             let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            flags::check_environment(&definition(), &matches, variables)
+            flags::from_environment(&definition(), &matches, variables)
         };
         let endpoints = ("ETCDCTL_ENDPOINTS", "a:1");
         assert!(check(&["--endpoints", "b:1", "get", "k"], &[endpoints]).is_err());
         assert!(check(&["get", "k", "--endpoints", "b:1"], &[endpoints]).is_err());
-        assert_eq!(check(&["get", "k"], &[endpoints, ("HOME", "/")]), Ok(vec![]));
-        assert_eq!(check(&["get", "k"], &[("ETCDCTL_API", "3")]), Ok(vec!["ETCDCTL_API=3".to_owned()]));
+        let set = vec!["--endpoints=a:1".to_owned()];
+        assert_eq!(check(&["get", "k"], &[endpoints, ("HOME", "/"), ("ETCDCTL_HEX", "")]), Ok((set, vec![])));
+        let unknown = vec!["ETCDCTL_API=3".to_owned()];
+        assert_eq!(check(&["get", "k"], &[("ETCDCTL_API", "3")]), Ok((vec![], unknown)));
     }
 
     #[test]
-    fn secrets_are_not_repeated() {
-        let rest = Rest { words: vec!["add".to_owned(), "me:secret".to_owned()] };
-        assert_eq!(missing_name("user", &rest), "user add");
+    fn flags_may_be_written_as_in_go() {
+        let cli = parse(&["get", "-w=json", "--limit", "-1", "k", "--limit=0x10", "--hex=T"]).expect("parses");
+        assert_eq!((cli.globals.write_out.as_str(), cli.globals.hex), ("json", true));
+        let Command::Get(args) = cli.command else { panic!("not a get") };
+        assert_eq!(args.request().expect("complete").limit, 16, "the last one counts");
+        assert!(parse(&["get", "k", "--limit", "ten"]).is_err());
+    }
+
+    #[test]
+    fn keys_that_are_not_text_arrive_as_they_are() {
+        use std::os::unix::ffi::OsStringExt;
+        let words = ["etcdctl".into(), "put".into(), OsString::from_vec(vec![0xff]), "v".into()];
+        let matches = definition().try_get_matches_from(words).expect("parses");
+        let Command::Put(args) = Cli::from_arg_matches(&matches).expect("parses").command else { panic!("not a put") };
+        assert_eq!(&args.request(&mut &b""[..]).expect("complete").key[..], b"\xff");
     }
 }

@@ -1,10 +1,21 @@
 //! Why a tool ends without success, and with which exit code. The codes are etcdctl's, which scripts test for.
 //!
-//! A message that starts with `etcdserver: ` is one the reference client knows and prints alone; all others show
-//! their gRPC code.
+//! Messages that the reference client knows are printed alone, all others with their gRPC code.
 
 use std::process::ExitCode;
 use tonic::{Code, Status};
+
+/// Messages of a server, behind `etcdserver: `, that the reference client does not know.
+const UNLISTED: [&str; 8] = [
+    "invalid client api version",
+    "watch canceled",
+    "permission not given",
+    "request timed out, waiting for the applied index took too long",
+    "request canceled",
+    "context deadline exceeded",
+    "request timed out, leader transfer took too long",
+    "unknown method",
+];
 
 /// Exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +97,8 @@ impl Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Failure {
-        let text = if status.message().starts_with("etcdserver: ") {
+        let known = status.message().strip_prefix("etcdserver: ").is_some_and(|rest| !UNLISTED.contains(&rest));
+        let text = if known {
             status.message().to_owned()
         } else {
             format!("rpc error: code = {} desc = {}", code_name(status.code()), status.message())
@@ -120,5 +132,7 @@ mod tests {
         assert_eq!(known, Failure::new(Exit::Error, "etcdserver: key not found"));
         let unknown = Failure::from(Status::cancelled("gone"));
         assert_eq!(unknown.text, "rpc error: code = Canceled desc = gone");
+        let unlisted = Failure::from(Status::invalid_argument("etcdserver: permission not given"));
+        assert_eq!(unlisted.text, "rpc error: code = InvalidArgument desc = etcdserver: permission not given");
     }
 }

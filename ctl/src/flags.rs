@@ -1,41 +1,61 @@
-//! Global flags of etcdctl, and how flags are read: Go's way of writing booleans, `ETCDCTL_*` variables.
+//! Global flags of etcdctl and their `ETCDCTL_*` variables, and what several commands make of their arguments.
 //!
 //! A flag is one item here: parser, help and environment variable come from it.
 
 use crate::failure::{Exit, Failure};
+use crate::prompt;
 use crate::quote;
-use clap::builder::BoolishValueParser;
+use crate::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+use std::ffi::OsString;
 use std::time::Duration;
+
+/// Before the name of a flag, in capitals, in the environment.
+const PREFIX: &str = "ETCDCTL_";
 
 /// Flags that every command takes.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Comma-separated endpoints: host:port, http://host:port or unix://path.
-    #[arg(long, global = true, env = "ETCDCTL_ENDPOINTS", default_value = "127.0.0.1:2379", value_delimiter = ',')]
+    /// Comma-separated endpoints: host:port, http://host:port or unix://path
+    #[arg(long, global = true, default_value = "127.0.0.1:2379", value_delimiter = ',')]
     pub endpoints: Vec<String>,
-    /// Output format: fields, json, protobuf, simple, table.
-    #[arg(short, long, global = true, env = "ETCDCTL_WRITE_OUT", default_value = "simple")]
+    /// Output format: fields, json, protobuf, simple, table
+    #[arg(short, long, global = true, default_value = "simple")]
     pub write_out: String,
-    /// Print byte strings and ids as hexadecimal.
-    #[arg(long, global = true, env = "ETCDCTL_HEX")]
+    /// Print byte strings and ids as hexadecimal
+    #[arg(long, global = true)]
     pub hex: bool,
-    /// Limit for connecting.
-    #[arg(long, global = true, env = "ETCDCTL_DIAL_TIMEOUT", default_value = "2s", value_parser = quote::parse_duration)]
+    /// Limit for connecting
+    #[arg(long, global = true, default_value = "2s", value_parser = quote::parse_duration)]
     pub dial_timeout: Duration,
-    /// Limit for short commands.
-    #[arg(long, global = true, env = "ETCDCTL_COMMAND_TIMEOUT", default_value = "5s", value_parser = quote::parse_duration)]
+    /// Limit for short commands
+    #[arg(long, global = true, default_value = "5s", value_parser = quote::parse_duration)]
     pub command_timeout: Duration,
-    /// Accepted; a connection lives as long as one command.
-    #[arg(long, global = true, env = "ETCDCTL_KEEPALIVE_TIME", value_parser = quote::parse_duration, hide = true)]
-    pub keepalive_time: Option<Duration>,
-    /// Accepted, as keepalive-time.
-    #[arg(long, global = true, env = "ETCDCTL_KEEPALIVE_TIMEOUT", value_parser = quote::parse_duration, hide = true)]
-    pub keepalive_timeout: Option<Duration>,
-    /// Accepted; there is no client log.
-    #[arg(long, global = true, env = "ETCDCTL_DEBUG", hide = true)]
+    /// Pause before a silent connection is probed
+    #[arg(long, global = true, default_value = "2s", value_parser = quote::parse_duration)]
+    keepalive_time: Duration,
+    /// Limit for the answer to a probe
+    #[arg(long, global = true, default_value = "6s", value_parser = quote::parse_duration)]
+    keepalive_timeout: Duration,
+    /// Largest request sent, in bytes; 0 is 2 MiB
+    #[arg(long, global = true, default_value = "0", value_parser = quote::parse_flag_int)]
+    max_request_bytes: i64,
+    /// Largest answer taken, in bytes; 0 is 2 GiB
+    #[arg(long, global = true, default_value = "0", value_parser = quote::parse_flag_int)]
+    max_recv_bytes: i64,
+    /// Name of the user, or name:password; without one the password is asked for
+    #[arg(long, global = true, default_value = "")]
+    user: String,
+    /// Password of the user
+    #[arg(long, global = true, default_value = "")]
+    password: String,
+    /// Token to show instead of a name and a password
+    #[arg(long, global = true, default_value = "")]
+    auth_jwt_token: String,
+    /// Print the values of these flags
+    #[arg(long, global = true)]
     pub debug: bool,
     #[command(flatten)]
     secure: Secure,
@@ -44,52 +64,85 @@ pub struct Globals {
 /// Flags that ask for what is missing; all are refused.
 #[derive(Args, Clone, Debug)]
 struct Secure {
-    #[arg(long, global = true, env = "ETCDCTL_CERT", hide = true)]
+    #[arg(long, global = true, hide = true)]
     cert: Option<String>,
-    #[arg(long, global = true, env = "ETCDCTL_KEY", hide = true)]
+    #[arg(long, global = true, hide = true)]
     key: Option<String>,
-    #[arg(long, global = true, env = "ETCDCTL_CACERT", hide = true)]
+    #[arg(long, global = true, hide = true)]
     cacert: Option<String>,
-    #[arg(long, global = true, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY", hide = true)]
+    #[arg(long, global = true, hide = true)]
     insecure_skip_tls_verify: bool,
     #[arg(
-        long, global = true, env = "ETCDCTL_INSECURE_TRANSPORT", hide = true, action = ArgAction::Set,
+        long, global = true, hide = true, action = ArgAction::Set, value_parser = quote::parse_bool,
         num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true"
     )]
     insecure_transport: bool,
-    #[arg(long, global = true, env = "ETCDCTL_AUTH_JWT_TOKEN", hide = true)]
-    auth_jwt_token: Option<String>,
-    #[arg(long, global = true, env = "ETCDCTL_USER", hide = true)]
-    user: Option<String>,
-    #[arg(long, global = true, env = "ETCDCTL_PASSWORD", hide = true)]
-    password: Option<String>,
-    #[arg(short, long, global = true, env = "ETCDCTL_DISCOVERY_SRV", hide = true)]
+    /// Says how SRV records are taken, of which there are none.
+    #[arg(
+        long, global = true, hide = true, action = ArgAction::Set, value_parser = quote::parse_bool,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true"
+    )]
+    insecure_discovery: bool,
+    #[arg(short, long, global = true, hide = true)]
     discovery_srv: Option<String>,
-    #[arg(long, global = true, env = "ETCDCTL_DISCOVERY_SRV_NAME", hide = true)]
+    #[arg(long, global = true, hide = true)]
     discovery_srv_name: Option<String>,
 }
 
 impl Globals {
-    /// Refuses what is not there, rather than connect without it.
-    pub fn refuse_unsupported(&self) -> Result<(), Failure> {
-        let secure = &self.secure;
-        for (flag, value) in [("cert", &secure.cert), ("key", &secure.key), ("cacert", &secure.cacert)] {
+    /// How to connect. What is missing is refused, rather than connected without.
+    pub fn connection(&self) -> Result<Options, Failure> {
+        self.secure.refuse()?;
+        let bytes = |flag: &str, value: i64, default: usize| match usize::try_from(value) {
+            Ok(0) => Ok(default),
+            Ok(bytes) => Ok(bytes),
+            Err(_) => Err(Failure::arguments(format!("--{flag} cannot be negative"))),
+        };
+        Ok(Options {
+            dial_timeout: self.dial_timeout,
+            keepalive_time: self.keepalive_time,
+            keepalive_timeout: self.keepalive_timeout,
+            request_bytes_max: bytes("max-request-bytes", self.max_request_bytes, REQUEST_BYTES_MAX)?,
+            answer_bytes_max: bytes("max-recv-bytes", self.max_recv_bytes, ANSWER_BYTES_MAX)?,
+            credentials: self.credentials()?,
+        })
+    }
+
+    fn credentials(&self) -> Result<Credentials, Failure> {
+        if !self.auth_jwt_token.is_empty() {
+            return Ok(Credentials::Token(self.auth_jwt_token.clone()));
+        }
+        user(&self.user, &self.password, "Password: ")
+    }
+}
+
+/// Credentials from a name, which may have its password behind a colon, and a password.
+pub fn user(name: &str, password: &str, prompt: &str) -> Result<Credentials, Failure> {
+    if name.is_empty() {
+        return Ok(Credentials::None);
+    }
+    let (name, password) = match (password, name.split_once(':')) {
+        ("", Some((name, password))) => (name.to_owned(), password.to_owned()),
+        ("", None) => (name.to_owned(), prompt::password(prompt)?),
+        (password, _) => (name.to_owned(), password.to_owned()),
+    };
+    Ok(Credentials::User { name, password })
+}
+
+impl Secure {
+    fn refuse(&self) -> Result<(), Failure> {
+        for (flag, value) in [("cert", &self.cert), ("key", &self.key), ("cacert", &self.cacert)] {
             match value.as_deref() {
                 Some("") => return Err(Failure::arguments(format!("empty string is passed to --{flag} option"))),
                 Some(_) => return Err(Failure::unsupported(&format!("TLS (--{flag})"))),
                 None => {}
             }
         }
-        if secure.insecure_skip_tls_verify || !secure.insecure_transport {
+        if self.insecure_skip_tls_verify || !self.insecure_transport {
             return Err(Failure::unsupported("TLS"));
         }
-        for (flag, value) in [
-            ("auth-jwt-token", &secure.auth_jwt_token),
-            ("user", &secure.user),
-            ("password", &secure.password),
-            ("discovery-srv", &secure.discovery_srv),
-            ("discovery-srv-name", &secure.discovery_srv_name),
-        ] {
+        for (flag, value) in [("discovery-srv", &self.discovery_srv), ("discovery-srv-name", &self.discovery_srv_name)]
+        {
             if value.as_deref().is_some_and(|value| !value.is_empty()) {
                 return Err(Failure::unsupported(&format!("--{flag}")));
             }
@@ -98,33 +151,21 @@ impl Globals {
     }
 }
 
-/// Lets booleans be written Go's way as well: `--hex`, `--hex=true`, `--hex=false`.
-pub fn go_booleans(command: Command) -> Command {
-    let boolean = |arg: Arg| match arg.get_action() {
-        ArgAction::SetTrue => arg
-            .action(ArgAction::Set)
-            .value_parser(BoolishValueParser::new())
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .default_value("false")
-            .hide_default_value(true)
-            .hide_possible_values(true)
-            .value_name("BOOL"),
-        _ => arg,
-    };
-    command.mut_args(boolean).mut_subcommands(go_booleans)
+/// The variable of a flag.
+fn variable(arg: &Arg) -> Option<String> {
+    Some(format!("{PREFIX}{}", arg.get_long()?.to_uppercase().replace('-', "_")))
 }
 
-/// A flag and its variable together are refused; of variables nobody knows, the user is told.
-pub fn check_environment(
+/// What the environment says, as flags to put before the others. A flag and its variable together are refused; of
+/// variables nobody knows, the user is told.
+pub fn from_environment(
     command: &Command,
     matches: &ArgMatches,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<Vec<String>, Failure> {
-    let mut warnings = Vec::new();
-    for (name, value) in environment.filter(|(name, _)| name.starts_with("ETCDCTL_")) {
-        let flag = command.get_arguments().find(|arg| arg.get_env().is_some_and(|env| env == name.as_str()));
+) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let (mut words, mut warnings) = (Vec::new(), Vec::new());
+    for (name, value) in environment.filter(|(name, _)| name.starts_with(PREFIX)) {
+        let flag = command.get_arguments().find(|arg| variable(arg).is_some_and(|variable| variable == name));
         match flag {
             Some(flag) if matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine) => {
                 let text = format!(
@@ -133,19 +174,56 @@ pub fn check_environment(
                 );
                 return Err(Failure::new(Exit::Error, text));
             }
+            Some(flag) if !value.is_empty() => {
+                words.push(format!("--{}={value}", flag.get_long().unwrap_or_default()));
+            }
             Some(_) => {}
             None if name.starts_with("ETCDCTL_WATCH_") => {}
             None => warnings.push(format!("{name}={value}")),
         }
     }
-    Ok(warnings)
+    Ok((words, warnings))
+}
+
+/// The value of every global flag, as its variable would hold it.
+pub fn effective(command: &Command, matches: &ArgMatches) -> Vec<String> {
+    let value = |arg: &Arg| match matches.get_raw(arg.get_id().as_str()) {
+        Some(values) => values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","),
+        None => String::new(),
+    };
+    let secret = |name: &str| ["ETCDCTL_PASSWORD", "ETCDCTL_AUTH_JWT_TOKEN", "ETCDCTL_USER"].contains(&name);
+    let line = |arg: &Arg| {
+        let (name, value) = (variable(arg)?, value(arg));
+        let value = if secret(&name) && !value.is_empty() { "(not shown)".to_owned() } else { value };
+        Some(format!("{name}={value}"))
+    };
+    let mut lines: Vec<String> = command.get_arguments().filter(|arg| arg.is_global_set()).filter_map(line).collect();
+    lines.sort();
+    lines
 }
 
 /// A lease id as users write it.
 pub fn lease_id(text: &str) -> Result<i64, Failure> {
-    u64::from_str_radix(text, 16)
-        .map(|id| id.cast_signed())
+    quote::parse_int(text, 16)
         .map_err(|error| Failure::arguments(format!("bad lease ID ({error}), expecting ID in Hex")))
+}
+
+/// A member id as users write it.
+pub fn member_id(text: &str) -> Result<u64, Failure> {
+    quote::parse_uint(text, 16)
+        .map_err(|error| Failure::arguments(format!("bad member ID arg ({error}), expecting ID in Hex")))
+}
+
+/// Whether `--consistency` means serializable.
+pub fn serializable(consistency: &str) -> Result<bool, Failure> {
+    match consistency {
+        "l" => Ok(false),
+        "s" => Ok(true),
+        other => {
+            let text = format!("unknown consistency flag {}", quote::quoted(other.as_bytes()));
+            Err(Failure::new(Exit::BadFeature, text))
+        }
+    }
 }
 
 /// The smallest key behind all keys that start with `prefix`.
@@ -161,13 +239,13 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Key and range end for the flags `--prefix` and `--from-key`.
-pub fn key_range(args: &[String], prefix: bool, from_key: bool) -> (Vec<u8>, Vec<u8>) {
-    let key = args.first().map(|key| key.as_bytes().to_vec()).unwrap_or_default();
+pub fn key_range(args: &[OsString], prefix: bool, from_key: bool) -> (Vec<u8>, Vec<u8>) {
+    let key = args.first().map(|key| key.as_encoded_bytes().to_vec()).unwrap_or_default();
     match (key.is_empty(), prefix, from_key) {
         (true, true, _) | (true, _, true) => (vec![0], vec![0]),
         (false, true, _) => (key.clone(), prefix_end(&key)),
         (false, _, true) => (key, vec![0]),
-        _ => (key, args.get(1).map(|end| end.as_bytes().to_vec()).unwrap_or_default()),
+        _ => (key, args.get(1).map(|end| end.as_encoded_bytes().to_vec()).unwrap_or_default()),
     }
 }
 
@@ -179,7 +257,7 @@ mod tests {
     fn ranges() {
         assert_eq!(prefix_end(b"a\xff"), b"b");
         assert_eq!(prefix_end(b"\xff\xff"), b"\0");
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(key_range(&words(&["a"]), true, false), (b"a".to_vec(), b"b".to_vec()));
         assert_eq!(key_range(&words(&[""]), true, false), (vec![0], vec![0]));
         assert_eq!(key_range(&words(&["a"]), false, true), (b"a".to_vec(), vec![0]));

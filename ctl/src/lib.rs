@@ -3,9 +3,10 @@
 //! Each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed.
 //! Exit codes are one table ([`failure`]). Nothing here ends the process or panics on what a user wrote.
 //!
-//! Deliberately absent so far: TLS, user names and passwords, SRV discovery, interactive watch; commands that are
-//! missing say so and fail.
+//! Deliberately absent so far: TLS, SRV discovery, and those commands that [`etcdctl`] and [`etcdutl`] list as
+//! missing; they say so and fail.
 
+pub mod cluster;
 pub mod command;
 pub mod context;
 pub mod etcdctl;
@@ -13,6 +14,13 @@ pub mod etcdutl;
 pub mod failure;
 pub mod flags;
 pub mod output;
+pub mod prompt;
+pub mod queue;
 pub mod quote;
 pub mod rpc;
+pub mod session;
+pub mod signals;
+pub mod usage;
 pub mod wal;
+pub mod watching;
+pub mod words;

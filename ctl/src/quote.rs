@@ -146,9 +146,12 @@ fn decimal(number: u128, digits: usize) -> String {
 
 /// Reads a Go duration: `5s`, `1m30s`, `250ms`, `1.5h`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("invalid duration {text:?}");
+    let invalid = || format!("time: invalid duration {}", quoted(text.as_bytes()));
     if text == "0" {
         return Ok(Duration::ZERO);
+    }
+    if text.parse::<f64>().is_ok() {
+        return Err(format!("time: missing unit in duration {}", quoted(text.as_bytes())));
     }
     let (mut rest, mut total) = (text, 0.0f64);
     while !rest.is_empty() {
@@ -169,6 +172,57 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         rest = &rest[end..];
     }
     if text.is_empty() { Err(invalid()) } else { Duration::try_from_secs_f64(total).map_err(|_| invalid()) }
+}
+
+/// Reads a whole number in the given base as Go does, errors included.
+pub fn parse_int(text: &str, base: u32) -> Result<i64, String> {
+    i64::from_str_radix(text, base).map_err(|error| number_error("ParseInt", text, &error))
+}
+
+/// Reads a whole number without a sign.
+pub fn parse_uint(text: &str, base: u32) -> Result<u64, String> {
+    match text.starts_with('+') {
+        true => Err(format!("strconv.ParseUint: parsing {}: invalid syntax", quoted(text.as_bytes()))),
+        false => u64::from_str_radix(text, base).map_err(|error| number_error("ParseUint", text, &error)),
+    }
+}
+
+/// Reads the number of a flag, which may say its base: `12`, `0x1f`, `0o17`, `0b11`.
+pub fn parse_flag_int(text: &str) -> Result<i64, String> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.get(..2) {
+        Some("0x") => (16, &lower[2..]),
+        Some("0o") => (8, &lower[2..]),
+        Some("0b") => (2, &lower[2..]),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    if digits.starts_with(['+', '-']) {
+        return Err(format!("strconv.ParseInt: parsing {}: invalid syntax", quoted(text.as_bytes())));
+    }
+    i64::from_str_radix(&format!("{sign}{digits}"), base).map_err(|error| number_error("ParseInt", text, &error))
+}
+
+fn number_error(function: &str, text: &str, error: &std::num::ParseIntError) -> String {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    let what = match error.kind() {
+        PosOverflow | NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {}: {what}", quoted(text.as_bytes()))
+}
+
+/// Go's boolean words.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing {}: invalid syntax", quoted(text.as_bytes()))),
+    }
 }
 
 /// A size in decimal units: `25 kB`, `2.1 GB`.
@@ -221,6 +275,23 @@ mod tests {
         for broken in ["", "5", "s", "5x", "-5s", "1..2s", "99999999999999999999h"] {
             assert!(parse_duration(broken).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn numbers_and_their_errors() {
+        assert_eq!((parse_int("-12", 10), parse_int("1f", 16), parse_uint("ff", 16)), (Ok(-12), Ok(31), Ok(255)));
+        let invalid = "strconv.ParseInt: parsing \"x\": invalid syntax";
+        assert_eq!(parse_int("x", 16).as_ref().map_err(String::as_str), Err(invalid));
+        let range = "strconv.ParseUint: parsing \"1ffffffffffffffff\": value out of range";
+        assert_eq!(parse_uint("1ffffffffffffffff", 16).as_ref().map_err(String::as_str), Err(range));
+        assert!(parse_uint("-1", 16).is_err() && parse_uint("+1", 16).is_err());
+        for (text, number) in [("12", 12), ("-12", -12), ("0x1f", 31), ("-0X1F", -31), ("017", 15), ("0", 0)] {
+            assert_eq!(parse_flag_int(text), Ok(number), "{text}");
+        }
+        for broken in ["", "-", "--1", "0x", "0x-1", "9x", "9223372036854775808"] {
+            assert!(parse_flag_int(broken).is_err(), "{broken}");
+        }
+        assert!(parse_bool("T") == Ok(true) && parse_bool("0") == Ok(false) && parse_bool("yes").is_err());
     }
 
     #[test]

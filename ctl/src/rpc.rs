@@ -1,7 +1,7 @@
 //! gRPC calls: one typed constant per method, one connection, messages encoded by prost.
 //!
-//! Deliberately absent: generated clients (a method is a path and two types), retries of calls that may have taken
-//! effect, and balancing: the first endpoint that answers serves the whole command.
+//! Deliberately absent: generated clients (a method is a path and two types), and the choice among several endpoints,
+//! which is [`crate::cluster`]'s.
 
 use crate::failure::{Exit, Failure};
 use http::uri::PathAndQuery;
@@ -13,88 +13,238 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder, Streaming};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
-/// Largest answer taken, as in the reference client.
-const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
+/// Largest answer taken unless the user says otherwise.
+pub const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Largest request sent unless the user says otherwise.
+pub const REQUEST_BYTES_MAX: usize = 2 << 20;
+
+/// Servers end connections that are probed more often.
+const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 
 /// A method of the API.
 pub struct Method<Q, A> {
     path: &'static str,
+    /// Reading changes nothing: after a broken connection it may be asked elsewhere.
+    pub(crate) read: bool,
     types: PhantomData<fn(Q) -> A>,
 }
 
 macro_rules! methods {
-    ($($name:ident: $path:literal, $request:ty => $answer:ty;)*) => {
+    ($($kind:ident $name:ident: $path:literal, $request:ident => $answer:ident;)*) => {
         $(
             #[doc = concat!("`", $path, "`")]
-            pub const $name: Method<$request, $answer> = Method {
+            pub const $name: Method<pb::$request, pb::$answer> = Method {
                 path: concat!("/etcdserverpb.", $path),
+                read: methods!(@ $kind),
                 types: PhantomData,
             };
         )*
     };
+    (@ read) => { true };
+    (@ write) => { false };
 }
 
 methods! {
-    RANGE: "KV/Range", pb::RangeRequest => pb::RangeResponse;
-    PUT: "KV/Put", pb::PutRequest => pb::PutResponse;
-    DELETE: "KV/DeleteRange", pb::DeleteRangeRequest => pb::DeleteRangeResponse;
-    TXN: "KV/Txn", pb::TxnRequest => pb::TxnResponse;
-    COMPACT: "KV/Compact", pb::CompactionRequest => pb::CompactionResponse;
-    WATCH: "Watch/Watch", pb::WatchRequest => pb::WatchResponse;
-    LEASE_GRANT: "Lease/LeaseGrant", pb::LeaseGrantRequest => pb::LeaseGrantResponse;
-    LEASE_REVOKE: "Lease/LeaseRevoke", pb::LeaseRevokeRequest => pb::LeaseRevokeResponse;
-    LEASE_KEEP_ALIVE: "Lease/LeaseKeepAlive", pb::LeaseKeepAliveRequest => pb::LeaseKeepAliveResponse;
-    LEASE_TIME_TO_LIVE: "Lease/LeaseTimeToLive", pb::LeaseTimeToLiveRequest => pb::LeaseTimeToLiveResponse;
-    LEASES: "Lease/LeaseLeases", pb::LeaseLeasesRequest => pb::LeaseLeasesResponse;
-    MEMBER_LIST: "Cluster/MemberList", pb::MemberListRequest => pb::MemberListResponse;
-    ALARM: "Maintenance/Alarm", pb::AlarmRequest => pb::AlarmResponse;
-    STATUS: "Maintenance/Status", pb::StatusRequest => pb::StatusResponse;
-    DEFRAGMENT: "Maintenance/Defragment", pb::DefragmentRequest => pb::DefragmentResponse;
-    HASH_KV: "Maintenance/HashKV", pb::HashKvRequest => pb::HashKvResponse;
+    read RANGE: "KV/Range", RangeRequest => RangeResponse;
+    read RANGE_STREAM: "KV/RangeStream", RangeRequest => RangeStreamResponse;
+    write PUT: "KV/Put", PutRequest => PutResponse;
+    write DELETE: "KV/DeleteRange", DeleteRangeRequest => DeleteRangeResponse;
+    write TXN: "KV/Txn", TxnRequest => TxnResponse;
+    write COMPACT: "KV/Compact", CompactionRequest => CompactionResponse;
+    read WATCH: "Watch/Watch", WatchRequest => WatchResponse;
+    write LEASE_GRANT: "Lease/LeaseGrant", LeaseGrantRequest => LeaseGrantResponse;
+    write LEASE_REVOKE: "Lease/LeaseRevoke", LeaseRevokeRequest => LeaseRevokeResponse;
+    read LEASE_KEEP_ALIVE: "Lease/LeaseKeepAlive", LeaseKeepAliveRequest => LeaseKeepAliveResponse;
+    read LEASE_TIME_TO_LIVE: "Lease/LeaseTimeToLive", LeaseTimeToLiveRequest => LeaseTimeToLiveResponse;
+    read LEASES: "Lease/LeaseLeases", LeaseLeasesRequest => LeaseLeasesResponse;
+    write MEMBER_ADD: "Cluster/MemberAdd", MemberAddRequest => MemberAddResponse;
+    write MEMBER_REMOVE: "Cluster/MemberRemove", MemberRemoveRequest => MemberRemoveResponse;
+    write MEMBER_UPDATE: "Cluster/MemberUpdate", MemberUpdateRequest => MemberUpdateResponse;
+    write MEMBER_PROMOTE: "Cluster/MemberPromote", MemberPromoteRequest => MemberPromoteResponse;
+    read MEMBER_LIST: "Cluster/MemberList", MemberListRequest => MemberListResponse;
+    write ALARM: "Maintenance/Alarm", AlarmRequest => AlarmResponse;
+    read STATUS: "Maintenance/Status", StatusRequest => StatusResponse;
+    write DEFRAGMENT: "Maintenance/Defragment", DefragmentRequest => DefragmentResponse;
+    read HASH_KV: "Maintenance/HashKV", HashKvRequest => HashKvResponse;
+    read SNAPSHOT: "Maintenance/Snapshot", SnapshotRequest => SnapshotResponse;
+    write MOVE_LEADER: "Maintenance/MoveLeader", MoveLeaderRequest => MoveLeaderResponse;
+    write DOWNGRADE: "Maintenance/Downgrade", DowngradeRequest => DowngradeResponse;
+    write AUTHENTICATE: "Auth/Authenticate", AuthenticateRequest => AuthenticateResponse;
+    write AUTH_ENABLE: "Auth/AuthEnable", AuthEnableRequest => AuthEnableResponse;
+    write AUTH_DISABLE: "Auth/AuthDisable", AuthDisableRequest => AuthDisableResponse;
+    read AUTH_STATUS: "Auth/AuthStatus", AuthStatusRequest => AuthStatusResponse;
+    write USER_ADD: "Auth/UserAdd", AuthUserAddRequest => AuthUserAddResponse;
+    write USER_DELETE: "Auth/UserDelete", AuthUserDeleteRequest => AuthUserDeleteResponse;
+    read USER_GET: "Auth/UserGet", AuthUserGetRequest => AuthUserGetResponse;
+    read USER_LIST: "Auth/UserList", AuthUserListRequest => AuthUserListResponse;
+    write USER_CHANGE_PASSWORD: "Auth/UserChangePassword",
+        AuthUserChangePasswordRequest => AuthUserChangePasswordResponse;
+    write USER_GRANT_ROLE: "Auth/UserGrantRole", AuthUserGrantRoleRequest => AuthUserGrantRoleResponse;
+    write USER_REVOKE_ROLE: "Auth/UserRevokeRole", AuthUserRevokeRoleRequest => AuthUserRevokeRoleResponse;
+    write ROLE_ADD: "Auth/RoleAdd", AuthRoleAddRequest => AuthRoleAddResponse;
+    write ROLE_DELETE: "Auth/RoleDelete", AuthRoleDeleteRequest => AuthRoleDeleteResponse;
+    read ROLE_GET: "Auth/RoleGet", AuthRoleGetRequest => AuthRoleGetResponse;
+    read ROLE_LIST: "Auth/RoleList", AuthRoleListRequest => AuthRoleListResponse;
+    write ROLE_GRANT_PERMISSION: "Auth/RoleGrantPermission",
+        AuthRoleGrantPermissionRequest => AuthRoleGrantPermissionResponse;
+    write ROLE_REVOKE_PERMISSION: "Auth/RoleRevokePermission",
+        AuthRoleRevokePermissionRequest => AuthRoleRevokePermissionResponse;
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Limit for connecting.
+    pub dial_timeout: Duration,
+    /// Pause before a silent connection is probed.
+    pub keepalive_time: Duration,
+    /// How long a probe may take.
+    pub keepalive_timeout: Duration,
+    /// Largest request sent.
+    pub request_bytes_max: usize,
+    /// Largest answer taken.
+    pub answer_bytes_max: usize,
+    /// Who asks.
+    pub credentials: Credentials,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default)]
+pub enum Credentials {
+    /// Nobody in particular.
+    #[default]
+    None,
+    /// A token that was obtained elsewhere.
+    Token(String),
+    /// A user, who gets a token when connecting.
+    User {
+        /// Name.
+        name: String,
+        /// Password.
+        password: String,
+    },
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// Nobody answers; somebody may, later or elsewhere.
+    Unreachable(String),
+    /// It will not work.
+    Refused(Failure),
 }
 
 /// A connection to one endpoint.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
+    token: Option<MetadataValue<Ascii>>,
+    request_bytes_max: usize,
+    answer_bytes_max: usize,
 }
 
 impl Client {
-    /// Connects, or fails within `timeout`.
-    pub async fn connect(endpoint: &str, timeout: Duration) -> Result<Client, Failure> {
-        let bad = |error: tonic::transport::Error| Failure::new(Exit::BadConnection, describe(&error));
-        let target = Endpoint::from_shared(target(endpoint)?).map_err(bad)?.connect_timeout(timeout);
+    /// Connects, or fails within the limit.
+    pub async fn connect(endpoint: &str, options: &Options) -> Result<Client, ConnectError> {
+        let timeout = options.dial_timeout;
+        let refused =
+            |error: tonic::transport::Error| ConnectError::Refused(Failure::new(Exit::BadConnection, describe(&error)));
+        let target = Endpoint::from_shared(target(endpoint).map_err(ConnectError::Refused)?)
+            .map_err(refused)?
+            .connect_timeout(timeout)
+            .http2_keep_alive_interval(options.keepalive_time.max(KEEPALIVE_TIME_MIN))
+            .keep_alive_timeout(options.keepalive_timeout);
         // The limit above covers the TCP connection alone.
-        match tokio::time::timeout(timeout, target.connect()).await {
-            Ok(connected) => Ok(Client { channel: connected.map_err(bad)? }),
-            Err(_) => Err(Failure::deadline().exiting(Exit::BadConnection)),
+        let channel = match tokio::time::timeout(timeout, target.connect()).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(ConnectError::Unreachable(describe(&error))),
+            Err(_) => return Err(ConnectError::Unreachable("no answer in time".to_owned())),
+        };
+        let mut client = Client {
+            channel,
+            token: None,
+            request_bytes_max: options.request_bytes_max,
+            answer_bytes_max: options.answer_bytes_max,
+        };
+        match tokio::time::timeout(timeout, client.token(&options.credentials)).await {
+            Ok(token) => client.token = token?,
+            Err(_) => return Err(ConnectError::Unreachable("no token in time".to_owned())),
+        }
+        Ok(client)
+    }
+
+    /// The token to show with every call. Where authentication is off, none is needed.
+    async fn token(&self, credentials: &Credentials) -> Result<Option<MetadataValue<Ascii>>, ConnectError> {
+        let token = match credentials {
+            Credentials::None => return Ok(None),
+            Credentials::Token(token) => token.clone(),
+            Credentials::User { name, password } => {
+                let request = pb::AuthenticateRequest { name: name.clone(), password: password.clone() };
+                match self.call(&AUTHENTICATE, request).await {
+                    Ok(answer) => answer.token,
+                    Err(status) if status.message() == "etcdserver: authentication is not enabled" => return Ok(None),
+                    Err(status) if status.code() == Code::Unavailable => {
+                        return Err(ConnectError::Unreachable(status.message().to_owned()));
+                    }
+                    Err(status) => {
+                        return Err(ConnectError::Refused(Failure::from(status).exiting(Exit::BadConnection)));
+                    }
+                }
+            }
+        };
+        let token = token.parse().map_err(|_| Failure::new(Exit::BadConnection, "the token is not plain ASCII"));
+        token.map(Some).map_err(ConnectError::Refused)
+    }
+
+    async fn grpc(&self) -> Result<Grpc<Channel>, Status> {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(self.answer_bytes_max);
+        match grpc.ready().await {
+            Ok(()) => Ok(grpc),
+            Err(error) => Err(Status::unavailable(describe(&error))),
         }
     }
 
-    async fn grpc(&self) -> Result<Grpc<Channel>, Failure> {
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
-        match grpc.ready().await {
-            Ok(()) => Ok(grpc),
-            Err(error) => Err(Status::unavailable(describe(&error)).into()),
+    /// The request with what goes beside it.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
         }
+        request
     }
 
     /// One call.
-    pub async fn call<Q, A>(&self, method: &Method<Q, A>, request: Q) -> Result<A, Failure>
+    pub async fn call<Q, A>(&self, method: &Method<Q, A>, request: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let (bytes, limit) = (request.encoded_len(), self.request_bytes_max);
+        if bytes > limit {
+            let text = format!("trying to send message larger than max ({bytes} vs. {limit})");
+            return Err(Status::resource_exhausted(text));
+        }
+        let path = PathAndQuery::from_static(method.path);
+        Ok(self.grpc().await?.unary(self.request(request), path, Prost::new()).await?.into_inner())
+    }
+
+    /// A call with many answers.
+    pub async fn server_stream<Q, A>(&self, method: &Method<Q, A>, request: Q) -> Result<Streaming<A>, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
         let path = PathAndQuery::from_static(method.path);
-        let answer = self.grpc().await?.unary(Request::new(request), path, Prost::new()).await?;
-        Ok(answer.into_inner())
+        Ok(self.grpc().await?.server_streaming(self.request(request), path, Prost::new()).await?.into_inner())
     }
 
     /// A call in both directions; dropping either half ends it.
-    pub async fn stream<Q, A>(&self, method: &Method<Q, A>, first: Q) -> Result<Stream<Q, A>, Failure>
+    pub async fn stream<Q, A>(&self, method: &Method<Q, A>, first: Q) -> Result<Stream<Q, A>, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
@@ -102,8 +252,8 @@ impl Client {
         let (requests, outgoing) = mpsc::unbounded_channel();
         // Nobody has dropped the receiver yet.
         let _ = requests.send(first);
-        let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
-        request.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+        let mut request = self.request(UnboundedReceiverStream::new(outgoing));
+        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
         let path = PathAndQuery::from_static(method.path);
         let answers = self.grpc().await?.streaming(request, path, Prost::new()).await?.into_inner();
         Ok(Stream { requests, answers })
@@ -123,8 +273,8 @@ impl<Q, A> Stream<Q, A> {
     }
 
     /// The next answer; nothing if the server ended the call.
-    pub async fn next(&mut self) -> Result<Option<A>, Failure> {
-        Ok(self.answers.message().await?)
+    pub async fn next(&mut self) -> Result<Option<A>, Status> {
+        self.answers.message().await
     }
 }
 

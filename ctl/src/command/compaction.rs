@@ -2,6 +2,7 @@
 
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure};
+use crate::quote;
 use crate::rpc::COMPACT;
 use plinth_net::proto::etcdserverpb::CompactionRequest;
 
@@ -21,9 +22,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let [revision] = args.args.as_slice() else {
         return Err(Failure::arguments("compaction command needs 1 argument"));
     };
-    let revision: i64 =
-        revision.parse().map_err(|error| Failure::new(Exit::Error, format!("{revision:?}: {error}")))?;
+    let revision = quote::parse_int(revision, 10).map_err(|text| Failure::new(Exit::Error, text))?;
     let request = CompactionRequest { revision, physical: args.physical };
-    context.limited(async { context.connect().await?.call(&COMPACT, request).await }).await?;
+    context.call(&COMPACT, request).await?;
     print(format!("compacted revision {revision}\n").as_bytes())
 }

@@ -9,6 +9,7 @@ use crate::quote;
 use crate::rpc::DELETE;
 use plinth_net::proto::etcdserverpb::{DeleteRangeRequest, DeleteRangeResponse};
 use prost::Message;
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// Time to think again.
@@ -31,7 +32,7 @@ pub struct Args {
     range: bool,
     /// key [range_end]
     #[arg(value_name = "KEY [RANGE_END]")]
-    args: Vec<String>,
+    args: Vec<OsString>,
 }
 
 impl Args {
@@ -52,22 +53,25 @@ impl Args {
         let (key, range_end) = key_range(&self.args, self.prefix, self.from_key);
         Ok(DeleteRangeRequest { key: key.into(), range_end: range_end.into(), prev_kv: self.prev_kv })
     }
+
+    /// Warns of a range that may be a mistake, and leaves time to stop.
+    pub async fn think_again(&self) {
+        let ([key, end], false) = (self.args.as_slice(), self.range) else { return };
+        eprintln!(
+            "Warning: Keys between {} and {} will be deleted. Please interrupt the command within next 2 seconds to \
+             cancel. You can provide `--range` flag to avoid the delay.",
+            quote::quoted(key.as_encoded_bytes()),
+            quote::quoted(end.as_encoded_bytes()),
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let request = args.request()?;
-    if let ([key, end], false) = (args.args.as_slice(), args.range) {
-        eprintln!(
-            "Warning: Keys between {} and {} will be deleted. Please interrupt the command within next {} to cancel. \
-             You can provide `--range` flag to avoid the warning.",
-            quote::quoted(key.as_bytes()),
-            quote::quoted(end.as_bytes()),
-            quote::duration(PAUSE)
-        );
-        tokio::time::sleep(PAUSE).await;
-    }
-    let answer = context.limited(async { context.connect().await?.call(&DELETE, request).await }).await?;
+    args.think_again().await;
+    let answer = context.call(&DELETE, request).await?;
     context.print(&answer)
 }
 
@@ -77,10 +81,11 @@ impl Report for DeleteRangeResponse {
         self.prev_kvs.iter().for_each(|kv| out.pair(kv));
     }
 
-    fn fields(&self, out: &mut Text) {
+    fn fields(&self, out: &mut Text) -> bool {
         out.header(self.header.as_ref());
         out.field("Deleted", self.deleted);
         self.prev_kvs.iter().for_each(|kv| out.kv("Prev", kv));
+        true
     }
 
     fn json(&self, _hex: bool) -> Json {

@@ -2,13 +2,15 @@
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::flags::key_range;
+use crate::flags::{key_range, serializable};
 use crate::output::json::Json;
 use crate::output::{Format, Report, Text};
-use crate::rpc::RANGE;
+use crate::quote::parse_flag_int;
+use crate::rpc::{RANGE, RANGE_STREAM};
 use plinth_net::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use plinth_net::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use prost::Message;
+use std::ffi::OsString;
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -23,7 +25,7 @@ pub struct Args {
     #[arg(long, default_value = "")]
     sort_by: String,
     /// At most this many; 0 is all.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = parse_flag_int)]
     limit: i64,
     /// All keys that start with the key.
     #[arg(long)]
@@ -32,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     from_key: bool,
     /// At this revision; 0 is now.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = parse_flag_int)]
     rev: i64,
     /// No values.
     #[arg(long)]
@@ -44,29 +46,30 @@ pub struct Args {
     #[arg(long)]
     print_value_only: bool,
     /// Created at this revision or later.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = parse_flag_int)]
     min_create_rev: i64,
     /// Created at this revision or earlier.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = parse_flag_int)]
     max_create_rev: i64,
     /// Modified at this revision or later.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = parse_flag_int)]
     min_mod_rev: i64,
     /// Modified at this revision or earlier.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = parse_flag_int)]
     max_mod_rev: i64,
-    /// Not supported yet.
-    #[arg(long, hide = true)]
+    /// Get the answer in pieces (RangeStream).
+    #[arg(long)]
     stream: bool,
     /// key [range_end]
     #[arg(value_name = "KEY [RANGE_END]")]
-    args: Vec<String>,
+    args: Vec<OsString>,
 }
 
 impl Args {
     /// The request these arguments ask for.
     pub fn request(&self) -> Result<RangeRequest, Failure> {
         self.check()?;
+        let serializable = serializable(&self.consistency)?;
         let (key, range_end) = key_range(&self.args, self.prefix, self.from_key);
         Ok(RangeRequest {
             key: key.into(),
@@ -75,7 +78,7 @@ impl Args {
             revision: self.rev,
             sort_order: self.sort_order()?.into(),
             sort_target: self.sort_target()?.into(),
-            serializable: self.serializable()?,
+            serializable,
             keys_only: self.keys_only,
             count_only: self.count_only,
             min_mod_revision: self.min_mod_rev,
@@ -87,16 +90,8 @@ impl Args {
 
     fn check(&self) -> Result<(), Failure> {
         let refuse = |text: &str| Err(Failure::arguments(text));
-        if self.stream {
-            return Err(Failure::unsupported("get --stream"));
-        }
-        match self.args.len() {
-            1 => {}
-            2 if self.prefix || self.from_key => {
-                return refuse("too many arguments, only accept one argument when `--prefix` or `--from-key` is set");
-            }
-            2 => {}
-            _ => return refuse("get command needs one argument as key and an optional argument as range_end"),
+        if self.args.is_empty() {
+            return refuse("get command needs one argument as key and an optional argument as range_end");
         }
         if self.prefix && self.from_key {
             return refuse("`--prefix` and `--from-key` cannot be set at the same time, choose one");
@@ -104,23 +99,18 @@ impl Args {
         if self.keys_only && self.count_only {
             return refuse("`--keys-only` and `--count-only` cannot be set at the same time, choose one");
         }
+        if self.args.len() > 1 && (self.prefix || self.from_key) {
+            return refuse("too many arguments, only accept one argument when `--prefix` or `--from-key` is set");
+        }
         for (name, min, max) in
-            [("create", self.min_create_rev, self.max_create_rev), ("mod", self.min_mod_rev, self.max_mod_rev)]
+            [("Create", self.min_create_rev, self.max_create_rev), ("Mod", self.min_mod_rev, self.max_mod_rev)]
         {
             if max > 0 && min > max {
-                let text = format!("bad {name} revision range: minimum {min} is greater than maximum {max}");
+                let text = format!("getMin{name}Rev(={min}) > getMax{name}Rev(={max})");
                 return Err(Failure::new(Exit::BadFeature, text));
             }
         }
         Ok(())
-    }
-
-    fn serializable(&self) -> Result<bool, Failure> {
-        match self.consistency.as_str() {
-            "l" => Ok(false),
-            "s" => Ok(true),
-            other => Err(Failure::new(Exit::BadFeature, format!("unknown consistency flag {other:?}"))),
-        }
     }
 
     fn sort_order(&self) -> Result<SortOrder, Failure> {
@@ -147,7 +137,10 @@ impl Args {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let request = args.request()?;
-    let answer = context.limited(async { context.connect().await?.call(&RANGE, request).await }).await?;
+    let answer = match args.stream {
+        true => context.limited(streamed(context, request)).await?,
+        false => context.call(&RANGE, request).await?,
+    };
     if args.count_only && context.format != Format::Fields {
         return Err(Failure::arguments("--count-only is only for `--write-out=fields`"));
     }
@@ -162,16 +155,31 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     context.print(&answer)
 }
 
+/// The pieces of a streamed answer, put together.
+async fn streamed(context: &Context, request: RangeRequest) -> Result<RangeResponse, Failure> {
+    let mut pieces = context.cluster().client().await?.server_stream(&RANGE_STREAM, request).await?;
+    let mut whole = RangeResponse::default();
+    while let Some(piece) = pieces.message().await? {
+        let Some(piece) = piece.range_response else { continue };
+        whole.header = piece.header.or(whole.header);
+        whole.kvs.extend(piece.kvs);
+        whole.more |= piece.more;
+        whole.count = if piece.count == 0 { whole.count } else { piece.count };
+    }
+    Ok(whole)
+}
+
 impl Report for RangeResponse {
     fn simple(&self, out: &mut Text) {
         self.kvs.iter().for_each(|kv| out.pair(kv));
     }
 
-    fn fields(&self, out: &mut Text) {
+    fn fields(&self, out: &mut Text) -> bool {
         out.header(self.header.as_ref());
         self.kvs.iter().for_each(|kv| out.kv("", kv));
         out.field("More", self.more);
         out.field("Count", self.count);
+        true
     }
 
     fn json(&self, _hex: bool) -> Json {

@@ -8,6 +8,7 @@ use crate::output::{Report, Text};
 use crate::rpc::PUT;
 use plinth_net::proto::etcdserverpb::{PutRequest, PutResponse};
 use prost::Message;
+use std::ffi::OsString;
 use std::io::Read;
 
 /// Arguments.
@@ -27,15 +28,15 @@ pub struct Args {
     ignore_lease: bool,
     /// key [value]
     #[arg(value_name = "KEY [VALUE]")]
-    args: Vec<String>,
+    args: Vec<OsString>,
 }
 
 impl Args {
     /// The request these arguments ask for; `input` is read if the value is not among them.
     pub fn request(&self, input: &mut dyn Read) -> Result<PutRequest, Failure> {
-        let lease = lease_id(&self.lease)?;
+        let missing = || Failure::arguments("put command needs 1 argument and input from stdin or 2 arguments");
         let (key, value) = match self.args.as_slice() {
-            [] => return Err(Failure::arguments("put command needs 1 argument and input from stdin or 2 arguments")),
+            [] => return Err(missing()),
             [key] if self.ignore_value => (key, Vec::new()),
             _ if self.ignore_value => {
                 return Err(Failure::arguments("put command needs only 1 argument when 'ignore-value' is set"));
@@ -43,13 +44,14 @@ impl Args {
             [key] => {
                 let mut value = Vec::new();
                 input.read_to_end(&mut value)?;
-                (key, value)
+                (key, if value.is_empty() { return Err(missing()) } else { value })
             }
-            [key, value] => (key, value.as_bytes().to_vec()),
-            _ => return Err(Failure::arguments("put command needs 1 argument and input from stdin or 2 arguments")),
+            // Words behind the value are ignored, as the reference tool does.
+            [key, value, ..] => (key, value.as_encoded_bytes().to_vec()),
         };
+        let lease = lease_id(&self.lease)?;
         Ok(PutRequest {
-            key: key.clone().into_bytes().into(),
+            key: key.as_encoded_bytes().to_vec().into(),
             value: value.into(),
             lease,
             prev_kv: self.prev_kv,
@@ -62,7 +64,7 @@ impl Args {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let request = args.request(&mut std::io::stdin().lock())?;
-    let answer = context.limited(async { context.connect().await?.call(&PUT, request).await }).await?;
+    let answer = context.call(&PUT, request).await?;
     context.print(&answer)
 }
 
@@ -72,9 +74,10 @@ impl Report for PutResponse {
         self.prev_kv.iter().for_each(|kv| out.pair(kv));
     }
 
-    fn fields(&self, out: &mut Text) {
+    fn fields(&self, out: &mut Text) -> bool {
         out.header(self.header.as_ref());
         self.prev_kv.iter().for_each(|kv| out.kv("Prev", kv));
+        true
     }
 
     fn json(&self, _hex: bool) -> Json {
@@ -94,7 +97,7 @@ mod tests {
     fn value_from_argument_or_input() {
         let args = |words: &[&str]| Args {
             lease: "1f".to_owned(),
-            args: words.iter().map(|word| (*word).to_owned()).collect(),
+            args: words.iter().map(|word| OsString::from(word)).collect(),
             ..Args::default()
         };
         let request = args(&["k", "v"]).request(&mut &b"unread"[..]).expect("complete");
@@ -102,6 +105,6 @@ mod tests {
         let request = args(&["k"]).request(&mut &b"in\n"[..]).expect("complete");
         assert_eq!(&request.value[..], b"in\n");
         assert!(args(&[]).request(&mut &b""[..]).is_err());
-        assert!(args(&["a", "b", "c"]).request(&mut &b""[..]).is_err());
+        assert!(args(&["a"]).request(&mut &b""[..]).is_err());
     }
 }

@@ -179,6 +179,16 @@ impl From<&KeyValue> for Json {
     }
 }
 
+/// The header with ids as hexadecimal text.
+pub fn hex_header(header: Option<&ResponseHeader>) -> Json {
+    let header = header.cloned().unwrap_or_default();
+    Json::object()
+        .with("cluster_id", format!("{:x}", header.cluster_id))
+        .with("member_id", format!("{:x}", header.member_id))
+        .nonzero("revision", header.revision)
+        .nonzero("raft_term", header.raft_term)
+}
+
 /// Adds the fields of a header to an object, as the client's lease types do.
 pub fn header_fields(object: Json, header: Option<&ResponseHeader>) -> Json {
     let header = header.cloned().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Output formats. What a command found implements [`Report`]; the user's choice decides which of its forms is shown.
 
+pub mod done;
 pub mod json;
 pub mod table;
 
@@ -45,8 +46,10 @@ pub trait Report {
     /// Text for people.
     fn simple(&self, out: &mut Text);
 
-    /// A line for each field.
-    fn fields(&self, out: &mut Text);
+    /// A line for each field; false where this form does not exist.
+    fn fields(&self, _out: &mut Text) -> bool {
+        false
+    }
 
     /// JSON; ids of members as hexadecimal text if `hex`.
     fn json(&self, hex: bool) -> Json;
@@ -68,7 +71,11 @@ pub fn render(report: &dyn Report, format: Format, hex: bool) -> Result<Vec<u8>,
     let missing = |name: &str| Failure::new(Exit::BadFeature, format!("{name} not supported as output format"));
     match format {
         Format::Simple => report.simple(&mut text),
-        Format::Fields => report.fields(&mut text),
+        Format::Fields => {
+            if !report.fields(&mut text) {
+                return Err(missing("fields"));
+            }
+        }
         Format::Json => text.line(report.json(hex).render()),
         Format::Protobuf => return report.message().ok_or_else(|| missing("protobuf")),
         Format::Table => return report.table().map(|t| t.render().into_bytes()).ok_or_else(|| missing("table")),
@@ -134,6 +141,11 @@ impl Text {
         self.field("RaftTerm", header.raft_term);
     }
 
+    /// `"Name" : id` of a lease, which is padded.
+    pub fn lease(&mut self, name: &str, id: i64) {
+        if self.hex { self.field(name, format_args!("{id:016x}")) } else { self.field(name, id) }
+    }
+
     /// The fields of a pair, their names beginning with `prefix`.
     pub fn kv(&mut self, prefix: &str, kv: &KeyValue) {
         self.quoted(&format!("{prefix}Key"), &kv.key);
@@ -141,7 +153,7 @@ impl Text {
         self.field(&format!("{prefix}ModRevision"), kv.mod_revision);
         self.field(&format!("{prefix}Version"), kv.version);
         self.quoted(&format!("{prefix}Value"), &kv.value);
-        self.id(&format!("{prefix}Lease"), kv.lease.cast_unsigned());
+        self.lease(&format!("{prefix}Lease"), kv.lease);
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Table {
 impl Table {
     /// A table without rows.
     pub fn new(columns: &[&str]) -> Table {
-        Table { columns: columns.iter().map(|name| name.to_uppercase()).collect(), rows: Vec::new() }
+        Table { columns: columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect(), rows: Vec::new() }
     }
 
     /// Adds a row, a cell for each column.
