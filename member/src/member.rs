@@ -427,6 +427,10 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         if !self.pending.has_batch() || !self.wal.can_flush() || self.group.leader().is_none() {
             return false;
         }
+        if self.group.transferring_to().is_some() {
+            // The next leader takes it, in a moment; if there is none, this one goes on.
+            return false;
+        }
         let Some((mut batch, sequence)) = self.pending.next() else { return false };
         let payload = batch.builder.finish(self.identity.member, sequence);
         self.pending.recycle(batch.builder);

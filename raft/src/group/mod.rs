@@ -438,6 +438,11 @@ impl Group {
         self.role.leader
     }
 
+    /// The next leader, while leadership is being handed over.
+    pub fn transferring_to(&self) -> Option<MemberId> {
+        self.raw.raft.lead_transferee.map(MemberId)
+    }
+
     /// The current term.
     pub fn term(&self) -> u64 {
         self.role.term

@@ -32,13 +32,20 @@ pub async fn transfer(home: &Rc<Home>, target: MemberId) -> Result<(), Status> {
     home.pump.notify();
     let (start, deadline) = (Instant::now(), Instant::now() + home.profile.request_timeout);
     while home.state().member.group().leader() != Some(target) {
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline || was_abandoned(home, target) {
             return Err(status::TIMEOUT_LEADER_TRANSFER);
         }
         sleep(LOOK).await;
     }
     tracing::info!(to = %target, took = ?start.elapsed(), "leadership transfer finished");
     Ok(())
+}
+
+/// Whether there is nothing to wait for: consensus has given it up, or the target cannot be reached.
+fn was_abandoned(home: &Home, target: MemberId) -> bool {
+    let state = home.state();
+    let given_up = state.member.is_leader() && state.member.group().transferring_to() != Some(target);
+    given_up || home.link().is_none_or(|link| link.connected_since(target).is_none())
 }
 
 /// Before this member stops: hands leadership to the voter that has most of the log.
