@@ -351,6 +351,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.group.report_unreachable(to);
     }
 
+    /// The transport has learnt that `member` does not run.
+    pub fn report_gone(&mut self, member: MemberId) {
+        self.group.report_gone(member);
+    }
+
     /// A snapshot of the state after `meta.id` is pinned for `to`; the message about it follows.
     pub fn provide_snapshot(&mut self, to: MemberId, meta: SnapshotMeta) {
         self.group.provide_snapshot(to, meta);

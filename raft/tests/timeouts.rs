@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use plinth_raft::{ConfState, EntryId, Group, GroupConfig, GroupId, HardState, MemberId, RecoveredLog, Role};
+use plinth_raft::{
+    ConfState, EntryId, Group, GroupConfig, GroupId, HardState, MemberId, PeerBody, PeerMessage, RecoveredLog, Role,
+};
 
 const ELECTION: usize = 10;
 
@@ -49,5 +51,38 @@ fn members_that_split_a_vote_do_not_split_the_next_for_ever() {
     for seed in 0..20 {
         let tied = (1..40).take_while(|term| timeout(seed, 0, 1, *term) == timeout(seed, 0, 2, *term)).count();
         assert!(tied < 6, "seed {seed}: {tied} terms in a row");
+    }
+}
+
+/// Ticks from the last word of leader 2 to the campaign of member 1, when `gone` is told right after it.
+fn after_leader(seed: u64, gone: Option<u64>) -> usize {
+    let mut config = GroupConfig::new(GroupId(0), MemberId(1), seed);
+    config.conf = ConfState::of_voters((1..=3).map(MemberId));
+    let mut group = Group::new(config, RecoveredLog::empty()).expect("a group");
+    let heartbeat = PeerMessage {
+        group: GroupId(0),
+        from: MemberId(2),
+        to: MemberId(1),
+        term: 4,
+        body: PeerBody::Heartbeat { commit: 0, round: None },
+        entries: Vec::new(),
+    };
+    group.step(heartbeat).expect("a heartbeat");
+    assert_eq!(group.leader(), Some(MemberId(2)));
+    gone.into_iter().for_each(|id| group.report_gone(MemberId(id)));
+    (1..)
+        .find(|_| {
+            group.tick();
+            group.role() != Role::Follower
+        })
+        .expect("it campaigns")
+}
+
+#[test]
+fn who_knows_that_the_leader_is_gone_waits_only_for_its_draw() {
+    for seed in 0..50 {
+        let patient = after_leader(seed, None);
+        assert_eq!(after_leader(seed, Some(3)), patient, "another member's end means nothing");
+        assert_eq!(after_leader(seed, Some(2)), (patient - ELECTION).max(1));
     }
 }

@@ -62,7 +62,12 @@ pub(super) async fn dial(core: Rc<Core>, link: Rc<Link>, lane: Lane) {
                 core.handler.disconnected(link.id, lane, &error.to_string());
                 core.handler.unreachable(link.id);
             }
-            Err(error) => told.tell(&core, &link, lane, error),
+            Err(error) => {
+                if error.is_nobody_there() {
+                    core.handler.gone(link.id);
+                }
+                told.tell(&core, &link, lane, error);
+            }
         }
         // New addresses, a sign of life, or the end cut the pause short.
         let pause = Timer::new(backoff.pause(core.random()));
@@ -131,9 +136,15 @@ enum DialError {
 type Opened = (PeerStream, FrameDecoder);
 
 impl DialError {
-    /// The more telling one of two: a refusal, otherwise the later one.
+    /// The more telling one of two: a refusal, or that somebody may be there, otherwise the later one.
     fn or_later(self, later: DialError) -> DialError {
-        if matches!(self, DialError::Refused(_)) { self } else { later }
+        let may_be_there = !matches!(self, DialError::NoAddress) && !self.is_nobody_there() && later.is_nobody_there();
+        if matches!(self, DialError::Refused(_)) || may_be_there { self } else { later }
+    }
+
+    /// Whether the machine of every address says that no process listens.
+    fn is_nobody_there(&self) -> bool {
+        matches!(self, DialError::Io { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 }
 

@@ -127,6 +127,11 @@ pub trait PeerHandler: 'static {
         let _ = (from, lane, why);
     }
 
+    /// Nobody listens where this peer should: its machine is there, its process is not. Told at every attempt.
+    fn gone(&self, id: u64) {
+        let _ = id;
+    }
+
     /// A ping to this peer was answered.
     fn round_trip(&self, id: u64, lane: Lane, time: Duration) {
         let _ = (id, lane, time);

@@ -66,6 +66,10 @@ impl PeerHandler for Inbox {
         self.with(|home| home.state_mut().member.report_unreachable(MemberId(id)));
     }
 
+    fn gone(&self, id: u64) {
+        self.with(|home| home.state_mut().member.report_gone(MemberId(id)));
+    }
+
     fn connected(&self, id: u64, lane: Lane) {
         tracing::info!(peer = %MemberId(id), ?lane, "established connection to peer");
     }

@@ -9,7 +9,7 @@ use glommio::timer::sleep;
 use plinth_member::{Effects, Fatal, Pumped};
 use plinth_raft::{Role, RoleChange, SnapshotMeta};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Election timeouts without a leader after which streams end whose clients asked for that.
 const LEADERLESS_ELECTIONS: u64 = 3;
@@ -157,8 +157,13 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
     let mut effects = Effects::default();
     let mut leaderless = 0;
     let patience = LEADERLESS_ELECTIONS * home.profile.election_millis;
+    let mut next = Instant::now();
     while !home.is_stopping() {
-        sleep(interval).await;
+        // At fixed times, but what was missed is not made up for: a pause of this process must not look like one of
+        // the leader.
+        let now = Instant::now();
+        next = if next + interval > now { next + interval } else { now + interval };
+        sleep(next - now).await;
         let has_leader = home.state().member.group().leader().is_some();
         leaderless = if has_leader { 0 } else { leaderless + interval.as_millis() as u64 };
         if leaderless >= patience {
