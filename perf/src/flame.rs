@@ -56,9 +56,15 @@ pub fn flame(arguments: &FlameArgs) -> Result<(), Failure> {
     root.own_by_name(&mut sums);
     let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, own)| std::cmp::Reverse(*own));
+    let share = |own: u64| format!("{:.2} %", own as f64 * 100.0 / root.samples as f64);
+    let mut table = Table::new(&["thread and part", "own share"]);
+    for (name, own) in parts(&root) {
+        table.row(vec![name, share(own)]);
+    }
+    println!("{}", table.render());
     let mut table = Table::new(&["function", "own share"]);
     for (name, own) in sums.iter().take(arguments.top) {
-        table.row(vec![short(name).to_owned(), format!("{:.2} %", *own as f64 * 100.0 / root.samples as f64)]);
+        table.row(vec![short(name).to_owned(), share(*own)]);
     }
     println!("{}", table.render());
     if let Some(folder) = arguments.svg.parent() {
@@ -67,6 +73,33 @@ pub fn flame(arguments: &FlameArgs) -> Result<(), Failure> {
     fs::write(&arguments.svg, draw(&root))?;
     eprintln!("wrote {}", arguments.svg.display());
     Ok(())
+}
+
+/// Own shares by kind of thread and by crate, kernel or library, the largest first.
+fn parts(root: &Frame) -> Vec<(String, u64)> {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for (thread, frame) in &root.calls {
+        let mut of_thread = BTreeMap::new();
+        frame.own_by_name(&mut of_thread);
+        for (name, own) in of_thread {
+            // Threads of a kind differ by numbers at their ends.
+            let thread = thread.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-');
+            *sums.entry(format!("{thread} {}", part(name))).or_insert(0) += own;
+        }
+    }
+    let mut sums: Vec<(String, u64)> = sums.into_iter().filter(|(_, own)| own * 500 >= root.samples).collect();
+    sums.sort_by_key(|(_, own)| std::cmp::Reverse(*own));
+    sums
+}
+
+/// The crate of a Rust path, also of one like `<a::B as c::D>::e`.
+fn part(name: &str) -> &str {
+    let name = name.trim_start_matches(['<', '&']);
+    let name = name.strip_prefix("dyn ").unwrap_or(name);
+    match name.split_once("::") {
+        Some((first, _)) => first,
+        None => "others",
+    }
 }
 
 /// Stacks begin with a line that has no indent (`name pid time: …`), hold a line per function, innermost first
@@ -97,7 +130,13 @@ fn function(line: &str) -> String {
     let behind = line.split_once(' ').map_or(line, |(_address, rest)| rest);
     let (symbol, object) = behind.rsplit_once(" (").unwrap_or((behind, ""));
     let symbol = symbol.rsplit_once("+0x").map_or(symbol, |(name, _)| name);
-    if symbol == "[unknown]" { format!("[{}]", object.trim_end_matches(')')) } else { symbol.to_owned() }
+    let object = object.trim_end_matches(')').rsplit('/').next().unwrap_or_default();
+    match object {
+        _ if symbol == "[unknown]" => format!("{object}::unknown"),
+        "[kernel.kallsyms]" => format!("kernel::{symbol}"),
+        _ if object.contains(".so") || object.starts_with('[') => format!("{object}::{symbol}"),
+        _ => symbol.to_owned(),
+    }
 }
 
 /// A Rust path without the hash at its end.
@@ -186,9 +225,21 @@ log   13 100.000003:     1001001 cpu-clock:ppp: \n\
         assert_eq!((root.samples, root.depth()), (3, 4));
         let a = &root.calls["reactor-0"].calls["plinth::a"];
         assert_eq!((a.samples, a.own, a.calls["plinth::b::h0123456789abcdef"].own), (2, 1, 1));
-        assert_eq!(root.calls["log"].calls["[[kernel.kallsyms]]"].own, 1);
+        assert_eq!(root.calls["log"].calls["[kernel.kallsyms]::unknown"].own, 1);
         let svg = draw(&root);
         assert!(svg.contains("plinth::b: 33.33 %") && !svg.contains("0123456789abcdef"), "{svg}");
+    }
+
+    #[test]
+    fn shares_are_those_of_crates() {
+        let root = parse(SCRIPT);
+        let expected = [("reactor plinth".to_owned(), 2), ("log [kernel.kallsyms]".to_owned(), 1)];
+        assert_eq!(parts(&root), expected);
+        assert_eq!(part("<a::B as c::D>::e"), "a");
+        assert_eq!(part("<dyn a::B>::e"), "a");
+        assert_eq!(part("main"), "others");
+        let line = "\tffff __memcpy+0x1 (/usr/lib/libc.so.6)";
+        assert_eq!(function(line), "libc.so.6::__memcpy");
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn draw_key_chart(area: &Area<'_>, chart: &KeyChart) -> Result<(), Failure> {
     let bounds = |value: fn(&(f64, f64)) -> f64| {
         let (low, high) =
             points().map(value).fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
-        if low.is_finite() { (low / 1.5, high * 1.5) } else { (0.5, 2.0) }
+        if low.is_finite() { (low / 2.0, high * 2.0) } else { (0.5, 2.0) }
     };
     let ((left, right), (low, high)) = (bounds(|point| point.0), bounds(|point| point.1));
     let mut context = ChartBuilder::on(area)
@@ -131,6 +131,7 @@ fn draw_key_chart(area: &Area<'_>, chart: &KeyChart) -> Result<(), Failure> {
         .configure_mesh()
         .x_desc("keys")
         .x_labels(6)
+        .y_labels(4)
         .x_label_formatter(&|keys| short(*keys))
         .y_label_formatter(&|value| short(*value))
         .light_line_style(TRANSPARENT)
@@ -149,8 +150,8 @@ fn draw_key_chart(area: &Area<'_>, chart: &KeyChart) -> Result<(), Failure> {
 /// A number as briefly as it can be read: 10 k, 1 M, 0.25.
 fn short(value: f64) -> String {
     match value {
-        value if value >= 1e6 => format!("{} M", value / 1e6),
-        value if value >= 1e3 => format!("{} k", value / 1e3),
+        value if value >= 0.999e6 => format!("{:.0} M", value / 1e6),
+        value if value >= 0.999e3 => format!("{:.0} k", value / 1e3),
         value => format!("{value}"),
     }
 }
@@ -205,9 +206,11 @@ fn draw(
         let legend = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3));
         chart.draw_series(series)?.label(&line.name).legend(legend);
     }
+    // Names of bands stand at the top; without bands there is more room there than below.
+    let corner = if bands.is_empty() { SeriesLabelPosition::UpperLeft } else { SeriesLabelPosition::LowerRight };
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(corner)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .label_font(TEXT)

@@ -131,10 +131,9 @@ fn measure(arguments: &GrowthArgs, program: &Program) -> Result<Growth, Failure>
         let mut reports = Vec::new();
         for kind in [Kind::Put, Kind::Range] {
             let spec = Spec {
-                connections: 10,
                 keys,
                 value_bytes: arguments.value_bytes,
-                rate: Some(arguments.rate),
+                rate: (arguments.rate > 0.0).then_some(arguments.rate),
                 seconds: arguments.seconds,
                 ..Spec::usual(kind)
             };
