@@ -20,6 +20,7 @@ pub mod quote;
 pub mod rpc;
 pub mod session;
 pub mod signals;
+pub mod urls;
 pub mod usage;
 pub mod wal;
 pub mod watching;

@@ -81,8 +81,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         }
         Command::KeepAlive { once, args } => {
             let id = lease(only(&args, "lease keep-alive command needs lease ID as argument")?)?;
-            let done = if once { keep_once(context, id).await } else { keep(context, id).await };
-            done.map_err(|failure| failure.exiting(Exit::BadConnection))
+            if once { keep_once(context, id).await } else { keep(context, id).await }
         }
     }
 }
@@ -104,7 +103,9 @@ fn failed(what: &str, failure: Failure) -> Failure {
 }
 
 async fn keep_once(context: &Context, id: i64) -> Result<(), Failure> {
-    match context.limited(keep_alive_once(&context.cluster(), id)).await? {
+    let cluster = context.cluster();
+    let asked = context.limited(keep_alive_once(&cluster, id)).await;
+    match asked.map_err(|failure| failure.exiting(Exit::BadConnection))? {
         Some(answer) => context.print(&answer),
         None => Err(Failure::new(Exit::BadConnection, "etcdserver: requested lease not found")),
     }
@@ -112,7 +113,7 @@ async fn keep_once(context: &Context, id: i64) -> Result<(), Failure> {
 
 async fn keep(context: &Context, id: i64) -> Result<(), Failure> {
     let mut keep_alive = KeepAlive::new(context.cluster(), id);
-    while let Some(answer) = keep_alive.next().await? {
+    while let Some(answer) = keep_alive.next().await.map_err(|failure| failure.exiting(Exit::BadConnection))? {
         context.print(&answer)?;
     }
     match context.format {

@@ -1,13 +1,14 @@
 //! `member`: shows and changes who belongs to the cluster. Ids are hexadecimal.
 
 use crate::context::{Context, print};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::flags::{member_id, serializable};
 use crate::output::json::{Json, hex_header};
 use crate::output::table::Table;
 use crate::output::{Format, Report, Text};
 use crate::quote;
 use crate::rpc::{MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_UPDATE};
+use crate::urls;
 use clap::Subcommand;
 use plinth_net::proto::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
@@ -73,11 +74,8 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         }
         Command::Update { peer_urls, args } => {
             let id = only(&args)?;
-            if peer_urls.is_empty() {
-                return Err(Failure::arguments("member peer urls not provided"));
-            }
             let answer =
-                context.call(&MEMBER_UPDATE, MemberUpdateRequest { id, peer_ur_ls: split(&peer_urls) }).await?;
+                context.call(&MEMBER_UPDATE, MemberUpdateRequest { id, peer_ur_ls: split(&peer_urls)? }).await?;
             context.print(&Changed { id, what: "updated in", header: answer.header, members: answer.members })
         }
         Command::List { consistency, .. } => {
@@ -99,8 +97,10 @@ fn only(args: &[String]) -> Result<u64, Failure> {
     }
 }
 
-fn split(urls: &str) -> Vec<String> {
-    urls.split(',').map(str::to_owned).collect()
+fn split(urls: &str) -> Result<Vec<String>, Failure> {
+    let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
+    urls::check(&urls).map_err(|text| Failure::new(Exit::Error, text))?;
+    Ok(urls)
 }
 
 async fn add(context: &Context, urls: &str, is_learner: bool, args: &[String]) -> Result<(), Failure> {
@@ -116,7 +116,7 @@ async fn add(context: &Context, urls: &str, is_learner: bool, args: &[String]) -
     if urls.is_empty() {
         return Err(Failure::arguments("member peer urls not provided"));
     }
-    let answer = context.call(&MEMBER_ADD, MemberAddRequest { peer_ur_ls: split(urls), is_learner }).await?;
+    let answer = context.call(&MEMBER_ADD, MemberAddRequest { peer_ur_ls: split(urls)?, is_learner }).await?;
     context.print(&answer)?;
     match context.format {
         Format::Simple => print(start_settings(&answer, name, urls).as_bytes()),

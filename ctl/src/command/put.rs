@@ -97,7 +97,7 @@ mod tests {
     fn value_from_argument_or_input() {
         let args = |words: &[&str]| Args {
             lease: "1f".to_owned(),
-            args: words.iter().map(|word| OsString::from(word)).collect(),
+            args: words.iter().map(OsString::from).collect(),
             ..Args::default()
         };
         let request = args(&["k", "v"]).request(&mut &b"unread"[..]).expect("complete");

@@ -32,7 +32,7 @@ pub enum Command {
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let Command::Save { args } = command;
     let [path] = args.as_slice() else {
-        return Err(Failure::arguments(format!("snapshot save expects one argument, got {}", args.len())));
+        return Err(Failure::arguments("snapshot save expects one argument"));
     };
     let saved = save(context, path);
     // Without a limit of the user's own, it takes as long as it takes.
