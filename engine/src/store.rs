@@ -114,6 +114,10 @@ pub struct Counters {
     pub txns: u64,
     /// Pairs and tombstones removed by compaction.
     pub compacted: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Leases revoked, those that had expired too.
+    pub leases_revoked: u64,
 }
 
 /// The multi-version store of one group.
@@ -399,6 +403,7 @@ impl<T: Trees> Store<T> {
     fn apply_lease_grant(&mut self, id: i64, ttl: i64, now: Millis, out: Option<&mut Vec<u8>>) -> Result<(), Error> {
         let has_room = self.has_room(LEASE_COST);
         let ttl = self.lessor.grant(id, ttl, now).map_err(refused)?;
+        self.counters.leases_granted += 1;
         self.store_lease(id)?;
         if let Some(out) = out {
             kv_codec::put_int_field(out, 0x10, id);
@@ -409,6 +414,7 @@ impl<T: Trees> Store<T> {
 
     fn apply_lease_revoke(&mut self, id: i64) -> Result<(), Error> {
         let keys = self.lessor.revoke(id).map_err(refused)?;
+        self.counters.leases_revoked += 1;
         let mut write = self.begin_write();
         for key in &keys {
             self.write_delete(&mut write, KeyRange::One(key), None)?;

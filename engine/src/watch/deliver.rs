@@ -118,7 +118,7 @@ impl Hub {
             let slot = self.outbox.slots.get(delivery.slot);
             let batch = self.outbox.slots.batch(delivery.slot);
             let runs = &slot.runs[delivery.first as usize..delivery.last as usize];
-            append_events(batch, runs, delivery.start..u32::MAX, prev_kv, out);
+            self.events_sent += append_events(batch, runs, delivery.start..u32::MAX, prev_kv, out);
             self.outbox.slots.release(delivery.slot);
             self.forget_delivery(head.watcher);
         }
@@ -134,7 +134,7 @@ impl Hub {
         assert!(cut.bytes > 0, "a message takes at least one event");
         let revision = self.outbox.slots.get(head.slot).revision;
         put_event_prefix(self.header.get(ids, revision), watcher.watch_id, cut.is_fragment, out);
-        append_events(batch, runs, head.start..cut.end, prev_kv, out);
+        self.events_sent += append_events(batch, runs, head.start..cut.end, prev_kv, out);
         let rest = head.bytes - cut.bytes;
         assert!(rest == records_len(batch, runs, cut.end, prev_kv), "a delivery knows its size");
         let stream = &mut self.outbox.streams[key.index as usize];
@@ -151,18 +151,28 @@ impl Hub {
     }
 }
 
-fn append_events(batch: &EventBatch, runs: &[Run], within: std::ops::Range<u32>, prev_kv: bool, out: &mut Vec<u8>) {
+/// Appends the records of events and returns how many they are.
+fn append_events(
+    batch: &EventBatch,
+    runs: &[Run],
+    within: std::ops::Range<u32>,
+    prev_kv: bool,
+    out: &mut Vec<u8>,
+) -> u64 {
+    let mut count = 0;
     for run in runs {
         let (start, end) = (run.start.max(within.start), run.end.min(within.end));
         if start >= end {
             continue;
         }
+        count += u64::from(end - start);
         if prev_kv {
             (start..end).for_each(|index| batch.event(index as usize).append_record(true, out));
         } else {
             batch.append_plain(start as usize..end as usize, out);
         }
     }
+    count
 }
 
 /// Takes whole revisions from event `start` on while they fit, at least one; or as much of the first as fits if it is to

@@ -116,6 +116,10 @@ pub struct HubStats {
     pub unsynced: usize,
     /// Bytes of event batches kept for slow streams.
     pub retained_bytes: usize,
+    /// Events put into messages since the start, once for each watcher they went to.
+    pub events_sent: u64,
+    /// Deliveries that wait to be sent: what one entry's events mean to one watcher.
+    pub deliveries: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,6 +178,7 @@ pub struct Hub {
     random: SplitMix,
     live: usize,
     pub(super) live_with_prev: usize,
+    pub(super) events_sent: u64,
 }
 
 impl Hub {
@@ -201,6 +206,7 @@ impl Hub {
             random,
             live: 0,
             live_with_prev: 0,
+            events_sent: 0,
         }
     }
 
@@ -225,6 +231,8 @@ impl Hub {
             watchers: self.live,
             unsynced: self.runnable.len() + self.parked.len(),
             retained_bytes: self.outbox.slots.retained_bytes(),
+            events_sent: self.events_sent,
+            deliveries: self.outbox.slots.deliveries(),
         }
     }
 

@@ -68,6 +68,7 @@ pub(super) struct Slots {
     /// Bytes of all batches that ever went through.
     pub(super) total_bytes: u64,
     retained_bytes: usize,
+    deliveries: usize,
 }
 
 impl Slots {
@@ -83,6 +84,7 @@ impl Slots {
         self.total_bytes += bytes as u64;
         self.slots.push_back(Slot { batch: Some(batch.clone()), runs, refs, revision, position: self.total_bytes });
         self.retained_bytes += batch.heap_bytes();
+        self.deliveries += refs as usize;
     }
 
     pub(super) fn get(&self, slot: u64) -> &Slot {
@@ -96,6 +98,7 @@ impl Slots {
     pub(super) fn release(&mut self, slot: u64) {
         let slot = &mut self.slots[(slot - self.base) as usize];
         slot.refs = slot.refs.checked_sub(1).expect("deliveries are counted");
+        self.deliveries -= 1;
         if slot.refs > 0 {
             return;
         }
@@ -106,6 +109,11 @@ impl Slots {
             self.slots.pop_front();
             self.base += 1;
         }
+    }
+
+    /// Deliveries that point to them.
+    pub(super) fn deliveries(&self) -> usize {
+        self.deliveries
     }
 
     /// Bytes of the batches that are kept.
