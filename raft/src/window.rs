@@ -135,6 +135,11 @@ impl Window {
         self.offers.remove(&to);
     }
 
+    /// Forgets all offers.
+    pub(crate) fn withdraw_all(&mut self) {
+        self.offers.clear();
+    }
+
     /// Followers that asked for a snapshot since the last call.
     pub(crate) fn take_wanted(&mut self) -> Vec<MemberId> {
         let wanted = self.wanted.get_mut();

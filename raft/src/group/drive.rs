@@ -82,6 +82,8 @@ impl Group {
             }
             if role.role != Role::Leader || role.term != self.role.term {
                 self.snapshots_asked.clear();
+                // Whoever leads next, and be it this member again, must not announce what may be gone by then.
+                self.raw.mut_store().withdraw_all();
                 self.flow.clear();
             }
             self.role = role;

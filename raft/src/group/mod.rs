@@ -402,11 +402,15 @@ impl Group {
         self.raw.mut_store().compact(index.min(applied));
     }
 
-    /// A snapshot for a follower that asked for one; its message follows in a `Ready`.
+    /// A snapshot for a follower that asked for one; its message follows in a `Ready`. Nothing happens if this member does
+    /// not lead any more.
     pub fn provide_snapshot(&mut self, to: MemberId, meta: SnapshotMeta) {
         self.snapshots_asked.retain(|asked| *asked != to);
+        if self.role.role != Role::Leader || to == self.member {
+            return;
+        }
         self.raw.mut_store().offer(to, meta);
-        if self.role.role == Role::Leader && to != self.member && self.raw.raft.prs().get(to.0).is_some() {
+        if self.raw.raft.prs().get(to.0).is_some() {
             self.raw.raft.send_append(to.0);
         }
         self.settle();
