@@ -23,6 +23,9 @@ struct Arguments {
     /// Tells what happens in the one seed of a cluster.
     #[arg(long, requires = "seed", requires = "cluster")]
     story: bool,
+    /// Plants a bug in the clusters, by its name.
+    #[arg(long, requires = "cluster", hide = true)]
+    bug: Option<String>,
     /// Whole clusters instead of single members.
     #[arg(long)]
     cluster: bool,
@@ -70,8 +73,13 @@ thread_local! {
 impl Arguments {
     fn run(&self, seed: u64) -> Result<Report, String> {
         SEED.set(seed);
+        let named = |(bug, _): &(cluster::Bug, u64)| self.bug.as_ref().is_some_and(|name| *name == format!("{bug:?}"));
+        let bug = cluster::Bug::ALL.into_iter().find(named).map(|(bug, _)| bug);
         if self.story {
-            return cluster::tell(seed).map(|_| Report::default());
+            return cluster::tell(seed, bug).map(|_| Report::default());
+        }
+        if bug.is_some() {
+            return cluster::run_with(seed, bug).map(|_| Report::default());
         }
         let run = if self.cluster { run_cluster } else { run_member };
         let report = run(seed)?;

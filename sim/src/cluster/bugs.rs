@@ -17,6 +17,8 @@ pub enum Bug {
     SnapshotMislabelled,
     /// A leader answers keep-alives and does nothing.
     KeepAlivesIgnored,
+    /// A leader renews leases without asking the others whether it still leads.
+    RenewalsWithoutRound,
     /// Every member revokes leases, not the leader alone.
     FollowersRevoke,
     /// What a leader found expired is revoked whoever leads by then.
@@ -33,7 +35,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 13] = [
+    pub const ALL: [(Bug, u64); 14] = [
         (Bug::VotesForgotten, 300),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
@@ -41,6 +43,7 @@ impl Bug {
         (Bug::ProposalsDoubled, 20),
         (Bug::SnapshotMislabelled, 20),
         (Bug::KeepAlivesIgnored, 20),
+        (Bug::RenewalsWithoutRound, 1000),
         (Bug::FollowersRevoke, 20),
         (Bug::DeposedRevoke, 1000),
         (Bug::LeasesKept, 20),

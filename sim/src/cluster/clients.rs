@@ -180,7 +180,8 @@ impl World {
         };
         let local = matches!(ask, Ask::Get(_, false));
         let unasked = self.bug == Some(Bug::ReadsWithoutRound) && process.member.is_leader();
-        if local || (unasked && matches!(ask, Ask::Get(..) | Ask::Scan)) {
+        let renews = matches!(ask, Ask::KeepAlive(_)) && self.bug == Some(Bug::RenewalsWithoutRound);
+        if local || renews || (unasked && matches!(ask, Ask::Get(..) | Ask::Scan)) {
             return self.readable(at, number);
         }
         let reads = matches!(ask, Ask::Get(..) | Ask::GetAt(..) | Ask::Scan | Ask::KeepAlive(_));

@@ -58,6 +58,7 @@ impl World {
         let mislabelled = self.bug == Some(Bug::SnapshotMislabelled);
         let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
         for to in std::mem::take(&mut process.wanted) {
+            let process = self.nodes[at].process.as_mut().expect("it runs");
             let store = process.member.store();
             let conf = store.meta(META_CONF_STATE).map_err(|error| error.to_string())?;
             let conf = ConfState::decode(conf.ok_or("a leader without a configuration")?);
@@ -75,6 +76,8 @@ impl World {
             process.served.insert(self.snapshots, served);
             let context = self.snapshots.to_le_bytes().to_vec().into();
             process.member.provide_snapshot(to, SnapshotMeta { id, conf, context });
+            let number = self.snapshots;
+            self.tell(|| format!("member {at} pins snapshot {number} at {id:?} for {to}"));
         }
         self.plan_pump(at);
         Ok(())
@@ -88,7 +91,9 @@ impl World {
             return;
         }
         let file = SimStore::new();
+        let told = format!("member {at} is to fetch snapshot {snapshot} of term {}", message.term);
         process.fetch = Some(Fetch { message, snapshot, file, piece: 0, asks: 0, arrived: None });
+        self.tell(|| told);
         self.ask(at, snapshot, 0);
     }
 
@@ -103,6 +108,7 @@ impl World {
         fetch.asks += 1;
         if fetch.asks > ASKS_MAX {
             process.fetch = None;
+            self.tell(|| format!("member {at} gives up snapshot {snapshot}"));
             return;
         }
         let leader = at_of(fetch.message.from);
@@ -139,7 +145,7 @@ impl World {
     /// Gives up snapshots that nobody wants any more.
     pub(super) fn forget_snapshots(&mut self, at: usize) {
         let now = self.now;
-        let Some(process) = &mut self.nodes[at].process else { return };
+        let Some(process) = &self.nodes[at].process else { return };
         let leads = process.member.is_leader();
         let old: Vec<u64> = process
             .served
@@ -148,11 +154,15 @@ impl World {
             .map(|(number, _)| *number)
             .collect();
         for number in old {
+            let process = self.nodes[at].process.as_mut().expect("it runs");
             let served = process.served.remove(&number).expect("listed");
             process.member.store_mut().trees_mut().unpin(served.pin);
+            let fate = if served.is_fetched { "was fetched" } else { "is given up" };
+            let told = format!("member {at}: snapshot {number} {fate}");
             if leads && !served.is_fetched {
                 process.member.report_snapshot(served.to, false);
             }
+            self.tell(|| told);
         }
     }
 
@@ -173,6 +183,7 @@ impl World {
             fetch.file.sync().map_err(|error| error.to_string())?;
             let store = open_store(std::mem::take(&mut fetch.file));
             fetch.arrived = Some(store.map_err(|why| format!("the fetched snapshot does not open: {why}"))?);
+            self.tell(|| format!("member {at} has snapshot {snapshot}"));
             self.plan_pump(at);
             return Ok(());
         };
@@ -202,7 +213,10 @@ impl World {
         let ready =
             process.fetch.take_if(|fetch| fetch.arrived.is_some() && process.member.may_install(fetch.message.term));
         let Some(Fetch { message, arrived: Some(store), .. }) = ready else { return Ok(()) };
+        let at_term = message.term;
         let place = move || if fails { Err(std::io::Error::other("the machine goes down")) } else { Ok(()) };
-        process.member.offer_snapshot(message, store, Box::new(place))
+        let offered = process.member.offer_snapshot(message, store, Box::new(place));
+        self.tell(|| format!("member {at} offers its snapshot of term {at_term}"));
+        offered
     }
 }

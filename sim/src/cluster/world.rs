@@ -184,8 +184,8 @@ pub fn run_with(seed: u64, bug: Option<Bug>) -> Result<Outcome, String> {
 }
 
 /// Lives through the world of a seed and tells on standard error what happens.
-pub fn tell(seed: u64) -> Result<Outcome, String> {
-    let mut world = World::new(seed, None);
+pub fn tell(seed: u64, bug: Option<Bug>) -> Result<Outcome, String> {
+    let mut world = World::new(seed, bug);
     world.is_told = true;
     live(world)
 }
@@ -704,7 +704,11 @@ impl World {
             self.send(at, at_of(message.to), Packet::Peer(message));
         }
         let process = self.nodes[at].process.as_mut().expect("it runs");
+        let wanted = effects.snapshot_requests.clone();
         process.wanted.append(&mut effects.snapshot_requests);
+        if !wanted.is_empty() {
+            self.tell(|| format!("member {at} is asked for snapshots for {wanted:?}"));
+        }
         if std::mem::take(&mut effects.removed) {
             // It is told, and stops for ever.
             self.nodes[at].is_retired = true;
