@@ -1,0 +1,327 @@
+//! Starts members of a cluster on free loopback ports; dropping it ends each by its process id.
+
+use super::net::Net;
+use etcd_client::{Client, ConnectOptions};
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// For everything that is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One member, running or not.
+pub struct Seat {
+    /// Its name and folder.
+    pub name: String,
+    client_port: u16,
+    listen_port: u16,
+    /// Where the others reach it: its proxy.
+    pub peer_port: u16,
+    child: Option<Child>,
+    initial_cluster: String,
+    state: &'static str,
+    lives: u32,
+}
+
+impl Seat {
+    /// Where clients reach it.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Where the others reach it.
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+}
+
+/// See the module.
+pub struct Cluster {
+    folder: TempDir,
+    /// The network between the members.
+    pub net: Net,
+    /// All that were ever started.
+    pub seats: Vec<Seat>,
+    arguments: Vec<String>,
+}
+
+impl Cluster {
+    /// A new cluster of `count` members that serves.
+    pub fn start(count: usize, arguments: &[&str]) -> Cluster {
+        let mut cluster = Cluster {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            net: Net::default(),
+            seats: Vec::new(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+        };
+        for number in 1..=count {
+            cluster.add_seat(&format!("m{number}"), "new");
+        }
+        let initial: Vec<String> =
+            cluster.seats.iter().map(|seat| format!("{}={}", seat.name, seat.peer_url())).collect();
+        for seat in &mut cluster.seats {
+            seat.initial_cluster = initial.join(",");
+        }
+        (0..count).for_each(|seat| cluster.launch(seat));
+        (0..count).for_each(|seat| cluster.wait_until_ready(seat));
+        cluster
+    }
+
+    fn add_seat(&mut self, name: &str, state: &'static str) {
+        let listen_port = free_port();
+        self.seats.push(Seat {
+            name: name.to_string(),
+            client_port: free_port(),
+            listen_port,
+            peer_port: self.net.proxy(listen_port),
+            child: None,
+            initial_cluster: String::new(),
+            state,
+            lives: 0,
+        });
+    }
+
+    /// A seat for a member that will join; its number. It is started by [`Cluster::join`].
+    pub fn reserve(&mut self, name: &str) -> usize {
+        self.add_seat(name, "existing");
+        self.seats.len() - 1
+    }
+
+    /// Starts a member that joins the present members, which know it already.
+    pub fn join(&mut self, seat: usize, members: &[usize]) {
+        let list = members.iter().chain([&seat]).map(|at| &self.seats[*at]);
+        let initial: Vec<String> = list.map(|seat| format!("{}={}", seat.name, seat.peer_url())).collect();
+        self.seats[seat].initial_cluster = initial.join(",");
+        self.seats[seat].state = "existing";
+        self.launch(seat);
+    }
+
+    fn launch(&mut self, seat: usize) {
+        let mut command = self.command(seat);
+        let log = File::create(self.log_path(seat)).expect("a log file");
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        self.seats[seat].child = Some(command.spawn().expect("the binary starts"));
+        self.seats[seat].lives += 1;
+    }
+
+    fn command(&self, number: usize) -> Command {
+        let seat = &self.seats[number];
+        let (client, listen) =
+            (format!("http://{}", seat.endpoint()), format!("http://127.0.0.1:{}", seat.listen_port));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plinth"));
+        command
+            .arg("--data-dir")
+            .arg(self.data_dir(number))
+            .args(["--name", &seat.name, "--initial-cluster", &seat.initial_cluster])
+            .args(["--initial-cluster-state", seat.state])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &listen, "--initial-advertise-peer-urls", &seat.peer_url()])
+            .args(&self.arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// A member's data directory.
+    pub fn data_dir(&self, seat: usize) -> PathBuf {
+        self.folder.path().join(&self.seats[seat].name)
+    }
+
+    fn log_path(&self, seat: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.log", self.seats[seat].name))
+    }
+
+    /// What a member has logged in this life.
+    pub fn log(&self, seat: usize) -> String {
+        std::fs::read_to_string(self.log_path(seat)).unwrap_or_default()
+    }
+
+    /// Waits until a member serves clients.
+    pub fn wait_until_ready(&mut self, seat: usize) {
+        self.wait_for_log(seat, "ready to serve client requests");
+    }
+
+    /// Waits until a member has logged something.
+    pub fn wait_for_log(&mut self, seat: usize, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log(seat).contains(text) {
+            if let Some(exit) = self.has_ended(seat) {
+                panic!("{} ended with {exit} before {text:?}", self.seats[seat].name);
+            }
+            assert!(Instant::now() < deadline, "{} never logged {text:?}", self.seats[seat].name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn has_ended(&mut self, seat: usize) -> Option<ExitStatus> {
+        self.seats[seat].child.as_mut().and_then(|child| child.try_wait().expect("the process is ours"))
+    }
+
+    /// Waits until a member has ended by itself.
+    pub fn wait_for_end(&mut self, seat: usize) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(exit) = self.has_ended(seat) {
+                self.seats[seat].child = None;
+                return exit;
+            }
+            assert!(Instant::now() < deadline, "{} goes on", self.seats[seat].name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends a member without a warning.
+    pub fn kill(&mut self, seat: usize) {
+        if let Some(mut child) = self.seats[seat].child.take() {
+            child.kill().expect("the process is ours");
+            child.wait().expect("the process is ours");
+        }
+    }
+
+    /// Sends a signal to a member.
+    pub fn signal(&self, seat: usize, signal: &str) {
+        let child = self.seats[seat].child.as_ref().expect("it runs");
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill is installed");
+        assert!(status.success(), "kill failed");
+    }
+
+    /// Asks a member to stop, and waits.
+    pub fn terminate(&mut self, seat: usize) {
+        self.signal(seat, "-TERM");
+        self.wait_for_end(seat);
+    }
+
+    /// Starts a member again, which need not be able to serve at once.
+    pub fn restart(&mut self, seat: usize) {
+        self.launch(seat);
+    }
+
+    /// Removes a member's data.
+    pub fn wipe(&self, seat: usize) {
+        std::fs::remove_dir_all(self.data_dir(seat)).expect("the folder is ours");
+    }
+
+    /// A client of one member.
+    pub async fn client(&self, seat: usize) -> Client {
+        connect(&[self.seats[seat].endpoint()]).await
+    }
+
+    /// The id of a member.
+    pub async fn id(&self, seat: usize) -> u64 {
+        let status = self.client(seat).await.status().await.expect("status");
+        status.header().expect("header").member_id()
+    }
+
+    /// The ids of the first members, by seat.
+    pub async fn ids(&self) -> Vec<u64> {
+        let mut ids = Vec::new();
+        for seat in 0..self.seats.len() {
+            ids.push(self.id(seat).await);
+        }
+        ids
+    }
+
+    /// The seat of the member that all of `seats` take for the leader.
+    pub async fn leader(&self, seats: &[usize]) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut leaders = Vec::new();
+            for &seat in seats {
+                let mut client = self.client(seat).await;
+                let status = tokio::time::timeout(Duration::from_secs(2), client.status()).await;
+                let Ok(Ok(status)) = status else { continue };
+                let own = status.header().expect("header").member_id();
+                leaders.push((seat, own, status.leader()));
+            }
+            let leader = leaders.first().map_or(0, |(_, _, leader)| *leader);
+            let agreed = leaders.len() == seats.len() && leaders.iter().all(|(_, _, of)| *of == leader);
+            if let (true, Some((seat, ..))) = (agreed, leaders.iter().find(|(_, own, _)| *own == leader)) {
+                return *seat;
+            }
+            assert!(Instant::now() < deadline, "no agreed leader: {leaders:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether any of `seats` still takes the member at `leader` for the leader.
+    pub async fn leader_is(&self, seats: &[usize], leader: usize) -> bool {
+        for &seat in seats {
+            let status = self.client(seat).await.status().await.expect("status");
+            let own = status.header().expect("header").member_id();
+            assert!(seat != leader);
+            if status.leader() != 0 && status.leader() != own && !self.leads(seats, status.leader()).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether one of `seats` has this id.
+    async fn leads(&self, seats: &[usize], id: u64) -> bool {
+        for &seat in seats {
+            if self.id(seat).await == id {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits until members have the same data, by their hashes at one revision.
+    pub async fn wait_until_equal(&self, seats: &[usize]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut first = self.client(seats[0]).await;
+            let revision = match first.get("revision", None).await {
+                Ok(answer) => answer.header().expect("header").revision(),
+                Err(error) => {
+                    assert!(Instant::now() < deadline, "no linearizable read: {error}");
+                    continue;
+                }
+            };
+            let mut hashes = Vec::new();
+            for &seat in seats {
+                let hash = self.client(seat).await.hash_kv(revision).await;
+                hashes.push(hash.map(|hash| (hash.hash(), hash.compact_version())).map_err(|error| error.to_string()));
+            }
+            if hashes.iter().all(|hash| hash.is_ok() && *hash == hashes[0]) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "revision {revision}: {hashes:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for seat in 0..self.seats.len() {
+            if let Some(mut child) = self.seats[seat].child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            if std::thread::panicking() {
+                eprintln!("the log of {}:\n{}", self.seats[seat].name, self.log(seat));
+            }
+        }
+    }
+}
+
+/// A client of these endpoints.
+pub async fn connect(endpoints: &[String]) -> Client {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let options = ConnectOptions::new().with_connect_timeout(Duration::from_secs(2));
+        match Client::connect(endpoints, Some(options)).await {
+            Ok(client) => return client,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("bound").port()
+}

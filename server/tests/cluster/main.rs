@@ -1,0 +1,15 @@
+//! Clusters of real processes on loopback, under real clients: what is acknowledged stays, and what clients saw has one
+//! order, whatever happens to the members meanwhile.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `PLINTH_CLUSTER_SECONDS` | how long each kind of trouble lasts | 6 |
+//! | `PLINTH_CLUSTER_SEED` | seed of what happens when | from the clock, printed |
+
+mod catch_up;
+mod cluster;
+mod history;
+mod membership;
+mod net;
+mod reads;
+mod trouble;
