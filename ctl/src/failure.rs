@@ -113,6 +113,14 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// What the system says went wrong, in the words of C.
+pub fn system_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
 /// The reference client's names of the codes.
 fn code_name(code: Code) -> String {
     match code {
@@ -125,6 +133,12 @@ fn code_name(code: Code) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_system_s_words() {
+        let error = std::fs::File::open("/nonexistent").expect_err("not there");
+        assert_eq!(system_text(&error), "no such file or directory");
+    }
 
     #[test]
     fn known_errors_print_their_message_alone() {

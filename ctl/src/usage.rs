@@ -11,8 +11,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Booleans may be written `--hex`, `--hex=true`, `--hex=false`; a value may begin with a dash; the last of several
-/// flags counts.
+/// Booleans may be written `--hex`, `--hex=true`, `--hex=false`; a value may begin with a dash.
 pub fn as_go(command: Command) -> Command {
     let flag = |arg: Arg| match arg.get_action() {
         ArgAction::SetTrue => arg
@@ -31,7 +30,12 @@ pub fn as_go(command: Command) -> Command {
         }
         _ => arg,
     };
-    command.mut_args(flag).args_override_self(true).mut_subcommands(as_go)
+    // The last of several counts, where they do not add up.
+    let last = |arg: Arg| match (arg.get_action(), arg.get_long(), arg.get_id().clone()) {
+        (ArgAction::Set, Some(_), id) => arg.overrides_with(id),
+        _ => arg,
+    };
+    command.mut_args(|arg| last(flag(arg))).mut_subcommands(as_go)
 }
 
 /// The flags that every command takes, for `options`.
@@ -95,7 +99,7 @@ fn group<'a>(definition: &'a Command, words: &[String], invalid: Option<&str>) -
 }
 
 /// What the reference tool says about the same mistake.
-fn message(error: &clap::Error, definition: &Command, words: &[String]) -> String {
+pub fn message(error: &clap::Error, definition: &Command, words: &[String]) -> String {
     let argument = text(error, ContextKind::InvalidArg).unwrap_or_default();
     let value = text(error, ContextKind::InvalidValue).unwrap_or_default();
     let name = argument.split([' ', '=']).next().unwrap_or_default().trim_end_matches('[');

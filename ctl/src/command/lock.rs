@@ -1,8 +1,9 @@
 //! `lock`: holds a named lock until a signal comes, or while a command runs.
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, system_text};
 use crate::queue::{self, Place};
+use crate::quote::quoted;
 use crate::session::Session;
 use crate::signals;
 use std::os::unix::process::ExitStatusExt;
@@ -78,10 +79,9 @@ fn exit_of(status: ExitStatus) -> Exit {
 
 /// Why a command could not be run.
 pub fn cannot_run(command: &str, error: &std::io::Error) -> Failure {
-    let name = crate::quote::quoted(command.as_bytes());
-    let text = match error.kind() {
-        std::io::ErrorKind::NotFound => format!("exec: {name}: executable file not found in $PATH"),
-        _ => format!("exec: {name}: {error}"),
+    let text = match command.contains('/') {
+        true => format!("fork/exec {command}: {}", system_text(error)),
+        false => format!("exec: {}: executable file not found in $PATH", quoted(command.as_bytes())),
     };
     Failure::new(Exit::Error, text)
 }

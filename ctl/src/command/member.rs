@@ -74,6 +74,9 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         }
         Command::Update { peer_urls, args } => {
             let id = only(&args)?;
+            if peer_urls.is_empty() {
+                return Err(Failure::arguments("member peer urls not provided"));
+            }
             let answer =
                 context.call(&MEMBER_UPDATE, MemberUpdateRequest { id, peer_ur_ls: split(&peer_urls)? }).await?;
             context.print(&Changed { id, what: "updated in", header: answer.header, members: answer.members })

@@ -128,7 +128,7 @@ fn grant_arguments() -> Failure {
 
 fn permission(kind: &str) -> Result<Type, Failure> {
     Type::from_str_name(&kind.to_uppercase())
-        .ok_or_else(|| Failure::arguments(format!("invalid permission type: {}", quote::quoted(kind.as_bytes()))))
+        .ok_or_else(|| Failure::arguments(format!("invalid permission type: {kind}")))
 }
 
 /// Key and range end; an empty key with a flag is everything.

@@ -1,7 +1,7 @@
 //! `snapshot save`: writes a member's state to a file, under another name until it is whole and on disk.
 
 use crate::context::{Context, print};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, system_text};
 use crate::quote;
 use crate::rpc::SNAPSHOT;
 use clap::Subcommand;
@@ -63,15 +63,15 @@ async fn save(context: &Context, path: &str) -> Result<String, Failure> {
         return Err(Failure::new(Exit::Interrupted, text));
     }
     let part_path = format!("{path}.part");
-    let failed = |what: &str, error: std::io::Error| Failure::new(Exit::Interrupted, format!("{what} ({error})"));
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::new(Exit::Interrupted, format!("{what} ({})", system_text(&error)))
+    };
     let part = Part(&part_path);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part_path)
-        .map_err(|error| failed(&format!("could not open {part_path}"), error))?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part_path).map_err(|error| {
+            let text = format!("could not open {part_path} (open {part_path}: {})", system_text(&error));
+            Failure::new(Exit::Interrupted, text)
+        })?;
     log(json!({ "level": "info", "msg": "created temporary db file", "path": part_path }));
     let start = Instant::now();
     let (bytes, version) = fetch(context, &mut file).await?;

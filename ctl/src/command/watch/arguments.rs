@@ -79,11 +79,10 @@ pub fn from_line(words: &[OsString], environment: &Environment) -> Result<Plan, 
     let definition = <Flags as clap::Args>::augment_args(clap::Command::new("watch").no_binary_name(true));
     let definition = usage::as_go(definition.disable_help_flag(true));
     let refused = |error: clap::Error| {
-        let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default();
-        Failure::arguments(line.strip_prefix("error: ").unwrap_or(line))
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        Failure::arguments(usage::message(&error, &definition, &words))
     };
-    let matches = definition.try_get_matches_from(words).map_err(refused)?;
+    let matches = definition.clone().try_get_matches_from(words).map_err(refused)?;
     let flags = <Flags as clap::FromArgMatches>::from_arg_matches(&matches).map_err(refused)?;
     plan(flags, command, environment).map_err(Failure::arguments)
 }
@@ -105,7 +104,7 @@ mod tests {
         assert_eq!(plan(&["a", "--"]), Err(NO_COMMAND.to_owned()));
         assert_eq!(plan(&["--prefix"]), Err(NOTHING.to_owned()));
         assert_eq!(plan(&["--", "echo"]), Err(NOTHING.to_owned()));
-        assert!(plan(&["a", "--nonsense"]).is_err());
+        assert_eq!(plan(&["a", "--nonsense"]), Err("unknown flag: --nonsense".to_owned()));
     }
 
     #[test]
