@@ -6,6 +6,7 @@
 //! | `PLINTH_CLUSTER_SECONDS` | how long each kind of trouble lasts | 6 |
 //! | `PLINTH_CLUSTER_SEED` | seed of what happens when | from the clock, printed |
 
+mod broken;
 mod catch_up;
 mod cluster;
 mod history;

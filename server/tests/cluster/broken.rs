@@ -1,0 +1,71 @@
+//! A member whose data or disk is not what it should be.
+
+use super::cluster::{Cluster, PATIENCE};
+use etcd_client::{AlarmAction, AlarmType};
+use plinth_engine::pagefile::{FileStore, PageFile};
+use plinth_engine::trees::{TreeId, Trees};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The data file below a member's data directory.
+fn data_file(folder: &Path) -> PathBuf {
+    folder.join("member").join("data.plinth")
+}
+
+/// Changes a byte of the newest value, checksums included: what a bug would do, not what a disk does.
+fn falsify(folder: &Path) {
+    let mut file = PageFile::open(FileStore::open(&data_file(folder)).expect("a file")).expect("a data file");
+    let mut newest = None;
+    file.scan(TreeId::Rev, &[], &mut |key, value| {
+        newest = Some((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    })
+    .expect("readable");
+    let (key, mut value) = newest.expect("something is stored");
+    let at = value.windows(5).position(|window| window == b"value").expect("the value is `value`");
+    value[at] = b'f';
+    file.insert(TreeId::Rev, &key, &value).expect("room");
+    file.flush_now().expect("flushed");
+}
+
+async fn with_one_false(arguments: &[&str]) -> (Cluster, usize) {
+    let mut cluster = Cluster::start(3, arguments);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let liar = (leader + 1) % 3;
+    cluster.client(leader).await.put("k", "value", None).await.expect("put");
+    cluster.wait_until_equal(&[0, 1, 2]).await;
+    cluster.terminate(liar);
+    falsify(&cluster.data_dir(liar));
+    cluster.restart(liar);
+    (cluster, liar)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_other_data_does_not_serve() {
+    let (mut cluster, liar) = with_one_false(&["--feature-gates=InitialCorruptCheck=true"]).await;
+    assert!(!cluster.wait_for_end(liar).success());
+    assert!(cluster.log(liar).contains("found data inconsistency with peers"), "{}", cluster.log(liar));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_other_data_is_found_by_the_leader() {
+    let (mut cluster, liar) = with_one_false(&["--corrupt-check-time=1s"]).await;
+    cluster.wait_until_ready(liar);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (id, mut client) = (cluster.id(liar).await, cluster.client(leader).await);
+    let deadline = Instant::now() + PATIENCE;
+    let alarms = loop {
+        let answer = client.alarm(AlarmAction::Get, AlarmType::None, None).await.expect("alarms");
+        let alarms: Vec<(u64, AlarmType)> =
+            answer.alarms().iter().map(|alarm| (alarm.member_id(), alarm.alarm())).collect();
+        if !alarms.is_empty() {
+            break alarms;
+        }
+        assert!(Instant::now() < deadline, "nobody noticed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(alarms, [(id, AlarmType::Corrupt)]);
+    let refused = client.put("k", "w", None).await.expect_err("writes are stopped").to_string();
+    assert!(refused.contains("etcdserver: corrupt cluster"), "{refused}");
+}
