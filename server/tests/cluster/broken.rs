@@ -15,7 +15,7 @@ fn data_file(folder: &Path) -> PathBuf {
 
 /// Changes a byte of the newest value, checksums included: what a bug would do, not what a disk does.
 fn falsify(folder: &Path) {
-    let mut file = PageFile::open(FileStore::open(&data_file(folder)).expect("a file")).expect("a data file");
+    let mut file = PageFile::open(FileStore::open(data_file(folder)).expect("a file")).expect("a data file");
     let mut newest = None;
     file.scan(TreeId::Rev, &[], &mut |key, value| {
         newest = Some((key.to_vec(), value.to_vec()));
