@@ -47,6 +47,8 @@ struct Pause {
     /// The longest time without any answer from shortly before the event on.
     longest_gap: f64,
     errors: Errors,
+    /// Puts that had no answer at the end.
+    unanswered: u64,
 }
 
 #[derive(Serialize)]
@@ -88,6 +90,7 @@ fn show(failovers: &Failovers) {
         "most",
         "longest gap",
         "errors",
+        "unanswered",
     ]);
     for (event, name) in [(Event::Kill, "killed"), (Event::Terminate, "asked to end")] {
         let of_event = || failovers.pauses.iter().filter(|pause| pause.event == event);
@@ -102,6 +105,7 @@ fn show(failovers: &Failovers) {
         let mut row = vec![name.to_owned(), failovers.server.clone(), next.len().to_string()];
         row.extend([next[middle], *least, *most, gap[middle]].map(micros));
         row.push(of_event().map(|pause| pause.errors.total()).sum::<u64>().to_string());
+        row.push(of_event().map(|pause| pause.unanswered).sum::<u64>().to_string());
         table.row(row);
     }
     println!("{}", table.render());
@@ -182,7 +186,9 @@ async fn watch_writes(
     let gaps = answers.windows(2).filter(|pair| pair[1] >= struck).map(|pair| pair[1] - pair[0]);
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let longest_gap = gaps.max().map_or(0.0, micros);
-    Ok(Pause { event, next_write: micros(next - struck), longest_gap, errors: seen.errors.take() })
+    let errors = seen.errors.take();
+    let unanswered = seen.number.get() - answers.len() as u64 - errors.total();
+    Ok(Pause { event, next_write: micros(next - struck), longest_gap, errors, unanswered })
 }
 
 /// Puts to one member until aborted.
