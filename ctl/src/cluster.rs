@@ -111,9 +111,10 @@ impl Cluster {
     }
 }
 
-/// Whether another endpoint, or the same one later, may do better.
+/// Whether another endpoint, or the same one later, may do better: the server says so, or it is the connection that
+/// failed, which a status with a cause of its own tells.
 pub fn is_broken(status: &Status) -> bool {
-    status.code() == Code::Unavailable
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 /// Connects to the first endpoint that answers.

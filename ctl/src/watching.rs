@@ -1,6 +1,6 @@
 //! A watch that outlives its connection: when one breaks, it goes on elsewhere behind the last revision it has seen.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, is_broken};
 use crate::failure::Failure;
 use crate::rpc::{Stream, WATCH};
 use plinth_net::proto::etcdserverpb::watch_request::RequestUnion;
@@ -111,7 +111,7 @@ impl Watcher {
 
 /// A watch goes on elsewhere, except where there is no leader: that is for the user to know.
 fn broken(status: Status) -> Result<Option<WatchResponse>, Failure> {
-    let passing = matches!(status.code(), Code::Unavailable | Code::Internal);
+    let passing = is_broken(&status) || status.code() == Code::Internal;
     if passing && status.message() != "etcdserver: no leader" { Ok(None) } else { Err(status.into()) }
 }
 

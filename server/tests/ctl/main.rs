@@ -1,0 +1,15 @@
+//! The command line tools through the real binary, against a real server: what they print, to the byte, and how they
+//! end. Where etcd's own `etcdctl` is present, both do the same things to two equal servers and must say the same.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `PLINTH_ETCD_BIN` | an etcd with its etcdctl beside it | `target/etcd/usr/bin/etcd`, see `tools/install-etcd` |
+
+mod endpoints;
+mod golden;
+mod holding;
+mod same;
+mod server;
+mod tool;
+mod wal;
+mod watching;
