@@ -23,7 +23,8 @@ pub struct Seat {
     child: Option<Child>,
     initial_cluster: String,
     state: &'static str,
-    lives: u32,
+    /// More flags, of this member alone.
+    pub flags: Vec<String>,
 }
 
 impl Seat {
@@ -80,7 +81,7 @@ impl Cluster {
             child: None,
             initial_cluster: String::new(),
             state,
-            lives: 0,
+            flags: Vec::new(),
         });
     }
 
@@ -104,7 +105,6 @@ impl Cluster {
         let log = File::create(self.log_path(seat)).expect("a log file");
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.seats[seat].child = Some(command.spawn().expect("the binary starts"));
-        self.seats[seat].lives += 1;
     }
 
     fn command(&self, number: usize) -> Command {
@@ -120,6 +120,7 @@ impl Cluster {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &listen, "--initial-advertise-peer-urls", &seat.peer_url()])
             .args(&self.arguments)
+            .args(&seat.flags)
             .stdin(Stdio::null());
         command
     }

@@ -147,6 +147,23 @@ async fn changes_that_endanger_the_quorum_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_another_token_is_refused() {
+    let mut cluster = Cluster::start(3, &[]);
+    if cluster.leader(&[0, 1, 2]).await == 2 {
+        let to = cluster.id(0).await;
+        cluster.client(2).await.move_leader(to).await.expect("moved");
+    }
+    cluster.kill(2);
+    cluster.wipe(2);
+    cluster.seats[2].flags.push("--initial-cluster-token=another".to_string());
+    cluster.restart(2);
+    cluster.wait_for_log(2, "peer refused the connection");
+    let mut client = cluster.client(0).await;
+    client.put("k", "v", None).await.expect("the others go on");
+    assert_eq!(names(&mut client).await, ["m1", "m2", "m3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused() {
     let mut cluster = Cluster::start(1, &[]);
     let seat = cluster.reserve("stranger");
