@@ -244,6 +244,8 @@ fn assemble(
         limits: RequestLimits {
             txn_ops_max: config.limits.txn_ops_max as usize,
             request_bytes_max: config.limits.request_bytes_max as usize,
+            slow_request: config.limits.slow_unary_request,
+            slow_apply: config.limits.slow_apply,
         },
     };
     Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, data, writer, first_members })

@@ -1,5 +1,6 @@
 //! The HTTP endpoints of a running member: looks up what a route needs and answers it.
 
+use crate::api::Api;
 use crate::config::{FeatureGates, version};
 use crate::home::Home;
 use crate::http::{
@@ -7,31 +8,35 @@ use crate::http::{
     Route,
 };
 use crate::logging;
-use crate::metrics::{self, Check, Facts, ProcessStats, ReactorMetrics, Schema};
+use crate::metrics::{self, Check, Facts, PeerFigures, ProcessStats, ReactorMetrics, Schema, ScrapeCode};
 use plinth_engine::command::AlarmKind;
 use plinth_engine::range::{Budget, RangeQuery};
 use plinth_engine::trees::Trees;
+use plinth_net::grpc::Tally;
 use plinth_net::http1::{Http1Request, Response};
-use plinth_raft::Role;
+use plinth_raft::{MemberId, Role};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Answers HTTP requests for one home.
 pub struct HttpEndpoints {
     home: Rc<Home>,
     access: Access,
-    schema: Schema,
+    schema: Arc<Schema>,
     gates: FeatureGates,
+    tallies: Vec<Arc<Tally>>,
 }
 
 impl HttpEndpoints {
-    /// Endpoints with the access rules of a configuration.
-    pub fn new(home: Rc<Home>, config: &crate::config::Config) -> HttpEndpoints {
-        let schema = home.metrics.schema(config.monitoring.extensive);
+    /// Endpoints with the access rules of a configuration; `tallies`: what all reactors count.
+    pub fn new(home: Rc<Home>, config: &crate::config::Config, tallies: Vec<Arc<Tally>>) -> HttpEndpoints {
+        let schema = Arc::new(home.metrics.schema(config.monitoring.extensive));
         HttpEndpoints {
             home,
             access: Access::new(&config.http.host_whitelist, &config.http.cors),
             schema,
             gates: config.gates.clone(),
+            tallies,
         }
     }
 
@@ -45,9 +50,9 @@ impl HttpEndpoints {
             Route::Answer(response) => response,
             Route::Health(health) => self.health(&health).await,
             Route::Probe(probe) => self.probe(&probe).await,
-            Route::Metrics => http::metrics(self.scrape()),
+            Route::Metrics => http::metrics(self.scrape().await),
             Route::Version => http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
-            Route::DebugVars => self.debug_vars(),
+            Route::DebugVars => self.debug_vars(read_process().await),
             Route::Gateway { .. } => Response::error(404, "404 page not found"),
         };
         admission.finish(response)
@@ -80,7 +85,10 @@ impl HttpEndpoints {
                 },
                 Check::SerializableRead => self.read(false).await,
                 Check::LinearizableRead => self.read(true).await,
-                Check::NonLearner => Ok(()),
+                Check::NonLearner => match self.home.is_learner() {
+                    true => Err("not supported for learner".to_string()),
+                    false => Ok(()),
+                },
             };
             self.home.metrics.record_check(request.probe, check, outcome.is_ok());
             outcomes.push((check, outcome));
@@ -104,22 +112,36 @@ impl HttpEndpoints {
         read.map(|_| ())
     }
 
-    fn scrape(&self) -> String {
+    /// The page of metrics. The reactor only copies numbers; a thread makes them a text.
+    async fn scrape(&self) -> String {
+        let metrics = &self.home.metrics;
+        metrics.scrapes_in_flight.add(1);
         fill_gauges(&self.home);
-        let snapshot = self.home.metrics.snapshot();
+        metrics::take_over(metrics, Api::method_table().len(), &self.tallies);
+        let snapshot = metrics.snapshot();
+        let own = self.home.profile.member_id;
         let alarms = self.alarms().into_iter().map(|(kind, member)| (member, active(kind).name())).collect();
-        let facts = Facts {
-            server_id: self.home.profile.member_id,
+        let mut facts = Facts {
+            server_id: own,
+            peers: metrics.peers.facts(own, &peer_figures(&self.home)),
             cluster_version: version::CLUSTER_VERSION.rsplit_once('.').map(|(minor, _)| minor.to_string()),
             alarms,
             gates: self.gates.clone(),
-            process: ProcessStats::read(),
+            process: ProcessStats::default(),
             log_lines_dropped: logging::dropped_lines(),
         };
-        metrics::render(&self.schema, &snapshot, &facts)
+        let schema = self.schema.clone();
+        let render = move || {
+            facts.process = ProcessStats::read();
+            metrics::render(&schema, &snapshot, &facts)
+        };
+        let text = glommio::executor().spawn_blocking(render).await;
+        metrics.scrapes_in_flight.add(-1);
+        metrics.scrapes.with(ScrapeCode::Ok).inc();
+        text
     }
 
-    fn debug_vars(&self) -> Response {
+    fn debug_vars(&self, process: ProcessStats) -> Response {
         let state = self.home.state();
         let group = state.member.group();
         let arguments: Vec<String> = std::env::args().collect();
@@ -134,7 +156,7 @@ impl HttpEndpoints {
             progress: Vec::new(),
             transferee: 0,
         };
-        http::debug_vars(&DebugVars { command_line: &arguments, process: ProcessStats::read(), raft: &raft })
+        http::debug_vars(&DebugVars { command_line: &arguments, process, raft: &raft })
     }
 }
 
@@ -155,6 +177,31 @@ fn active(kind: AlarmKind) -> ActiveAlarm {
     }
 }
 
+/// Reads of files of the kernel may take a while: not on the reactor.
+async fn read_process() -> ProcessStats {
+    glommio::executor().spawn_blocking(ProcessStats::read).await
+}
+
+/// What the transport knows of the other members.
+fn peer_figures(home: &Home) -> Vec<PeerFigures> {
+    let Some(link) = home.link() else { return Vec::new() };
+    let figures = |id: MemberId| {
+        let (status, counts) = (link.peers().status(id.0).unwrap_or_default(), link.counts(id));
+        PeerFigures {
+            id: id.0,
+            is_active: status.active_since.is_some(),
+            sent_bytes: status.sent_bytes,
+            received_bytes: status.received_bytes,
+            sent_failures: status.sent_failures,
+            received_failures: status.received_failures,
+            disconnects: status.disconnects,
+            snapshots_sent: counts.snapshots_sent,
+            snapshots_failed: counts.snapshots_failed,
+        }
+    };
+    link.others().into_iter().map(figures).collect()
+}
+
 /// Sets what is known only when asked.
 fn fill_gauges(home: &Home) {
     let metrics: &ReactorMetrics = &home.metrics;
@@ -163,6 +210,9 @@ fn fill_gauges(home: &Home) {
     let group = member.group();
     metrics.has_leader.set_bool(group.leader().is_some());
     metrics.is_leader.set_bool(group.role() == Role::Leader);
+    metrics.is_learner.set_bool(home.is_learner());
+    let is_installing = home.link().is_some_and(|link| link.fetching.borrow().is_some());
+    metrics.snapshot_apply_in_progress.set_bool(is_installing);
     metrics.proposals_applied.set_unsigned(group.applied());
     metrics.proposals_committed.set_unsigned(group.commit());
     metrics.proposals_pending.set_unsigned(member.pending_commands() as u64);
@@ -178,9 +228,13 @@ fn fill_gauges(home: &Home) {
     metrics.deletes.set_total(counters.deletes);
     metrics.txns.set_total(counters.txns);
     metrics.put_bytes.set_unsigned(counters.put_bytes);
+    metrics.leases_granted.set_total(counters.leases_granted);
+    metrics.leases_revoked.set_total(counters.leases_revoked);
     metrics.compaction_keys.set_total(counters.compacted);
     let hub = state.hub.stats();
     metrics.watch_streams.set_unsigned(hub.streams as u64);
     metrics.watchers.set_unsigned(hub.watchers as u64);
     metrics.slow_watchers.set_unsigned(hub.unsynced as u64);
+    metrics.events.set_total(hub.events_sent);
+    metrics.pending_events.set_unsigned(hub.deliveries as u64);
 }

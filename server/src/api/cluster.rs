@@ -90,8 +90,14 @@ pub fn member_promote(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
             Some(()) => forward::promote(&home, request.id).await,
         };
         match result {
-            Ok(()) => answer(&home, reply, |members| pb::MemberPromoteResponse { header: None, members }),
-            Err(status) => reply.fail(status),
+            Ok(()) => {
+                home.metrics.learner_promotions.inc();
+                answer(&home, reply, |members| pb::MemberPromoteResponse { header: None, members });
+            }
+            Err(status) => {
+                home.metrics.peers.count_promote_failure(&status.message);
+                reply.fail(status);
+            }
         }
     })
     .detach();

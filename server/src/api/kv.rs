@@ -5,6 +5,7 @@ use super::wire::field_message;
 use super::{convert, status};
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
+use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_engine::command::{Command, CommandRef, Range};
 use plinth_engine::error::Error;
@@ -49,7 +50,7 @@ pub fn put(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if !home.has_room(put.cost()) {
         return reply.fail(status::NO_SPACE);
     }
-    home.submit(|out| put.encode_into(out), Waiter::Reply(reply));
+    home.submit(|out| put.encode_into(out), Waiter::Reply(reply, home.asked(Op::Put)));
 }
 
 /// `DeleteRange`.
@@ -63,7 +64,7 @@ pub fn delete_range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if size > home.profile.limits.request_bytes_max {
         return reply.fail(status::REQUEST_TOO_LARGE);
     }
-    home.submit(|out| delete.encode_into(out), Waiter::Reply(reply));
+    home.submit(|out| delete.encode_into(out), Waiter::Reply(reply, home.asked(Op::DeleteRange)));
 }
 
 /// `Txn`.
@@ -80,7 +81,7 @@ pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         txn.encode_into(&mut encoded);
         return match serializable {
             true => answer_read_txn(home, &encoded, reply),
-            false => home.read(Waiter::ReadTxn(encoded, reply)),
+            false => home.read(Waiter::ReadTxn(encoded.into(), reply, home.moment())),
         };
     }
     if size > home.profile.limits.request_bytes_max {
@@ -89,7 +90,7 @@ pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if !home.has_room(txn.cost()) {
         return reply.fail(status::NO_SPACE);
     }
-    home.submit(|out| txn.encode_into(out), Waiter::Reply(reply));
+    home.submit(|out| txn.encode_into(out), Waiter::Reply(reply, home.asked(Op::Txn)));
 }
 
 /// Whether every range at the top level may be read locally; a transaction without operations may.
@@ -105,7 +106,10 @@ fn is_serializable(request: &pb::TxnRequest) -> bool {
 pub fn compact(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::CompactionRequest>(body, reply) else { return };
     let command = Command::Compact { revision: request.revision };
-    let waiter = if request.physical { Waiter::Physical(reply) } else { Waiter::Reply(reply) };
+    let waiter = match request.physical {
+        true => Waiter::Physical(reply),
+        false => Waiter::Reply(reply, home.asked(Op::Compaction)),
+    };
     home.submit(|out| command.encode_into(out), waiter);
 }
 
@@ -119,7 +123,7 @@ pub fn range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     }
     match serializable {
         true => answer_range(home, range, reply),
-        false => home.read(Waiter::Range(Box::new(range), reply)),
+        false => home.read(Waiter::Range(Box::new(range), reply, home.moment())),
     }
 }
 

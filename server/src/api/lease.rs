@@ -6,6 +6,7 @@ use super::{ids, status};
 use crate::cluster::forward;
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
+use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_engine::check::LEASE_COST;
 use plinth_engine::command::Command;
@@ -29,13 +30,16 @@ pub fn grant(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return reply.fail(status::NO_SPACE);
     }
     let id = if request.id == 0 { ids::next(home) } else { request.id };
-    home.submit(|out| Command::LeaseGrant { id, ttl: request.ttl }.encode_into(out), Waiter::Reply(reply));
+    home.metrics.lease_ttl.record(request.ttl.max(0) as u64);
+    let waiter = Waiter::Reply(reply, home.asked(Op::LeaseGrant));
+    home.submit(|out| Command::LeaseGrant { id, ttl: request.ttl }.encode_into(out), waiter);
 }
 
 /// `LeaseRevoke`.
 pub fn revoke(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::LeaseRevokeRequest>(body, reply) else { return };
-    home.submit(|out| Command::LeaseRevoke { id: request.id }.encode_into(out), Waiter::Reply(reply));
+    let waiter = Waiter::Reply(reply, home.asked(Op::LeaseRevoke));
+    home.submit(|out| Command::LeaseRevoke { id: request.id }.encode_into(out), waiter);
 }
 
 /// `LeaseTimeToLive`: the leader knows.
@@ -163,7 +167,8 @@ pub(crate) fn renew(home: &Home, id: i64) -> Renewed {
             home.metrics.leases_renewed.inc();
             if clear_checkpoint {
                 let clear = plinth_engine::command::LeaseCheckpoint { id, remaining_ttl: 0 };
-                home.submit(|out| Command::LeaseCheckpoint(vec![clear]).encode_into(out), Waiter::Nobody);
+                let command = Command::LeaseCheckpoint(vec![clear]);
+                home.submit(|out| command.encode_into(out), Waiter::Nobody(Op::LeaseCheckpoint));
             }
             Renewed::Ttl(ttl)
         }

@@ -7,6 +7,7 @@ use crate::cluster::{corruption, handover};
 use crate::config::version;
 use crate::home::Home;
 use crate::home::waiter::Waiter;
+use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
@@ -16,6 +17,7 @@ use plinth_net::grpc::{Code, Status, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
 use plinth_raft::MemberId;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Pages moved in one step of a defragmentation.
 const SHRINK_PAGES: usize = 64;
@@ -33,7 +35,7 @@ pub fn alarm(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     };
     let kind = AlarmKind::from_wire(request.alarm).unwrap_or(AlarmKind::None);
     let alarm = Alarm { action, member: request.member_id, kind };
-    home.submit(|out| Command::Alarm(alarm).encode_into(out), Waiter::Reply(reply));
+    home.submit(|out| Command::Alarm(alarm).encode_into(out), Waiter::Reply(reply, home.asked(Op::Alarm)));
 }
 
 /// `MoveLeader`: served by the leader only.
@@ -103,8 +105,10 @@ pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::HashKvRequest>(body, reply) else { return };
     let home = home.clone();
     glommio::spawn_local(async move {
+        let start = Instant::now();
         match corruption::hash(&home, request.revision).await {
             Ok(hashed) => {
+                home.metrics.hash_kv_duration.record_duration(start.elapsed());
                 let state = home.state();
                 reply.send(|out| {
                     state.header.append(out, state.member.store().revision());
@@ -123,12 +127,14 @@ pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
     let home = home.clone();
     glommio::spawn_local(async move {
+        let start = Instant::now();
         let mut cursor = plinth_engine::hash::DbHashCursor::default();
         loop {
             let step = home.state().member.store().hash_db_step(&mut cursor, WorkBudget::STEP);
             match step {
                 Ok(None) => glommio::executor().yield_task_queue_now().await,
                 Ok(Some(hash)) => {
+                    home.metrics.hash_duration.record_duration(start.elapsed());
                     let state = home.state();
                     return reply.send(|out| {
                         state.header.append(out, state.member.store().revision());
@@ -146,9 +152,11 @@ pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
 pub fn defragment(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
     let home = home.clone();
     glommio::spawn_local(async move {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let before = home.state().member.store().trees().size_bytes();
+        home.metrics.defrag_inflight.add(1);
         let result = shrink(&home).await;
+        home.metrics.defrag_inflight.add(-1);
         let after = home.state().member.store().trees().size_bytes();
         home.metrics.backend_defrag.record_duration(start.elapsed());
         match result {

@@ -104,12 +104,9 @@ impl Api {
 }
 
 impl Api {
-    fn count(&self, method: usize, call: &Call, stream: bool, bytes: usize) {
-        let metrics = &self.home.metrics;
+    fn count(&self, call: &Call, stream: bool) {
         let version = call.client_api_version().and_then(|version| std::str::from_utf8(version).ok());
-        metrics.client_requests.inc(stream, version);
-        metrics.grpc_started.with(method).inc();
-        metrics.grpc_received_bytes.add(bytes as u64);
+        self.home.metrics.client_requests.inc(stream, version);
     }
 }
 
@@ -145,7 +142,7 @@ impl Service for Api {
     }
 
     fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
-        self.count(method, call, false, body.len());
+        self.count(call, false);
         if let Some(refusal) = admit(&self.home, method, call, Some(&body)) {
             return reply.fail(refusal);
         }
@@ -161,7 +158,7 @@ impl Service for Api {
     }
 
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        self.count(method, call, true, 0);
+        self.count(call, true);
         if let Some(refusal) = admit(&self.home, method, call, None) {
             reply.finish(refusal);
         } else if call.requires_leader() {

@@ -12,6 +12,7 @@ use plinth_net::peer::{Answerer, Lane, PeerHandler, Refusal};
 use plinth_net::server::Http1Reply;
 use plinth_raft::{MemberId, PeerBody, PeerMessage};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 /// Hands over to the home what arrives.
 pub struct Inbox {
@@ -95,6 +96,10 @@ impl PeerHandler for Inbox {
             Some(home) => reply.respond(&respond(&home, &request)),
             None => reply.respond(&Response::error(503, "stopping")),
         }
+    }
+
+    fn round_trip(&self, id: u64, _lane: Lane, time: Duration) {
+        self.with(|home| home.metrics.peers.record_round_trip(id, time));
     }
 
     fn rejected(&self, from: u64, cluster: u64, refusal: Refusal) {

@@ -43,6 +43,10 @@ pub struct Counts {
     pub send_failures: u64,
     /// Connections lost.
     pub disconnects: u64,
+    /// Snapshots that it has fetched.
+    pub snapshots_sent: u64,
+    /// Snapshots that were given up.
+    pub snapshots_failed: u64,
 }
 
 impl Link {

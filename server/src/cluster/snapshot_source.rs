@@ -10,6 +10,7 @@
 //!
 //! Invariants: a pin is given back when nobody copies from it any more, or nobody has for [`SILENCE`].
 
+use super::link::Counts;
 use crate::api::status;
 use crate::home::{Home, HomeStore};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -162,6 +163,7 @@ impl Source {
             silent.filter(|(_, asked)| asked.elapsed() > SILENCE).map(|(to, _)| *to).collect()
         };
         for to in silent {
+            count(home, to, |counts| counts.snapshots_failed += 1);
             tracing::warn!(peer = %to, "gave up sending snapshot: the peer has stopped copying it");
             self.release(home, to);
             home.state_mut().member.report_snapshot(to, false);
@@ -180,6 +182,7 @@ impl Source {
         let Some(known) = known else { return Err(status::SNAPSHOT_GONE) };
         if page == GIVE_UP {
             drop(pinned);
+            count(home, from, |counts| counts.snapshots_failed += 1);
             self.release(home, from);
             home.state_mut().member.report_snapshot(from, false);
             home.pump.notify();
@@ -189,9 +192,16 @@ impl Source {
         let (piece, is_last) =
             cut(home, known, page).map_err(|error| Status::new(Code::DataLoss, error.to_string()))?;
         if is_last {
+            count(home, from, |counts| counts.snapshots_sent += 1);
             tracing::info!(peer = %from, index = known.meta.id.index, "sent snapshot");
         }
         Ok(piece)
+    }
+}
+
+fn count(home: &Home, id: MemberId, count: impl FnOnce(&mut Counts)) {
+    if let Some(link) = home.link() {
+        link.count(id, count);
     }
 }
 

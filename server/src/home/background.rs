@@ -4,6 +4,7 @@
 use super::waiter::Waiter;
 use super::{Home, State};
 use crate::api::watch;
+use crate::metrics::Op;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, LeaseCheckpoint};
 use plinth_engine::compact::{CompactProgress, WorkBudget};
@@ -96,7 +97,9 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
     if !state.member.store().is_compacting() {
         return Ok(false);
     }
+    let begun = home.clock.read();
     let progress = state.member.store_mut().compact_step(WorkBudget::STEP)?;
+    state.stages.compacted(progress, &home.metrics, begun, home.clock.read());
     let finished = state.member.store().finished_compact_revision();
     let (done, waiting) = std::mem::take(&mut state.physical).into_iter().partition(|(at, _)| *at <= finished);
     state.physical = waiting;
@@ -131,13 +134,13 @@ pub async fn expire_leases(home: Rc<Home>) {
         };
         for id in expired.drain(..) {
             home.metrics.leases_expired.inc();
-            home.submit(|out| Command::LeaseExpire { id, term }.encode_into(out), Waiter::Nobody);
+            home.submit(|out| Command::LeaseExpire { id, term }.encode_into(out), Waiter::Nobody(Op::LeaseRevoke));
         }
         if !checkpoints.is_empty() {
             let checkpoints =
                 checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
             let command = Command::LeaseCheckpoint(checkpoints.collect());
-            home.submit(|out| command.encode_into(out), Waiter::Nobody);
+            home.submit(|out| command.encode_into(out), Waiter::Nobody(Op::LeaseCheckpoint));
         }
     }
 }

@@ -4,15 +4,19 @@ use super::{Home, State};
 use crate::api::wire::HeaderTemplate;
 use crate::api::{status, watch};
 use crate::cluster::snapshot_source;
+use crate::metrics::{Stage, Success};
 use crate::wake::Woken;
 use glommio::timer::sleep;
-use plinth_member::{Effects, Fatal, Pumped};
+use plinth_member::{Effects, Fatal, Lost, Pumped};
 use plinth_raft::{Role, RoleChange, SnapshotMeta};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Election timeouts without a leader after which streams end whose clients asked for that.
 const LEADERLESS_ELECTIONS: u64 = 3;
+
+/// Ticks without a flush after which the log is marked as whole.
+const TICKS_AT_REST: u32 = 2;
 
 /// Runs until the member fails, for good.
 pub async fn drive(home: Rc<Home>) -> Fatal {
@@ -34,16 +38,31 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
 
 /// One pump and its answers.
 fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped, Fatal> {
-    {
+    let begun = home.begin_round();
+    let advanced = {
         let mut guard = home.state_mut();
         let state = &mut *guard;
         state.member.set_event_mode(state.hub.event_mode());
         state.member.advance(effects)?;
-    }
+        let advanced = home.clock.read();
+        state.stages.advanced(&state.member, &home.metrics, begun, advanced);
+        advanced
+    };
     // Followers write while this member applies.
     send(home, effects);
-    let pumped = home.state_mut().member.apply_committed(home.clock.now(), effects)?;
+    let pumped = {
+        let mut guard = home.state_mut();
+        let state = &mut *guard;
+        let has_work = state.member.has_committed();
+        let pumped = state.member.apply_committed(advanced.millis(), effects)?;
+        if has_work {
+            let outcomes = effects.applied.iter().map(|(waiter, result)| (waiter.op(), result.is_ok()));
+            state.stages.applied(outcomes, &home.metrics, advanced, home.clock.read());
+        }
+        pumped
+    };
     settle(home, effects);
+    home.end_round();
     Ok(pumped)
 }
 
@@ -56,25 +75,16 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
         installed(home, &meta);
     }
     if !effects.applied.is_empty() {
-        let header = home.state().header.clone();
-        let mut physical = Vec::new();
-        for (waiter, result) in effects.applied.drain(..) {
-            physical.extend(waiter.applied(home, &header, result));
-        }
-        if !physical.is_empty() {
-            let mut state = home.state_mut();
-            let compact_revision = state.member.store().compact_revision();
-            state.physical.extend(physical.into_iter().map(|(waiter, _)| (compact_revision, waiter)));
-        }
-        if home.state().member.store().is_compacting() {
-            home.background.notify();
-        }
+        answer_applied(home, effects);
     }
-    for waiter in effects.reads.drain(..) {
-        waiter.readable(home);
+    if !effects.reads.is_empty() {
+        answer_reads(home, effects);
     }
-    for (waiter, why) in effects.lost.drain(..) {
-        waiter.lost(home, why);
+    if !effects.lost.is_empty() {
+        count_lost_reads(home, effects);
+        for (waiter, why) in effects.lost.drain(..) {
+            waiter.lost(home, why);
+        }
     }
     for (waiter, result) in effects.changed.drain(..) {
         waiter.changed(result);
@@ -96,6 +106,68 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
         watch::deliver_ready(home);
     }
     watch::close_gap(home);
+}
+
+/// Answers those whose commands were applied.
+fn answer_applied(home: &Home, effects: &mut Effects<super::Waiter>) {
+    let begun = home.clock.read();
+    let commands = effects.applied.len() as u64;
+    {
+        let stages = &mut home.state_mut().stages;
+        for (waiter, result) in &effects.applied {
+            if let Some(asked) = waiter.asked() {
+                stages.answer(asked, result.is_ok(), &home.metrics, begun);
+            }
+        }
+    }
+    let header = home.state().header.clone();
+    let mut physical = Vec::new();
+    for (waiter, result) in effects.applied.drain(..) {
+        physical.extend(waiter.applied(home, &header, result));
+    }
+    if !physical.is_empty() {
+        let mut state = home.state_mut();
+        let compact_revision = state.member.store().compact_revision();
+        state.physical.extend(physical.into_iter().map(|(waiter, _)| (compact_revision, waiter)));
+    }
+    if home.state().member.store().is_compacting() {
+        home.background.notify();
+    }
+    let ended = home.clock.read();
+    home.metrics.stages.with(Stage::Respond).record_many(ended.since(begun), commands);
+    home.state_mut().stages.tell_slow(ended);
+}
+
+/// Reads for those whose moment has come. The time of one range is that of all of them, divided.
+fn answer_reads(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
+    let begun = home.clock.read();
+    let reads = effects.reads.len() as u64;
+    {
+        let stages = &mut home.state_mut().stages;
+        for asked in effects.reads.iter().filter_map(super::Waiter::asked) {
+            stages.answer(asked, true, &home.metrics, begun);
+        }
+    }
+    let ranges = home.metrics.ranges.get();
+    for waiter in effects.reads.drain(..) {
+        waiter.readable(home);
+    }
+    let ranges = home.metrics.ranges.get() - ranges;
+    let ended = home.clock.read();
+    home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / reads, ranges);
+    home.state_mut().stages.tell_slow(ended);
+}
+
+/// Linearizable reads share rounds; what is lost together was one.
+fn count_lost_reads(home: &Home, effects: &Effects<super::Waiter>) {
+    let has_lost =
+        |is_meant: fn(Lost) -> bool| effects.lost.iter().any(|(waiter, why)| waiter.is_read() && is_meant(*why));
+    if has_lost(|why| why == Lost::Timeout) {
+        home.metrics.slow_read_indexes.inc();
+    }
+    if has_lost(|why| matches!(why, Lost::LeaderChanged | Lost::NoLeader)) {
+        home.metrics.read_indexes_failed.inc();
+    }
 }
 
 /// Sends what may leave.
@@ -152,6 +224,21 @@ pub async fn watch_log(home: Rc<Home>, mut woken: Woken) -> std::io::Result<()> 
     }
 }
 
+fn has_followers(home: &Home) -> bool {
+    let state = home.state();
+    state.member.is_leader() && state.member.group().conf().voters.len() > 1
+}
+
+/// Marks in the log that all of it is durable, when nothing was written for some ticks.
+fn rest(home: &Home) -> Result<(), Fatal> {
+    let state = &mut *home.state_mut();
+    let flushes = state.member.wal().stats().flushes;
+    if state.stages.falls_idle(flushes, TICKS_AT_REST) {
+        state.member.rest()?;
+    }
+    Ok(())
+}
+
 /// Lets consensus feel the time.
 pub async fn tick(home: Rc<Home>, interval: Duration) {
     let mut effects = Effects::default();
@@ -164,13 +251,21 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
         let now = Instant::now();
         next = if next + interval > now { next + interval } else { now + interval };
         sleep(next - now).await;
+        let late = next.elapsed() > interval;
         let has_leader = home.state().member.group().leader().is_some();
         leaderless = if has_leader { 0 } else { leaderless + interval.as_millis() as u64 };
         if leaderless >= patience {
             home.end_leader_bound();
         }
+        if late && has_followers(&home) {
+            home.metrics.heartbeat_send_failures.inc();
+            tracing::warn!(late = ?next.elapsed(), "leader failed to send out heartbeat on time");
+        }
         home.state_mut().member.tick(home.clock.now(), &mut effects);
         settle(&home, &mut effects);
+        if let Err(fatal) = rest(&home) {
+            home.fail(fatal);
+        }
         home.pump.notify();
     }
 }

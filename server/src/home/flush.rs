@@ -29,8 +29,8 @@ enum Job {
     Writer(FileWriter),
 }
 
-/// A flush that was carried out, and how long it took.
-type Done = (Flush, io::Result<()>, Duration);
+/// A flush that was carried out, how long it took to write its pages, and how long it took altogether.
+type Done = (Flush, io::Result<Duration>, Duration);
 
 /// The reactor's end of the thread.
 pub struct Flusher {
@@ -84,7 +84,9 @@ fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker:
     }
 }
 
-fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<()> {
+/// Writes everything durably; how long it took until the pages were written.
+fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
+    let start = Instant::now();
     let mut writes = flush.writes(CHUNK_BYTES);
     while let Some((offset, bytes)) = writes.next() {
         writer.write_at(offset, bytes)?;
@@ -92,10 +94,12 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<()> {
             std::thread::sleep(CHUNK_PAUSE);
         }
     }
+    let written = start.elapsed();
     writer.sync()?;
     let (offset, bytes) = flush.meta();
     writer.write_at(offset, bytes)?;
-    writer.sync()
+    writer.sync()?;
+    Ok(written)
 }
 
 /// Flushes whenever there is something, until the member stops. An error is fatal: the kernel may have dropped pages.
@@ -144,7 +148,7 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
         glommio::executor().yield_task_queue_now().await;
     };
     let (flush, result, took) = flusher.carry_out(flush).await?;
-    result?;
+    home.metrics.commit_write.record_duration(result?);
     home.metrics.backend_commit.record_duration(took);
     let mut state = home.state_mut();
     state.member.store_mut().trees_mut().finish_flush(flush);

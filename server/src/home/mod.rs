@@ -12,16 +12,17 @@ pub mod clock;
 pub mod driver;
 pub mod flush;
 pub mod oneshot;
+pub mod stages;
 pub mod waiter;
 
 use crate::api::status;
 use crate::api::wire::HeaderTemplate;
 use crate::boot::DataFile;
 use crate::cluster::Link;
-use crate::metrics::ReactorMetrics;
+use crate::metrics::{Op, ReactorMetrics};
 use crate::notify::Notify;
 use crate::reactor::Queues;
-use clock::Clock;
+use clock::{Clock, Nanos};
 use oneshot::{Receiver, channel};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::error::OpError;
@@ -34,6 +35,7 @@ use plinth_raft::error::ProposeError;
 use plinth_raft::{MemberChange, PeerMessage};
 use plinth_wal::UringDisk;
 use rustc_hash::FxHashMap;
+use stages::{Asked, Stages};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -51,6 +53,10 @@ pub struct RequestLimits {
     pub txn_ops_max: usize,
     /// Bytes of a request (`max-request-bytes`).
     pub request_bytes_max: usize,
+    /// A request that takes longer is warned about (`warning-unary-request-duration`).
+    pub slow_request: Duration,
+    /// Applying that takes longer is warned about (`warning-apply-duration`).
+    pub slow_apply: Duration,
 }
 
 /// What is known about the member besides its replicated state.
@@ -90,6 +96,8 @@ pub struct State {
     pub physical: Vec<(i64, Waiter)>,
     /// The watch response being encoded.
     pub watch_message: Vec<u8>,
+    /// Where the time goes.
+    pub stages: Stages,
 }
 
 /// See the module.
@@ -124,6 +132,8 @@ pub struct Home {
     flush_waiters: RefCell<Vec<(u64, oneshot::Sender<()>)>>,
     alarm_pending: Cell<bool>,
     stopping: Cell<bool>,
+    /// The time when the driver's round began, once somebody asked.
+    moment: Cell<Option<Nanos>>,
 }
 
 impl Home {
@@ -145,6 +155,7 @@ impl Home {
             header,
             physical: Vec::new(),
             watch_message: Vec::new(),
+            stages: Stages::new(profile.limits.slow_request, profile.limits.slow_apply),
         };
         Rc::new(Home {
             state: RefCell::new(state),
@@ -168,6 +179,7 @@ impl Home {
             flush_waiters: RefCell::default(),
             alarm_pending: Cell::new(false),
             stopping: Cell::new(false),
+            moment: Cell::new(None),
         })
     }
 
@@ -181,12 +193,42 @@ impl Home {
         self.state.borrow_mut()
     }
 
+    /// Now, as precisely as requests are timed: the clock is read once between two rounds of the driver.
+    pub fn moment(&self) -> Nanos {
+        self.moment.get().unwrap_or_else(|| {
+            let now = self.clock.read();
+            self.moment.set(Some(now));
+            now
+        })
+    }
+
+    /// A round of the driver begins: reads the clock, also for what the round submits itself.
+    pub(crate) fn begin_round(&self) -> Nanos {
+        self.moment.set(None);
+        self.moment()
+    }
+
+    /// A round of the driver is over: whoever asks next reads the clock.
+    pub(crate) fn end_round(&self) {
+        self.moment.set(None);
+    }
+
+    /// A request that is submitted now.
+    pub fn asked(&self, op: Op) -> Asked {
+        Asked { op, at: self.moment() }
+    }
+
     /// Queues the command that `encode` appends for `waiter`.
     pub fn submit(&self, encode: impl FnOnce(&mut Vec<u8>), waiter: Waiter) {
         if self.stopping.get() {
             return waiter.fail(status::STOPPED);
         }
-        let refused = self.state.borrow_mut().member.submit(encode, waiter, self.clock.now());
+        let now = self.moment();
+        let refused = {
+            let state = &mut *self.state.borrow_mut();
+            state.stages.open(now);
+            state.member.submit(encode, waiter, now.millis())
+        };
         match refused {
             Ok(()) => self.pump.notify(),
             Err((error, waiter)) => waiter.fail(submit_status(error)),
@@ -198,7 +240,7 @@ impl Home {
         if self.stopping.get() {
             return waiter.fail(status::STOPPED);
         }
-        let refused = self.state.borrow_mut().member.read(waiter, self.clock.now());
+        let refused = self.state.borrow_mut().member.read(waiter, self.moment().millis());
         match refused {
             Ok(()) => self.pump.notify(),
             Err((error, waiter)) => waiter.fail(submit_status(error)),
@@ -208,7 +250,8 @@ impl Home {
     /// Replicates a command of the server itself and waits for its outcome.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Status> {
         let (sender, receiver) = channel();
-        self.submit(|out| command.encode_into(out), Waiter::Outcome(sender));
+        let asked = self.asked(stages::op_of(&command));
+        self.submit(|out| command.encode_into(out), Waiter::Outcome(sender, asked));
         receiver.await.unwrap_or(Err(status::STOPPED))
     }
 

@@ -1,10 +1,13 @@
 //! Everyone who waits for the member: what they asked for and how they are answered.
 
+use super::clock::Nanos;
 use super::oneshot::Sender;
+use super::stages::Asked;
 use super::{Home, op_status};
 use crate::api::cluster::membership_status;
 use crate::api::kv;
 use crate::api::wire::HeaderTemplate;
+use crate::metrics::Op;
 use plinth_engine::command::Range;
 use plinth_engine::error::OpError;
 use plinth_engine::store::Outcome;
@@ -18,15 +21,15 @@ use crate::api::status;
 /// Who waits.
 pub enum Waiter {
     /// A client's write: answered with a header and the outcome's body.
-    Reply(UnaryReply),
+    Reply(UnaryReply, Asked),
     /// A client's compaction that waits until old data is gone.
     Physical(UnaryReply),
-    /// A linearizable range.
-    Range(Box<Range>, UnaryReply),
-    /// A linearizable transaction that only reads, as an encoded command.
-    ReadTxn(Vec<u8>, UnaryReply),
+    /// A linearizable range, and when it was asked for.
+    Range(Box<Range>, UnaryReply, Nanos),
+    /// A linearizable transaction that only reads, as an encoded command, and when it was asked for.
+    ReadTxn(Box<[u8]>, UnaryReply, Nanos),
     /// A command of the server itself.
-    Outcome(Sender<Result<Outcome, Status>>),
+    Outcome(Sender<Result<Outcome, Status>>, Asked),
     /// A task that waits for a change of the configuration.
     Changed(Sender<Result<(), Status>>),
     /// A task that waits for a linearizable point in time.
@@ -34,18 +37,44 @@ pub enum Waiter {
     /// The alarm that the home itself raises.
     Alarm,
     /// A command whose outcome nobody needs, such as the revocation of an expired lease.
-    Nobody,
+    Nobody(Op),
 }
 
 impl Waiter {
+    /// The command that is waited for; `None` for reads and changes of the configuration.
+    pub fn op(&self) -> Option<Op> {
+        match self {
+            Waiter::Reply(_, asked) | Waiter::Outcome(_, asked) => Some(asked.op),
+            Waiter::Physical(_) => Some(Op::Compaction),
+            Waiter::Alarm => Some(Op::Alarm),
+            Waiter::Nobody(op) => Some(*op),
+            Waiter::Range(..) | Waiter::ReadTxn(..) | Waiter::Changed(_) | Waiter::Barrier(_) => None,
+        }
+    }
+
+    /// What was asked and when, of requests whose time is told.
+    pub fn asked(&self) -> Option<Asked> {
+        match self {
+            Waiter::Reply(_, asked) | Waiter::Outcome(_, asked) => Some(*asked),
+            Waiter::Range(_, _, at) => Some(Asked { op: Op::Range, at: *at }),
+            Waiter::ReadTxn(_, _, at) => Some(Asked { op: Op::ReadonlyTxn, at: *at }),
+            Waiter::Physical(_) | Waiter::Alarm | Waiter::Nobody(_) | Waiter::Changed(_) | Waiter::Barrier(_) => None,
+        }
+    }
+
+    /// Whether it waits for a linearizable moment.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Waiter::Range(..) | Waiter::ReadTxn(..) | Waiter::Barrier(_))
+    }
+
     /// Answers a waiter that gets nothing else.
     pub fn fail(self, status: Status) {
         match self {
-            Waiter::Reply(reply) | Waiter::Physical(reply) => reply.fail(status),
-            Waiter::Range(_, reply) | Waiter::ReadTxn(_, reply) => reply.fail(status),
-            Waiter::Outcome(sender) => sender.send(Err(status)),
+            Waiter::Reply(reply, _) | Waiter::Physical(reply) => reply.fail(status),
+            Waiter::Range(_, reply, _) | Waiter::ReadTxn(_, reply, _) => reply.fail(status),
+            Waiter::Outcome(sender, _) => sender.send(Err(status)),
             Waiter::Barrier(sender) | Waiter::Changed(sender) => sender.send(Err(status)),
-            Waiter::Alarm | Waiter::Nobody => {}
+            Waiter::Alarm | Waiter::Nobody(_) => {}
         }
     }
 
@@ -57,15 +86,15 @@ impl Waiter {
         result: Result<Outcome, OpError>,
     ) -> Option<(Waiter, Outcome)> {
         match (self, result) {
-            (Waiter::Reply(reply), Ok(outcome)) => reply.send(|out| {
+            (Waiter::Reply(reply, _), Ok(outcome)) => reply.send(|out| {
                 header.append(out, outcome.revision);
                 out.extend_from_slice(&outcome.body);
             }),
             (waiter @ Waiter::Physical(_), Ok(outcome)) => return Some((waiter, outcome)),
-            (Waiter::Outcome(sender), result) => sender.send(result.map_err(op_status)),
+            (Waiter::Outcome(sender, _), result) => sender.send(result.map_err(op_status)),
             (Waiter::Alarm, _) => home.alarm_raised(),
             (waiter, Err(error)) => waiter.fail(op_status(error)),
-            (Waiter::Nobody, Ok(_)) => {}
+            (Waiter::Nobody(_), Ok(_)) => {}
             (Waiter::Range(..) | Waiter::ReadTxn(..) | Waiter::Barrier(_) | Waiter::Changed(_), Ok(_)) => {
                 unreachable!("neither reads nor changes of the configuration are submitted as commands")
             }
@@ -76,8 +105,8 @@ impl Waiter {
     /// Answers a read whose moment has come.
     pub fn readable(self, home: &Rc<Home>) {
         match self {
-            Waiter::Range(range, reply) => kv::answer_range(home, *range, reply),
-            Waiter::ReadTxn(txn, reply) => kv::answer_read_txn(home, &txn, reply),
+            Waiter::Range(range, reply, _) => kv::answer_range(home, *range, reply),
+            Waiter::ReadTxn(txn, reply, _) => kv::answer_read_txn(home, &txn, reply),
             Waiter::Barrier(sender) => sender.send(Ok(())),
             waiter => waiter.fail(status::STOPPED),
         }
@@ -93,6 +122,9 @@ impl Waiter {
 
     /// Answers a waiter whose outcome will not be known.
     pub fn lost(self, home: &Home, why: Lost) {
+        if self.op().is_some() && why != Lost::Stopped {
+            home.metrics.proposals_failed.inc();
+        }
         if matches!(self, Waiter::Alarm) {
             home.alarm_raised();
         }

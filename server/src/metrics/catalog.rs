@@ -8,6 +8,7 @@ use plinth_net::grpc::Method;
 
 use super::cell::{Bounds, Counter, Gauge, Histogram};
 use super::family::{ClientRequests, Label, Labeled, PerMethod, PerMethodAndCode, Verdict, label_values};
+use super::peers::PeerMetrics;
 use super::schema::{Kind, Metric, Schema, label};
 
 label_values! {
@@ -253,12 +254,14 @@ macro_rules! catalog {
             $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: $type,)*
             /// `etcd_server_client_requests_total`, whose label values come from clients.
             pub client_requests: ClientRequests,
+            /// What is measured about other members.
+            pub peers: PeerMetrics,
         }
 
         impl ReactorMetrics {
             /// All zero, for a service with these methods.
             pub fn new($methods: &'static [Method]) -> Self {
-                ReactorMetrics { $($field: $init,)* client_requests: ClientRequests::default() }
+                ReactorMetrics { $($field: $init,)* client_requests: ClientRequests::default(), peers: PeerMetrics::default() }
             }
 
             fn collect(&self, out: &mut Vec<u64>) {
@@ -288,7 +291,7 @@ fn histogram(bounds: &'static Bounds) -> Histogram {
 catalog! { methods:
     // Server and Raft
     apply_duration: Labeled<Applied, Histogram> = Labeled::new(|| histogram(Bounds::TENTHS_MS_20)),
-        Histogram "etcd_server_apply_duration_seconds" "Time to apply a command.";
+        Histogram "etcd_server_apply_duration_seconds" "Time to apply a command: that of its batch, divided.";
     has_leader: Gauge = gauge(), Gauge "etcd_server_has_leader" "1 if a leader is known, 0 if not.";
     health_failures: Counter = counter(), Counter "etcd_server_health_failures" "Health requests answered with false.";
     health_success: Counter = counter(), Counter "etcd_server_health_success" "Health requests answered with true.";
@@ -309,12 +312,12 @@ catalog! { methods:
     proposals_pending: Gauge = gauge(), Gauge "etcd_server_proposals_pending" "Proposals waiting to be committed.";
     quota_bytes: Gauge = gauge(), Gauge "etcd_server_quota_backend_bytes" "Size of the database that raises an alarm.";
     range_duration: Labeled<Success, Histogram> = Labeled::new(|| histogram(Bounds::TENTHS_MS_20)),
-        Histogram "etcd_server_range_duration_seconds" "Time to execute a range.";
+        Histogram "etcd_server_range_duration_seconds" "Time to execute a linearizable range: that of all in one round, divided.";
     read_indexes_failed: Counter = counter(), Counter "etcd_server_read_indexes_failed_total" "Read index rounds that failed.";
     request_duration: Labeled<Request, Histogram> = Labeled::new(|| histogram(Bounds::MILLISECONDS_14)),
         Histogram "etcd_server_request_duration_seconds" "Time to answer a request, by its type.";
     slow_applies: Counter = counter(), Counter "etcd_server_slow_apply_total" "Commands that took longer than the warning time to apply.";
-    slow_read_indexes: Counter = counter(), Counter "etcd_server_slow_read_indexes_total" "Read index rounds that took long.";
+    slow_read_indexes: Counter = counter(), Counter "etcd_server_slow_read_indexes_total" "Read index rounds that were not done in time.";
     snapshot_apply_in_progress: Gauge = gauge(),
         Gauge "etcd_server_snapshot_apply_in_progress_total" "1 while a received snapshot is being installed.";
     // Network
@@ -331,10 +334,10 @@ catalog! { methods:
         Histogram "etcd_disk_backend_snapshot_duration_seconds" "Time to send a snapshot of the database.";
     defrag_inflight: Gauge = gauge(), Gauge "etcd_disk_defrag_inflight" "1 while the page file is being shrunk on request.";
     wal_fsync: Histogram = histogram(Bounds::MILLISECONDS_14),
-        Histogram "etcd_disk_wal_fsync_duration_seconds" "Time to flush the write-ahead log.";
+        Histogram "etcd_disk_wal_fsync_duration_seconds" "Time until a write to the write-ahead log is durable.";
     wal_write_bytes: Gauge = gauge(), Gauge "etcd_disk_wal_write_bytes_total" "Bytes written to the write-ahead log.";
     wal_write: Histogram = histogram(Bounds::MILLISECONDS_14),
-        Histogram "etcd_disk_wal_write_duration_seconds" "Time to write to the write-ahead log.";
+        Histogram "etcd_disk_wal_write_duration_seconds" "Time to hand a write to the write-ahead log.";
     // Snapshot files
     snap_db_fsync: Histogram = histogram(Bounds::MILLISECONDS_14),
         Histogram "etcd_snap_db_fsync_duration_seconds" "Time to flush a received database.";
@@ -378,7 +381,7 @@ catalog! { methods:
     index_compaction_pause: Histogram = histogram(Bounds::HALF_IN_MS_14),
         Histogram "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds" "Time of a compaction of the key index.";
     keys: Gauge = gauge(), Gauge "etcd_debugging_mvcc_keys_total" "Keys.";
-    pending_events: Gauge = gauge(), Gauge "etcd_debugging_mvcc_pending_events_total" "Events waiting to be sent.";
+    pending_events: Gauge = gauge(), Gauge "etcd_debugging_mvcc_pending_events_total" "Deliveries waiting to be sent: the events of one entry for one watcher.";
     slow_watchers: Gauge = gauge(), Gauge "etcd_debugging_mvcc_slow_watcher_total" "Watchers that are behind.";
     put_bytes: Gauge = gauge(), Gauge "etcd_debugging_mvcc_total_put_size_in_bytes" "Bytes of keys and values put.";
     watch_streams: Gauge = gauge(), Gauge "etcd_debugging_mvcc_watch_stream_total" "Watch streams.";
@@ -416,7 +419,7 @@ catalog! { methods:
     scrapes_in_flight: Gauge = gauge(), Gauge "promhttp_metric_handler_requests_in_flight" "Scrapes being served.";
     // Plinth only
     stages: Labeled<Stage, Histogram> = Labeled::new(|| histogram(Bounds::MICROSECONDS_21)),
-        Histogram "plinth_stage_duration_seconds" "Time a write spends in each stage.";
+        Histogram "plinth_stage_duration_seconds" "Time requests spend in each stage; each of a batch counts with the time of the batch.";
     batch_commands: Histogram = histogram(Bounds::ONES_14),
         Histogram "plinth_batch_commands" "Commands in one Raft entry.";
     connections: Gauge = gauge(), Gauge "plinth_connections" "Client connections.";

@@ -111,6 +111,21 @@ enum Steps {
 const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
 
+/// The bounds of [`Bounds::GRPC`].
+pub(super) static GRPC_NANOS: [u64; 11] = [
+    5 * MILLISECOND,
+    10 * MILLISECOND,
+    25 * MILLISECOND,
+    50 * MILLISECOND,
+    100 * MILLISECOND,
+    250 * MILLISECOND,
+    500 * MILLISECOND,
+    SECOND,
+    2 * SECOND + 500 * MILLISECOND,
+    5 * SECOND,
+    10 * SECOND,
+];
+
 const fn doubling(base: u64, count: usize, per_unit: u64) -> Bounds {
     assert!(base > 0);
     assert!(base.leading_zeros() as usize >= count, "all bounds are within 64 bits");
@@ -147,22 +162,7 @@ impl Bounds {
     /// 1×2^0..13, for values recorded in the metric's own unit.
     pub const ONES_14: &'static Bounds = &doubling(1, 14, 1);
     /// The default bounds of Prometheus libraries, in seconds; gRPC's handling times use them.
-    pub const GRPC: &'static Bounds = &Bounds {
-        steps: Steps::Listed(&[
-            5 * MILLISECOND,
-            10 * MILLISECOND,
-            25 * MILLISECOND,
-            50 * MILLISECOND,
-            100 * MILLISECOND,
-            250 * MILLISECOND,
-            500 * MILLISECOND,
-            SECOND,
-            2 * SECOND + 500 * MILLISECOND,
-            5 * SECOND,
-            10 * SECOND,
-        ]),
-        per_unit: SECOND,
-    };
+    pub const GRPC: &'static Bounds = &Bounds { steps: Steps::Listed(&GRPC_NANOS), per_unit: SECOND };
 
     /// Number of finite bounds.
     pub fn len(&self) -> usize {
@@ -239,6 +239,33 @@ impl Histogram {
     #[inline]
     pub fn record_duration(&self, duration: Duration) {
         self.record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes over what is recorded elsewhere, all of it added up: counts by the same bounds, and the sum.
+    pub fn set_totals<C: Iterator<Item = u64>>(&self, recorded: impl Iterator<Item = (C, u64)>) {
+        self.buckets.iter().for_each(|bucket| bucket.set(0));
+        self.sum.set(0);
+        for (counts, sum) in recorded {
+            for (bucket, count) in self.buckets.iter().zip(counts) {
+                bucket.set(bucket.get().wrapping_add(count));
+            }
+            self.sum.set(self.sum.get().wrapping_add(sum));
+        }
+    }
+
+    /// Every bound in the unit of the metric, infinity last, with the number of values up to it.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let bounds = (0..self.bounds.len()).map(|index| self.bounds.bound(index)).chain([f64::INFINITY]);
+        let counts = self.buckets.iter().scan(0u64, |sum, bucket| {
+            *sum = sum.wrapping_add(bucket.get());
+            Some(*sum)
+        });
+        bounds.zip(counts)
+    }
+
+    /// The sum of the values in the unit of the metric.
+    pub(super) fn sum(&self) -> f64 {
+        self.bounds.in_units(self.sum.get())
     }
 
     /// Values recorded so far.

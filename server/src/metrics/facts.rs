@@ -2,6 +2,7 @@
 
 use crate::config::{FeatureGates, Gate, version};
 
+use super::peers::PeerFacts;
 use super::process::ProcessStats;
 use super::schema::{Kind, label};
 use super::text::Extra;
@@ -20,6 +21,8 @@ pub struct Facts {
     pub gates: FeatureGates,
     /// Figures of the process.
     pub process: ProcessStats,
+    /// The other members.
+    pub peers: PeerFacts,
     /// Lines of the log that were dropped because it could not be written fast enough.
     pub log_lines_dropped: u64,
 }
@@ -28,16 +31,17 @@ pub struct Facts {
 pub(super) fn extras(snapshot: &Snapshot, facts: &Facts) -> Vec<Extra> {
     let mut extras = server(facts);
     extras.extend(process(&facts.process));
-    let mut requests: Vec<(String, f64)> = snapshot
+    extras.extend(facts.peers.0.iter().cloned());
+    let mut requests: Vec<(&'static str, String, f64)> = snapshot
         .client_requests()
         .iter()
         .map(|entry| {
             let kind = if entry.stream { "stream" } else { "unary" };
             let labels = [label("client_api_version", &entry.version), label("type", kind)].join(",");
-            (labels, entry.count as f64)
+            ("", labels, entry.count as f64)
         })
         .collect();
-    requests.sort_by(|left, right| left.0.cmp(&right.0));
+    requests.sort_by(|left, right| left.1.cmp(&right.1));
     extras.push(Extra {
         name: "etcd_server_client_requests_total",
         kind: Kind::Counter,
@@ -48,7 +52,7 @@ pub(super) fn extras(snapshot: &Snapshot, facts: &Facts) -> Vec<Extra> {
 }
 
 fn one(name: &'static str, kind: schema::Kind, help: &'static str, labels: String, value: f64) -> Extra {
-    Extra { name, kind, help, samples: vec![(labels, value)] }
+    Extra { name, kind, help, samples: vec![("", labels, value)] }
 }
 
 fn server(facts: &Facts) -> Vec<Extra> {
@@ -65,7 +69,7 @@ fn server(facts: &Facts) -> Vec<Extra> {
     }
     let gates = Gate::ALL.iter().map(|gate| {
         let labels = [label("name", gate.as_str()), label("stage", gate.stage().as_str())].join(",");
-        (labels, f64::from(u8::from(facts.gates.enabled(*gate))))
+        ("", labels, f64::from(u8::from(facts.gates.enabled(*gate))))
     });
     extras.push(Extra {
         name: "etcd_server_feature_enabled",
@@ -73,14 +77,14 @@ fn server(facts: &Facts) -> Vec<Extra> {
         help: "1 for every feature gate that is on, 0 for those that are off.",
         samples: gates.collect(),
     });
-    let mut alarms: Vec<(String, f64)> = facts
+    let mut alarms: Vec<(&'static str, String, f64)> = facts
         .alarms
         .iter()
         .map(|(member, alarm)| {
-            ([label("alarm_type", alarm), label("server_id", &format!("{member:x}"))].join(","), 1.0)
+            ("", [label("alarm_type", alarm), label("server_id", &format!("{member:x}"))].join(","), 1.0)
         })
         .collect();
-    alarms.sort_by(|left, right| left.0.cmp(&right.0));
+    alarms.sort_by(|left, right| left.1.cmp(&right.1));
     extras.push(Extra {
         name: "etcd_debugging_server_alarms",
         kind: Kind::Gauge,

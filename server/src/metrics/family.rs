@@ -147,11 +147,9 @@ impl PerMethodAndCode {
         PerMethodAndCode { methods, counts: vec![Cell::new(0); methods.len() * Code::ALL.len()].into() }
     }
 
-    /// Counts an answer.
-    #[inline]
-    pub fn inc(&self, method: usize, code: Code) {
-        let count = &self.counts[method * Code::ALL.len() + code as usize];
-        count.set(count.get().wrapping_add(1));
+    /// Takes over a count.
+    pub fn set_total(&self, method: usize, code: Code, total: u64) {
+        self.counts[method * Code::ALL.len() + code as usize].set(total);
     }
 }
 

@@ -8,26 +8,30 @@
 //!
 //! Recording is a few nanoseconds: plain cells, no atomics, no labels looked up by text. A snapshot is a flat list of
 //! numbers and is `Send`; names and labels exist once, in the [`Schema`]. Everything of one process is added up, also
-//! gauges: a value only one reactor knows is 0 on all others.
+//! gauges: a value only one reactor knows is 0 on all others. What gRPC servers count comes from elsewhere ([`tally`]).
 //!
 //! Not here: reading clocks, serving HTTP, deciding what is recorded when.
 
+mod calls;
 mod catalog;
 mod cell;
 mod facts;
 mod family;
+mod peers;
 mod process;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use calls::{take_over, tally};
 pub use catalog::{
     Applied, Check, CheckResult, Checked, Op, Probe, ReactorMetrics, Request, ScrapeCode, Stage, StreamFailure, Success,
 };
 pub use cell::{Bounds, Counter, Gauge, Histogram};
 pub use facts::Facts;
 pub use family::{ClientRequests, Label, Labeled, PerMethod, PerMethodAndCode, Verdict};
+pub use peers::{PeerFacts, PeerFigures, PeerMetrics};
 pub use process::ProcessStats;
 pub use schema::{Metric, Schema};
 pub use text::{CONTENT_TYPE, render};

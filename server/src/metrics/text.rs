@@ -8,12 +8,13 @@ use super::{Facts, Snapshot, facts};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Series whose numbers are made for one scrape.
+#[derive(Clone, Debug)]
 pub(super) struct Extra {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) help: &'static str,
-    /// Rendered labels and value.
-    pub(super) samples: Vec<(String, f64)>,
+    /// What is added to the name, rendered labels, and value.
+    pub(super) samples: Vec<(&'static str, String, f64)>,
 }
 
 enum Entry<'a> {
@@ -41,8 +42,8 @@ pub fn render(schema: &Schema, snapshot: &Snapshot, facts: &Facts) -> String {
             Entry::Made(extra) if extra.samples.is_empty() => {}
             Entry::Made(extra) => {
                 write_header(&mut out, extra.name, extra.kind, extra.help);
-                for (labels, value) in &extra.samples {
-                    write_sample(&mut out, extra.name, "", labels, *value);
+                for (suffix, labels, value) in &extra.samples {
+                    write_sample(&mut out, extra.name, suffix, labels, *value);
                 }
             }
         }

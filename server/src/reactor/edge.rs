@@ -7,8 +7,10 @@ use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
 use glommio::ExecutorJoinHandle;
 use glommio::channels::shared_channel::{SharedReceiver, SharedSender};
+use plinth_net::grpc::Tally;
 use plinth_net::server::Shutdown;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Starts the reactor; it binds its sockets when the home says that the member is ready.
 pub fn start(
@@ -16,10 +18,11 @@ pub fn start(
     config: &Config,
     to_home: SharedSender<Vec<ToHome>>,
     to_edge: SharedReceiver<Vec<ToEdge>>,
+    tally: Arc<Tally>,
 ) -> glommio::Result<ExecutorJoinHandle<()>, ()> {
     let config = config.clone();
     builder(number, config.reactors.pin).spawn(move || async move {
-        if let Err(error) = run(config, to_home, to_edge).await {
+        if let Err(error) = run(config, to_home, to_edge, tally).await {
             tracing::error!(reactor = number, %error, "an edge reactor does not serve");
         }
     })
@@ -29,6 +32,7 @@ async fn run(
     config: Config,
     to_home: SharedSender<Vec<ToHome>>,
     to_edge: SharedReceiver<Vec<ToEdge>>,
+    tally: Arc<Tally>,
 ) -> Result<(), String> {
     let edge = Edge::new(Api::method_table());
     let sender = to_home.connect().await;
@@ -38,7 +42,7 @@ async fn run(
     let Some(_) = receiver.recv().await else { return Ok(()) };
     let shutdown = Shutdown::new();
     let service = Rc::new(EdgeService(edge.clone()));
-    let servers = listen::start(&config.addresses.listen_client, &config, true, service, &shutdown)?;
+    let servers = listen::start(&config.addresses.listen_client, &config, true, service, &shutdown, &tally)?;
     let receiving = {
         let (edge, shutdown) = (edge.clone(), shutdown.clone());
         glommio::spawn_local(async move {

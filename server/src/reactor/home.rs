@@ -1,6 +1,6 @@
 //! The reactor of the group, from boot to the last flush.
 
-use super::{EdgeChannels, Queues, listen, peers, spawn_into, wait_for_signal};
+use super::{EdgeChannels, Queues, listen, new_tally, peers, spawn_into, wait_for_signal};
 use crate::api::{Api, compactor};
 use crate::boot::{self, Booted};
 use crate::cluster::{corruption, handover};
@@ -18,6 +18,7 @@ use crate::sys::Signals;
 use crate::wake::Woken;
 use futures_lite::FutureExt;
 use plinth_engine::watch::{Hub, HubConfig};
+use plinth_net::grpc::Tally;
 use plinth_net::server::Shutdown;
 use std::path::Path;
 use std::pin::Pin;
@@ -57,12 +58,14 @@ pub async fn run(
     let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(removed));
 
     let shutdown = Shutdown::new();
-    let http = Rc::new(HttpEndpoints::new(home.clone(), &config));
+    let tally = new_tally(&config);
+    let tallies = channels.iter().map(|channel| channel.tally.clone()).chain([tally.clone()]).collect();
+    let http = Rc::new(HttpEndpoints::new(home.clone(), &config, tallies));
     let ready = async { peers::join(&home, &config).await.map(|()| true) };
     let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
     let (mut servers, mut edges) = (Vec::new(), Vec::new());
     if is_ready {
-        (servers, edges) = serve(&home, &config, &http, channels, &shutdown).await?;
+        (servers, edges) = serve(&home, &config, &http, channels, &shutdown, &tally).await?;
         ends.await?;
     }
     if home.is_removed() {
@@ -150,15 +153,17 @@ async fn serve(
     http: &Rc<HttpEndpoints>,
     channels: Vec<EdgeChannels>,
     shutdown: &Shutdown,
+    tally: &Arc<Tally>,
 ) -> Result<(Vec<glommio::Task<()>>, Vec<Rc<EdgeSink>>), String> {
     let addresses = &config.addresses;
     let client = Endpoints::Client { gateway: false };
     let api = Api::new(home.clone(), http.clone(), client);
-    let mut servers = listen::start(&addresses.listen_client, config, !channels.is_empty(), api.clone(), shutdown)?;
+    let mut servers =
+        listen::start(&addresses.listen_client, config, !channels.is_empty(), api.clone(), shutdown, tally)?;
     let http_api = Api::new(home.clone(), http.clone(), client);
-    servers.extend(listen::start(&addresses.listen_client_http, config, false, http_api, shutdown)?);
+    servers.extend(listen::start(&addresses.listen_client_http, config, false, http_api, shutdown, tally)?);
     let metrics_api = Api::new(home.clone(), http.clone(), Endpoints::Metrics);
-    servers.extend(listen::start(&addresses.listen_metrics, config, false, metrics_api, shutdown)?);
+    servers.extend(listen::start(&addresses.listen_metrics, config, false, metrics_api, shutdown, tally)?);
     let mut edges = Vec::new();
     for channel in channels {
         let receiver = channel.to_home.connect().await;

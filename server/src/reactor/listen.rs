@@ -2,24 +2,26 @@
 
 use crate::config::{Config, Url};
 use crate::logging::events;
-use plinth_net::grpc::Service;
+use plinth_net::grpc::{Service, Tally};
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
+use std::sync::Arc;
 
-/// Binds the given URLs and starts serving. `shared`: other reactors bind them too.
+/// Binds the given URLs and starts serving. `shared`: other reactors bind them too. `tally`: where they count.
 pub fn start(
     urls: &[Url],
     config: &Config,
     shared: bool,
     service: Rc<dyn Service>,
     shutdown: &Shutdown,
+    tally: &Arc<Tally>,
 ) -> Result<Vec<glommio::Task<()>>, String> {
     let mut servers = Vec::new();
     for url in urls {
         let listener = bind(url, config, shared)?;
-        let server = serve(listener, service.clone(), server_options(config), shutdown.clone());
+        let server = serve(listener, service.clone(), server_options(config, tally), shutdown.clone());
         servers.push(glommio::spawn_local(server));
     }
     Ok(servers)
@@ -40,7 +42,7 @@ pub fn announce(urls: &[Url], traffic: &str) {
     }
 }
 
-fn server_options(config: &Config) -> ServerOptions {
+fn server_options(config: &Config, tally: &Arc<Tally>) -> ServerOptions {
     let limits = &config.limits;
     ServerOptions {
         max_recv_message_bytes: limits.request_bytes_max as usize + (512 << 10),
@@ -49,6 +51,7 @@ fn server_options(config: &Config) -> ServerOptions {
         keepalive_interval: limits.keepalive_interval.unwrap_or_default(),
         keepalive_timeout: limits.keepalive_timeout.unwrap_or_default(),
         drain_timeout: config.cluster.request_timeout(),
+        tally: Some(tally.clone()),
         ..ServerOptions::default()
     }
 }

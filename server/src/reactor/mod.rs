@@ -11,14 +11,17 @@ mod home;
 mod listen;
 mod peers;
 
+use crate::api::Api;
 use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::logging::{self, events};
 use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
+use crate::metrics;
 use crate::sys::Signals;
 use crate::wake;
 use glommio::channels::shared_channel::{SharedReceiver, SharedSender, new_bounded};
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use plinth_net::grpc::Tally;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,6 +53,8 @@ impl Ended {
 struct EdgeChannels {
     to_home: SharedReceiver<Vec<ToHome>>,
     to_edge: SharedSender<Vec<ToEdge>>,
+    /// What the edge counts.
+    tally: Arc<Tally>,
 }
 
 /// Serves until a signal stops the member or something fails for good.
@@ -64,8 +69,9 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     for number in 1..count {
         let (to_home_sender, to_home) = new_bounded(CHANNEL_BATCHES);
         let (to_edge, to_edge_receiver) = new_bounded(CHANNEL_BATCHES);
-        channels.push(EdgeChannels { to_home, to_edge });
-        match edge::start(number, &config, to_home_sender, to_edge_receiver) {
+        let tally = new_tally(&config);
+        channels.push(EdgeChannels { to_home, to_edge, tally: tally.clone() });
+        match edge::start(number, &config, to_home_sender, to_edge_receiver, tally) {
             Ok(edge) => edges.push(edge),
             Err(error) => return fail(&reactor_trouble(number), &error),
         }
@@ -82,6 +88,11 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
         Ok(()) if signal != 0 && std::process::id() != 1 => Ended::Signal(signals, signal),
         Ok(()) => Ended::Well,
     }
+}
+
+/// What a reactor's servers count.
+fn new_tally(config: &Config) -> Arc<Tally> {
+    metrics::tally(Api::method_table().len(), config.monitoring.extensive)
 }
 
 fn run_home(

@@ -9,4 +9,5 @@
 mod api;
 mod crash;
 mod lifecycle;
+mod metrics;
 mod server;

@@ -1,0 +1,221 @@
+//! Where the time of requests goes: what the driver notes around each pump, and the requests that come of it.
+//!
+//! Clocks are read per round of the driver: before a pump, before and after apply, and after the answers. Stages are
+//! recorded once for each command of a batch, with the time of the whole batch; a request begins with the round in
+//! which it was submitted.
+//!
+//! Invariant: every flush that was counted as submitted is recorded once, when it is durable.
+
+use super::HomeMember;
+use super::clock::Nanos;
+use crate::metrics::{Applied, Op, ReactorMetrics, Request, Stage};
+use plinth_engine::command::Command;
+use plinth_engine::compact::CompactProgress;
+use plinth_wal::Lsn;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A request: what it is, and when it was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What it is.
+    pub op: Op,
+    /// The beginning of the round in which it was submitted.
+    pub at: Nanos,
+}
+
+/// Flushes on their way.
+struct Flights {
+    last: Lsn,
+    count: u64,
+    since: Nanos,
+}
+
+/// Requests that took long, until they are told.
+#[derive(Default)]
+struct Slow {
+    count: u64,
+    longest: u64,
+    told: Nanos,
+}
+
+/// Slow requests are told in one line for all of this time.
+const TELL_INTERVAL: u64 = 1_000_000_000;
+
+/// See the module.
+pub struct Stages {
+    /// When the first command came that is in no batch yet.
+    opened: Option<Nanos>,
+    flights: VecDeque<Flights>,
+    /// Totals of the log and of the member when they were last looked at.
+    flushes: u64,
+    batches: u64,
+    commands: u64,
+    slow: Slow,
+    slow_request: u64,
+    slow_apply: u64,
+    /// Flushes when consensus last ticked, and for how many ticks there has been no other.
+    flushes_at_tick: u64,
+    idle_ticks: u32,
+    /// When the compaction under way began.
+    compacting: Option<Nanos>,
+}
+
+/// What a command of the server itself counts as.
+pub fn op_of(command: &Command) -> Op {
+    match command {
+        Command::Put(_) => Op::Put,
+        Command::DeleteRange(_) => Op::DeleteRange,
+        Command::Compact { .. } => Op::Compaction,
+        Command::LeaseGrant { .. } => Op::LeaseGrant,
+        Command::LeaseRevoke { .. } | Command::LeaseExpire { .. } => Op::LeaseRevoke,
+        Command::LeaseCheckpoint(_) => Op::LeaseCheckpoint,
+        Command::Alarm(_) => Op::Alarm,
+        Command::SetMemberAttributes(_) => Op::ClusterMemberAttrSet,
+        Command::SetClusterVersion(_) => Op::ClusterVersionSet,
+        Command::SetDowngrade(_) => Op::DowngradeInfoSet,
+        Command::Txn(_) | Command::Noop => Op::Txn,
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Stages {
+    /// Requests and applies that take longer than this are warned about.
+    pub fn new(slow_request: Duration, slow_apply: Duration) -> Stages {
+        Stages {
+            opened: None,
+            flights: VecDeque::new(),
+            flushes: 0,
+            batches: 0,
+            commands: 0,
+            slow: Slow::default(),
+            slow_request: nanos(slow_request),
+            slow_apply: nanos(slow_apply),
+            flushes_at_tick: 0,
+            idle_ticks: 0,
+            compacting: None,
+        }
+    }
+
+    /// A command is submitted.
+    pub fn open(&mut self, now: Nanos) {
+        self.opened.get_or_insert(now);
+    }
+
+    /// The member has done all but applying, from `before` to `after`.
+    pub fn advanced(&mut self, member: &HomeMember, metrics: &ReactorMetrics, before: Nanos, after: Nanos) {
+        self.flushed(member, metrics, before, after);
+        let (batches, commands) = member.batches();
+        let (made, waited) = (batches - self.batches, commands - self.commands);
+        if made == 0 {
+            return;
+        }
+        // Nearly always one. The rest of the division goes to the last.
+        metrics.batch_commands.record_many(waited / made, made - 1);
+        metrics.batch_commands.record(waited - waited / made * (made - 1));
+        let opened = self.opened.take().unwrap_or(before);
+        metrics.stages.with(Stage::BatchWait).record_many(before.since(opened), waited);
+        (self.batches, self.commands) = (batches, commands);
+        self.opened = member.has_unproposed().then_some(before);
+    }
+
+    fn flushed(&mut self, member: &HomeMember, metrics: &ReactorMetrics, before: Nanos, after: Nanos) {
+        let durable = member.wal().durable();
+        while self.flights.front().is_some_and(|flights| flights.last <= durable) {
+            let done = self.flights.pop_front().expect("front exists");
+            let took = before.since(done.since);
+            metrics.wal_fsync.record_many(took, done.count);
+            metrics.stages.with(Stage::WalFlush).record_many(took, done.count);
+        }
+        let flushes = member.wal().stats().flushes;
+        let count = flushes - self.flushes;
+        if count > 0 {
+            self.flushes = flushes;
+            self.flights.push_back(Flights { last: member.wal().last(), count, since: before });
+            metrics.wal_write.record_many(after.since(before), count);
+        }
+    }
+
+    /// Commands of this member's clients were applied from `before` to `after`.
+    pub fn applied(
+        &mut self,
+        ops: impl ExactSizeIterator<Item = (Option<Op>, bool)>,
+        metrics: &ReactorMetrics,
+        before: Nanos,
+        after: Nanos,
+    ) {
+        let (took, count) = (after.since(before), ops.len() as u64);
+        if took > self.slow_apply {
+            metrics.slow_applies.inc();
+            let took = Duration::from_nanos(took);
+            let expected = Duration::from_nanos(self.slow_apply);
+            tracing::warn!(?took, "expected-duration" = ?expected, commands = count, "apply request took too long");
+        }
+        if count == 0 {
+            return;
+        }
+        let each = took / count;
+        metrics.stages.with(Stage::Apply).record_many(took, count);
+        // Neighbours are mostly of one kind.
+        let mut run: Option<(Applied, u64)> = None;
+        for (op, success) in ops {
+            let Some(op) = op else { continue };
+            let label = Applied { op, success };
+            match &mut run {
+                Some((last, times)) if *last == label => *times += 1,
+                _ => {
+                    if let Some((last, times)) = run.replace((label, 1)) {
+                        metrics.apply_duration.with(last).record_many(each, times);
+                    }
+                }
+            }
+        }
+        if let Some((last, times)) = run {
+            metrics.apply_duration.with(last).record_many(each, times);
+        }
+    }
+
+    /// A request has its outcome.
+    pub fn answer(&mut self, asked: Asked, success: bool, metrics: &ReactorMetrics, now: Nanos) {
+        let took = now.since(asked.at);
+        metrics.request_duration.with(Request { op: asked.op, success }).record(took);
+        if took > self.slow_request {
+            self.slow.count += 1;
+            self.slow.longest = self.slow.longest.max(took);
+        }
+    }
+
+    /// Warns about slow requests, if it is time.
+    pub fn tell_slow(&mut self, now: Nanos) {
+        if self.slow.count > 0 && now.since(self.slow.told) >= TELL_INTERVAL {
+            let slow = std::mem::replace(&mut self.slow, Slow { told: now, ..Slow::default() });
+            let longest = Duration::from_nanos(slow.longest);
+            let expected = Duration::from_nanos(self.slow_request);
+            tracing::warn!(requests = slow.count, ?longest, "expected-duration" = ?expected, "requests took too long");
+        }
+    }
+
+    /// A step of a compaction was made from `begun` to `now`.
+    pub fn compacted(&mut self, progress: CompactProgress, metrics: &ReactorMetrics, begun: Nanos, now: Nanos) {
+        metrics.compaction_pause.record(now.since(begun));
+        let since = *self.compacting.get_or_insert(begun);
+        let CompactProgress::Done { revision } = progress else { return };
+        self.compacting = None;
+        let took = now.since(since);
+        metrics.compaction_total.record(took);
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        metrics.compaction_last.set_unsigned(seconds);
+        let took = Duration::from_nanos(took);
+        tracing::info!("scheduled-compact-revision" = revision, ?took, "finished scheduled compaction");
+    }
+
+    /// Consensus ticks: whether nothing has been flushed for `ticks` of them, once for each time of rest.
+    pub fn falls_idle(&mut self, flushes: u64, ticks: u32) -> bool {
+        let is_idle = std::mem::replace(&mut self.flushes_at_tick, flushes) == flushes;
+        self.idle_ticks = if is_idle { self.idle_ticks.saturating_add(1) } else { 0 };
+        self.idle_ticks == ticks
+    }
+}
