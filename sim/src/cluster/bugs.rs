@@ -1,5 +1,7 @@
 //! Bugs to plant, each of which breaks one promise. A simulator that does not find them is worth nothing.
 
+use super::options::{Fault, MS, Options, SECOND};
+
 /// What is broken. All of them are done around the cores, by whoever simulates their surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -36,19 +38,36 @@ pub enum Bug {
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
     pub const ALL: [(Bug, u64); 14] = [
-        (Bug::VotesForgotten, 300),
+        (Bug::VotesForgotten, 100),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
         (Bug::ReadsWithoutRound, 40),
         (Bug::ProposalsDoubled, 20),
         (Bug::SnapshotMislabelled, 20),
         (Bug::KeepAlivesIgnored, 20),
-        (Bug::RenewalsWithoutRound, 1000),
+        (Bug::RenewalsWithoutRound, 40),
         (Bug::FollowersRevoke, 20),
-        (Bug::DeposedRevoke, 1000),
+        (Bug::DeposedRevoke, 100),
         (Bug::LeasesKept, 20),
         (Bug::WatchMessagesLost, 20),
         (Bug::WatchMessagesDoubled, 20),
         (Bug::AcknowledgedTooEarly, 20),
     ];
+
+    /// The weather in which the rarer ones show, so that a test need not try a thousand seeds. They do show in others.
+    pub(super) fn choose_weather(self, options: &mut Options) {
+        match self {
+            Bug::VotesForgotten => {
+                options.faults = vec![Fault::Crash, Fault::CrashAtStep];
+                (options.members, options.calm, options.storm) = (3, 150 * MS, 12 * SECOND);
+                (options.delay, options.reorder, options.disk) = (20 * MS, true, MS);
+            }
+            Bug::RenewalsWithoutRound | Bug::DeposedRevoke => {
+                options.faults = vec![Fault::Pause];
+                (options.holders, options.clients, options.loss) = (4, 1, 0);
+                (options.storm, options.calm, options.pause) = (20 * SECOND, 1500 * MS, 6 * SECOND);
+            }
+            _ => {}
+        }
+    }
 }

@@ -231,6 +231,12 @@ impl World {
                     },
                     false => Answer::Refused,
                 };
+                let mut later = self.leaders.range(process.promoted_in + 1..);
+                if let (Answer::Renewed, Some((term, _))) = (&answer, later.find(|(_, (_, since))| *since < call.began))
+                {
+                    let why = format!("member {at} renews lease {lease}, but since before that was asked for");
+                    return Err(format!("{why} another leads, in term {term}").into());
+                }
                 self.reply(number, answer);
                 return Ok(());
             }
@@ -279,7 +285,7 @@ impl World {
                 let think = 1 + self.random.below(2 * self.options.think);
                 self.plan(think, Event::Client { client });
             }
-            Caller::Holder(holder) => self.holder_answered(holder, &call, &answer),
+            Caller::Holder(holder) => self.holder_answered(holder, &call, &answer)?,
             Caller::Admin => self.admin_answered(&call, &answer),
             Caller::Probe => self.is_well |= matches!(answer, Answer::Done(..)),
         }

@@ -5,8 +5,8 @@
 
 use super::clients::{Answer, Ask, Call, Caller};
 use super::node::{Node, id_of, record};
-use super::options::{Fault, MS, SECOND};
-use super::world::{Broken, Event, World};
+use super::options::{Fault, SECOND};
+use super::world::{Broken, Event, WAKE_MAX, World};
 use plinth_raft::{MemberChange, MemberId, PeerState};
 use plinth_wal::sim_disk::Loss;
 
@@ -42,8 +42,9 @@ impl World {
             }
             Fault::Partition | Fault::Isolation | Fault::OneWay | Fault::Bridge => self.cut(self.options.faults[which]),
             Fault::Pause => {
-                let longest = if self.random.chance(50) { 300 * MS } else { 6 * SECOND };
-                self.nodes[at].stands_until = self.now + self.random.below(longest);
+                let at = if self.random.chance(40) { self.leader().unwrap_or(at) } else { at };
+                self.nodes[at].stands_until = self.now + self.random.below(self.options.pause);
+                self.nodes[at].wakes_in = self.random.below(WAKE_MAX);
             }
             Fault::SlowDisk => {
                 let (factor, longest) = (10 + self.random.below(1000), 5 * SECOND);

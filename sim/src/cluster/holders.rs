@@ -19,6 +19,19 @@ pub struct Lease {
     may_end: bool,
     /// Its key was there.
     has_key: bool,
+    /// When it was seen to have ended.
+    ended: Option<Time>,
+}
+
+impl Lease {
+    /// It ended: was it time? The fastest clock counts.
+    fn check_end(&self, ended: Time, drift: u64) -> Result<(), String> {
+        let ends = self.alive_from + self.seconds as u64 * SECOND * 100 / (100 + drift);
+        if self.may_end || ended + 2 * MS >= ends {
+            return Ok(());
+        }
+        Err(format!("ends {} ms early: {self:?}", (ends - ended) / MS))
+    }
 }
 
 /// A client that holds one lease after the other.
@@ -50,10 +63,10 @@ impl World {
                     self.plan(SECOND, Event::Holder { holder });
                     return;
                 }
-                let seconds = 2 + self.random.below(3) as i64;
+                let seconds = (2 + self.random.below(self.options.ttl - 1)) as i64;
                 self.last_lease += 1;
                 self.holders[holder].lease = self.last_lease;
-                self.holders[holder].until = self.now + (1 + self.random.below(8)) * SECOND;
+                self.holders[holder].until = self.now + SECOND / 2 + self.random.below(self.options.hold);
                 Ask::Grant(self.last_lease, seconds)
             }
         };
@@ -63,11 +76,12 @@ impl World {
     }
 
     /// A holder is told something.
-    pub(super) fn holder_answered(&mut self, holder: usize, call: &Call, answer: &Answer) {
+    pub(super) fn holder_answered(&mut self, holder: usize, call: &Call, answer: &Answer) -> Result<(), Broken> {
         let done = matches!(answer, Answer::Done(..) | Answer::Renewed);
         match &call.ask {
             Ask::Grant(id, seconds) if done => {
-                let lease = Lease { seconds: *seconds, alive_from: call.began, may_end: false, has_key: false };
+                let lease =
+                    Lease { seconds: *seconds, alive_from: call.began, may_end: false, has_key: false, ended: None };
                 self.leases.insert(*id, lease);
             }
             Ask::PutLeased(id) if done => {
@@ -78,8 +92,12 @@ impl World {
                 let lease = self.leases.get_mut(id).expect("granted");
                 lease.alive_from = lease.alive_from.max(call.began);
                 self.outcome.renewals += 1;
+                if let Some(ended) = lease.ended {
+                    let late = lease.check_end(ended, self.options.drift);
+                    late.map_err(|why| format!("lease {id} is renewed, but has ended: it {why}"))?;
+                }
             }
-            Ask::Revoke(_) => return,
+            Ask::Revoke(_) => return Ok(()),
             _ => {}
         }
         if !done {
@@ -95,18 +113,16 @@ impl World {
         let pause = if done && matches!(call.ask, Ask::KeepAlive(_)) { 600 * MS } else { 20 * MS };
         let pause = pause + self.random.below(200 * MS);
         self.plan(pause, Event::Holder { holder });
+        Ok(())
     }
 
-    /// Keys that hung on leases are deleted: was it time?
-    pub(super) fn check_lease_ends(&self, news: &[Change]) -> Result<(), Broken> {
+    /// Keys that hung on leases are deleted.
+    pub(super) fn note_lease_ends(&mut self, news: &[Change]) -> Result<(), Broken> {
         for change in news.iter().filter(|change| change.pair.is_none()) {
             let Some(id) = lease_of(&change.key) else { continue };
-            let Some(lease) = self.leases.get(&id).filter(|lease| !lease.may_end) else { continue };
-            let ends = lease.alive_from + lease.seconds as u64 * SECOND * 100 / (100 + self.options.drift);
-            if self.now + 2 * MS < ends {
-                let early = (ends - self.now) / MS;
-                return Err(format!("lease {id} ends {early} ms early: {lease:?}").into());
-            }
+            let Some(lease) = self.leases.get_mut(&id) else { continue };
+            lease.ended = Some(self.now);
+            lease.check_end(self.now, self.options.drift).map_err(|why| format!("lease {id} {why}"))?;
         }
         Ok(())
     }

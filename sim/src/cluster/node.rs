@@ -79,6 +79,8 @@ pub struct Node {
     pub life: u64,
     /// The process stands still until then.
     pub stands_until: Time,
+    /// And reads its messages so much later.
+    pub wakes_in: Time,
     /// Effects of the disk take so many times longer until then.
     pub slow: (u64, Time),
     /// One of the first members, who knows all of them.
@@ -145,6 +147,7 @@ impl Node {
             process: None,
             life: 0,
             stands_until: 0,
+            wakes_in: 0,
             slow: (1, 0),
             founders,
             is_retired: false,
@@ -157,7 +160,7 @@ impl Node {
     pub fn start(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<(), String> {
         assert!(self.process.is_none(), "{} runs already", self.at);
         self.life += 1;
-        self.stands_until = 0;
+        (self.stands_until, self.wakes_in) = (0, 0);
         match self.boot(random, options, bug) {
             Ok(member) => {
                 let hub = Hub::new(hub_config(random), member.store().revision());

@@ -64,6 +64,10 @@ pub struct Options {
     pub clients: usize,
     /// Clients that hold leases.
     pub holders: usize,
+    /// The longest time to live of a lease, in seconds.
+    pub ttl: u64,
+    /// The longest time for which a lease is kept alive.
+    pub hold: Time,
     /// Clients that watch.
     pub watchers: usize,
     /// Distinct keys.
@@ -78,6 +82,8 @@ pub struct Options {
     pub think: Time,
     /// Time between two faults, on average.
     pub calm: Time,
+    /// Longest time that a process stands still.
+    pub pause: Time,
     /// Kinds of fault that occur.
     pub faults: Vec<Fault>,
     /// Percent of messages lost, and doubled.
@@ -112,6 +118,8 @@ impl Options {
             members: pick(&[3, 3, 5]) as usize,
             clients: pick(&[2, 3, 5]) as usize,
             holders: pick(&[0, 1, 2]) as usize,
+            ttl: pick(&[2, 4, 7]),
+            hold: pick(&[3, 8]) * SECOND,
             watchers: pick(&[1, 2]) as usize,
             keys: pick(&[1, 3, 8]),
             value_bytes: pick(&[16, 16, 200, 4000]),
@@ -119,6 +127,7 @@ impl Options {
             storm: pick(&[4, 8, 12]) * SECOND,
             think: pick(&[10, 30, 60]) * MS,
             calm: pick(&[200, 500, 1500]) * MS,
+            pause: pick(&[300, 2000, 6000]) * MS,
             faults: Vec::new(),
             loss: pick(&[0, 0, 1, 10]),
             duplicates: pick(&[0, 0, 5, 20]),

@@ -26,6 +26,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 const CALM_MAX: Time = 60 * SECOND;
 /// A pump that stops in the middle of applying goes on after this.
 const PUMP_AGAIN: Time = 100;
+/// A process that stood still does what was due meanwhile within this time.
+pub(super) const WAKE_MAX: Time = 300;
 /// How often leases are looked through.
 const LEASE_SCAN_MILLIS: u64 = 500;
 /// How often the data file is flushed, about.
@@ -152,8 +154,8 @@ pub struct World {
     pub(super) truth: Truth,
     /// When each operation was first seen to have taken effect.
     pub(super) effects: BTreeMap<u64, Time>,
-    /// Who led each term.
-    leaders: BTreeMap<u64, MemberId>,
+    /// Who led each term, and since when.
+    pub(super) leaders: BTreeMap<u64, (MemberId, Time)>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) last_call: u64,
     /// The newest revision that anybody was told of.
@@ -200,7 +202,10 @@ fn live(mut world: World) -> Result<Outcome, String> {
 impl World {
     fn new(seed: u64, bug: Option<Bug>) -> World {
         let mut random = Rng::new(seed);
-        let options = Options::draw(&mut random);
+        let mut options = Options::draw(&mut random);
+        if let Some(bug) = bug {
+            bug.choose_weather(&mut options);
+        }
         let founders = options.members;
         let nodes = (0..founders).map(|at| Node::new(at, founders, &mut random, &options)).collect();
         World {
@@ -291,7 +296,7 @@ impl World {
         self.net.calm_down();
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
-            (node.stands_until, node.slow) = (0, (1, 0));
+            (node.stands_until, node.wakes_in, node.slow) = (0, 0, (1, 0));
             node.log.crash_at(u64::MAX);
             node.log.fail_at(u64::MAX, 0);
             if !node.is_up() && !node.is_retired {
@@ -422,13 +427,22 @@ impl World {
         }
         let Reverse(Planned { time, number, event }) = self.queue.pop().expect("peeked");
         self.now = time;
-        if let Some((at, life)) = event.process() {
+        let process = match &event {
+            Event::Arrive { call } => self.calls.get(call).map(|call| (call.at, None)),
+            event => event.process(),
+        };
+        let is_call = matches!(event, Event::Arrive { .. });
+        if let Some((at, life)) = process {
             let node = &self.nodes[at];
-            if life.is_some_and(|life| life != node.life) || !node.is_up() {
+            if life.is_some_and(|life| life != node.life) || !(is_call || node.is_up()) {
                 return Ok(true);
             }
-            if node.stands_until > self.now {
-                self.queue.push(Reverse(Planned { time: node.stands_until, number, event }));
+            // When it goes on, messages wait in their order; what else is due then happens before, between or after.
+            let is_packet = matches!(event, Event::Packet { .. });
+            let until = node.stands_until + if is_packet { node.wakes_in } else { 0 };
+            if node.is_up() && until > self.now {
+                let jitter = if is_packet { 0 } else { self.random.below(WAKE_MAX) };
+                self.queue.push(Reverse(Planned { time: until + jitter, number, event }));
                 return Ok(true);
             }
         }
@@ -672,7 +686,7 @@ impl World {
             for change in &news {
                 self.effects.extend(change.pair.map(|pair| (pair.written_by, self.now)));
             }
-            self.check_lease_ends(&news)?;
+            self.note_lease_ends(&news)?;
         }
         self.check_progress(at)?;
         if effects.installed.take().is_some() {
@@ -737,8 +751,8 @@ impl World {
         if leads {
             self.outcome.elections += 1;
             let id = id_of(at);
-            match self.leaders.insert(change.term, id) {
-                Some(other) if other != id => {
+            match self.leaders.insert(change.term, (id, self.now)) {
+                Some((other, _)) if other != id => {
                     return Err(format!("{other} and {id} both lead term {}", change.term).into());
                 }
                 _ => {}
