@@ -1,10 +1,8 @@
 //! `etcdctl`: flags and commands, parsed whole before anything is done.
-//!
-//! Missing commands are listed here by name, so that they are refused as missing and not as misspelt.
 
 use crate::command::{
-    alarm, auth, compaction, defrag, del, downgrade, elect, endpoint, get, lease, lock, member, move_leader, put, role,
-    snapshot, txn, user, watch,
+    alarm, auth, check, compaction, completion, defrag, del, downgrade, elect, endpoint, get, lease, lock, member,
+    mirror, move_leader, put, role, snapshot, txn, user, watch,
 };
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -82,19 +80,13 @@ enum Command {
     Version,
     /// Prints the flags that every command takes
     Options,
-    #[command(hide = true)]
-    MakeMirror(Rest),
-    #[command(hide = true)]
-    Check(Rest),
-    #[command(hide = true)]
-    Completion(Rest),
-}
-
-/// Words behind a command that is missing.
-#[derive(clap::Args, Clone, Debug)]
-struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    words: Vec<OsString>,
+    /// Copies keys to another cluster, and keeps them equal
+    MakeMirror(mirror::Args),
+    /// Whether the cluster is up to a load
+    #[command(subcommand)]
+    Check(check::Command),
+    /// A completion script for a shell
+    Completion(completion::Args),
 }
 
 /// Runs etcdctl with the arguments behind its name.
@@ -178,9 +170,9 @@ async fn run(cli: Cli, command_timeout_given: bool, words: &[OsString]) -> Resul
             crate::context::print(text.as_bytes())
         }
         Command::Options => crate::context::print(usage::global_flags(&definition()).as_bytes()),
-        Command::MakeMirror(_) => Err(Failure::unsupported("make-mirror")),
-        Command::Check(_) => Err(Failure::unsupported("check")),
-        Command::Completion(_) => Err(Failure::unsupported("completion")),
+        Command::MakeMirror(args) => mirror::run(&context()?, args).await,
+        Command::Check(command) => check::run(&context()?, command).await,
+        Command::Completion(args) => completion::run(definition(), &args),
     }
 }
 

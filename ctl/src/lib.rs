@@ -3,8 +3,8 @@
 //! Each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed.
 //! Exit codes are one table ([`failure`]). Nothing here ends the process or panics on what a user wrote.
 //!
-//! Deliberately absent so far: TLS, SRV discovery, and those commands that [`etcdctl`] and [`etcdutl`] list as
-//! missing; they say so and fail.
+//! Deliberately absent so far: TLS, SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and
+//! fail.
 
 pub mod cluster;
 pub mod command;

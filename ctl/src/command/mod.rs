@@ -2,7 +2,9 @@
 
 pub mod alarm;
 pub mod auth;
+pub mod check;
 pub mod compaction;
+pub mod completion;
 pub mod defrag;
 pub mod del;
 pub mod downgrade;
@@ -12,6 +14,7 @@ pub mod get;
 pub mod lease;
 pub mod lock;
 pub mod member;
+pub mod mirror;
 pub mod move_leader;
 pub mod put;
 pub mod role;

@@ -82,3 +82,19 @@ fn outlives_the_server() {
         server.restart();
     }
 }
+
+#[test]
+fn a_mirror_follows() {
+    let (server, other) = (Server::start(), Server::start());
+    let (tool, there) = (Tool::ours(&server.endpoint), Tool::ours(&other.endpoint));
+    tool.line("put m/a 1").ok();
+    tool.line("put m/b 2").ok();
+    tool.line("put x 3").ok();
+    let _mirror = tool.start(&format!("make-mirror --prefix m/ --dest-prefix copy/ {}", other.endpoint));
+    let watch = there.start("watch --rev 1 --prefix copy/");
+    assert_eq!(watch.lines(6), ["PUT", "copy/a", "1", "PUT", "copy/b", "2"]);
+    tool.line("put m/a 4").ok();
+    tool.line("del m/b").ok();
+    assert_eq!(watch.lines(6), ["PUT", "copy/a", "4", "DELETE", "copy/b", ""]);
+    assert_eq!(there.line("get x").ok(), "");
+}
