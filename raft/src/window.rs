@@ -125,6 +125,12 @@ impl Window {
         }
     }
 
+    /// How much of the wider bounds is used, in percent: at 100 what a travelling snapshot needs is given up.
+    pub(crate) fn fill_percent(&self) -> usize {
+        let of = |used: usize, bound: usize| used * 100 / (bound * WINDOW_SNAPSHOT_FACTOR).max(1);
+        of(self.entries.len(), self.bounds.entries).max(of(self.bytes, self.bounds.bytes))
+    }
+
     /// Holds a snapshot ready for `to`; raft-rs picks it up when it next looks for one.
     pub(crate) fn offer(&mut self, to: MemberId, meta: SnapshotMeta) {
         self.offers.insert(to, meta);

@@ -425,6 +425,12 @@ impl Group {
         self.settle();
     }
 
+    /// How close the log is to outrunning the snapshots that travel, in percent: at 100 a follower that installs one needs
+    /// another.
+    pub fn snapshot_urgency_percent(&self) -> usize {
+        self.raw.store().fill_percent()
+    }
+
     /// Messages to `to` are being lost.
     pub fn report_unreachable(&mut self, to: MemberId) {
         self.flow.reset(to);

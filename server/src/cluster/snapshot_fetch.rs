@@ -31,6 +31,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// Pause before a question is repeated.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Bytes written before they are made durable.
+const SYNC_BYTES: usize = 4 << 20;
+
 /// How long consensus may take to become ready for the snapshot.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -143,18 +146,28 @@ async fn copy(home: &Rc<Home>, fetching: &Fetching, path: &Path) -> Result<(), F
     let link = home.link().ok_or(FetchError::Silent)?;
     let place = path.to_owned();
     let file = Arc::new(glommio::executor().spawn_blocking(move || create(&place)).await?);
-    let mut page = 0;
+    let (mut page, mut unsynced) = (0, 0);
     loop {
+        let start = Instant::now();
         let mut piece = next_piece(home, link, fetching, page).await?;
-        if piece.len() < 9 {
+        if piece.len() < 13 {
             return Err(FetchError::Malformed);
         }
         page = piece.get_u64_le();
         let is_last = piece.get_u8() == 1;
+        let pace = u64::from(piece.get_u32_le());
+        let bytes = piece.len();
+        unsynced += bytes;
+        // In small portions: the log shares the device, and its writes would wait behind a large one.
+        let sync = unsynced >= SYNC_BYTES;
         let target = file.clone();
-        glommio::executor().spawn_blocking(move || write(&target, piece)).await?;
+        glommio::executor().spawn_blocking(move || write(&target, piece, sync)).await?;
         if is_last {
             break;
+        }
+        unsynced = if sync { 0 } else { unsynced };
+        if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(pace << 10) {
+            sleep(Duration::from_micros(micros).saturating_sub(start.elapsed())).await;
         }
     }
     Ok(glommio::executor().spawn_blocking(move || file.sync_all()).await?)
@@ -187,7 +200,7 @@ fn create(path: &PathBuf) -> io::Result<File> {
     File::options().create(true).truncate(true).write(true).open(path)
 }
 
-fn write(file: &File, mut piece: Bytes) -> Result<(), FetchError> {
+fn write(file: &File, mut piece: Bytes, sync: bool) -> Result<(), FetchError> {
     while piece.has_remaining() {
         if piece.remaining() < 12 {
             return Err(FetchError::Malformed);
@@ -198,6 +211,9 @@ fn write(file: &File, mut piece: Bytes) -> Result<(), FetchError> {
             return Err(FetchError::Malformed);
         }
         file.write_all_at(&piece.split_to(length), offset)?;
+    }
+    if sync {
+        file.sync_data()?;
     }
     Ok(())
 }

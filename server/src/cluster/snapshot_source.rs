@@ -5,8 +5,11 @@
 //! queue and so never hold up requests. The log goes on meanwhile, and consensus keeps what follows the pinned state.
 //!
 //! Layouts (little endian): the announcement's context is `u64 id, u64 bytes`; a question is `u64 id, u64 page`, where
-//! page `u64::MAX` says that the copy is given up; a piece is `u64 next page, u8 whether it was the last`, and then any
-//! number of `u64 offset, u32 length, bytes`.
+//! page `u64::MAX` says that the copy is given up; a piece is `u64 next page, u8 whether it was the last, u32 KiB per
+//! second to copy at (0: as fast as possible)`, and then any number of `u64 offset, u32 length, bytes`.
+//!
+//! The pace is gentle, so that the log's own writes do not wait behind those of the copy, here or there; but when the
+//! log is about to outrun what consensus keeps for the follower, speed is everything: an outdated copy is worth nothing.
 //!
 //! Invariants: a pin is given back when nobody copies from it any more, or nobody has for [`SILENCE`].
 
@@ -27,6 +30,12 @@ use std::time::{Duration, Instant};
 
 /// A follower that asks for nothing this long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// The pace of a copy that has time, in KiB per second.
+const GENTLE_KIB: u32 = 64 << 10;
+
+/// From here on a copy has no time, in percent of what consensus keeps of the log.
+const URGENT_PERCENT: usize = 50;
 
 /// Bytes of a piece, more or less: some hundred microseconds of work.
 const PIECE_BYTES: usize = 256 << 10;
@@ -211,6 +220,8 @@ fn cut(home: &Home, pinned: &mut Pinned, page: u64) -> Result<(Bytes, bool), Tre
     let mut piece = BytesMut::with_capacity(PIECE_BYTES + (PIECE_BYTES >> 3));
     piece.put_u64_le(0);
     piece.put_u8(0);
+    let is_urgent = state.member.group().snapshot_urgency_percent() >= URGENT_PERCENT;
+    piece.put_u32_le(if is_urgent { 0 } else { GENTLE_KIB });
     let trees = state.member.store().trees();
     let more = trees.snapshot_step(&pinned.pin, &mut pinned.cursor, PIECE_BYTES, &mut |offset, bytes| {
         piece.put_u64_le(offset);
