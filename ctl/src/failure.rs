@@ -2,6 +2,7 @@
 //!
 //! Messages that the reference client knows are printed alone, all others with their gRPC code.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use tonic::{Code, Status};
 
@@ -109,7 +110,11 @@ impl From<Status> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure::new(Exit::Error, error.to_string())
+        match error.kind() {
+            // Whoever stops reading has read enough; a shell sees what it sees of a process ended by SIGPIPE.
+            ErrorKind::BrokenPipe => Failure::new(Exit::Of(141), ""),
+            _ => Failure::new(Exit::Error, system_text(&error)),
+        }
     }
 }
 

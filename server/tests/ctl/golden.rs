@@ -180,3 +180,18 @@ fn settings_from_the_environment() {
     assert!(old.err.contains("unrecognized environment variable"), "{old:?}");
     assert_eq!(old.ok(), "k\nv\n");
 }
+
+#[test]
+fn scripts_and_lists_of_flags() {
+    let tool = Tool::ours("");
+    for (shell, part) in
+        [("bash", "_etcdctl()"), ("zsh", "#compdef etcdctl"), ("fish", "__fish"), ("powershell", "Register")]
+    {
+        let script = tool.line(&format!("completion {shell}")).ok();
+        assert!(script.contains(part) && script.contains("move-leader"), "{shell}");
+    }
+    assert_eq!(tool.line("completion").failure().0, 1);
+    let options = tool.line("options").ok();
+    assert!(options.starts_with("The following options can be passed to any command:\n\n"), "{options}");
+    assert!(options.contains("--command-timeout") && options.contains("-w, --write-out"), "{options}");
+}
