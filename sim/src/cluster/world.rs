@@ -86,7 +86,7 @@ pub(super) enum Event {
     ScanLeases { at: usize, life: u64 },
     Keep { at: usize, life: u64, log: SimMedium },
     Start { at: usize },
-    Packet { from: usize, at: usize, packet: Packet },
+    Packet { from: usize, at: usize, packet: Box<Packet> },
     AskAgain { at: usize, life: u64, snapshot: u64, piece: usize },
     Client { client: usize },
     Holder { holder: usize },
@@ -474,7 +474,7 @@ impl World {
                 let node = &self.nodes[at];
                 if node.is_up() || node.is_retired { Ok(()) } else { self.start(at) }
             }
-            Event::Packet { from, at, packet } => self.deliver(from, at, packet),
+            Event::Packet { from, at, packet } => self.deliver(from, at, *packet),
             Event::AskAgain { at, snapshot, piece, .. } => {
                 self.ask(at, snapshot, piece);
                 Ok(())
@@ -806,9 +806,9 @@ impl World {
         }
         let Some(last) = arrivals.pop() else { return };
         for arrival in arrivals {
-            self.plan(arrival - self.now, Event::Packet { from, at: to, packet: packet.clone() });
+            self.plan(arrival - self.now, Event::Packet { from, at: to, packet: Box::new(packet.clone()) });
         }
-        self.plan(last - self.now, Event::Packet { from, at: to, packet });
+        self.plan(last - self.now, Event::Packet { from, at: to, packet: Box::new(packet) });
     }
 
     /// Tells a leader that a follower holds what it is only being sent.
@@ -817,7 +817,7 @@ impl World {
         let (PeerBody::Append { .. }, Some(last)) = (&message.body, message.entries.last()) else { return };
         let body = PeerBody::AppendResponse { index: last.index, commit: 0, reject: None, request_snapshot: 0 };
         let claim = PeerMessage { from: message.to, to: message.from, body, entries: Vec::new(), ..message.clone() };
-        self.plan(1, Event::Packet { from: to, at: from, packet: Packet::Peer(claim) });
+        self.plan(1, Event::Packet { from: to, at: from, packet: Box::new(Packet::Peer(claim)) });
     }
 
     fn deliver(&mut self, from: usize, at: usize, packet: Packet) -> Result<(), Broken> {
@@ -897,6 +897,7 @@ impl World {
         let begun = process.member.store_mut().trees_mut().begin_flush();
         process.flush = begun.map_err(|error| failed(error.to_string()))?.map(|flush| FlushJob::new(flush, applied));
         self.pin_snapshots(at)?;
-        Ok(disk_time)
+        let begun = self.nodes[at].process.as_ref().is_some_and(|process| process.flush.is_some());
+        Ok(if begun { disk_time } else { 1 + self.random.below(2 * FLUSH_EVERY) })
     }
 }
