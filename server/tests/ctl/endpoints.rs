@@ -11,12 +11,12 @@ fn another_endpoint_serves() {
     tool.line("put k v").ok();
     assert_eq!(tool.line("get k").ok(), "k\nv\n");
     assert_eq!(tool.line("lock l echo held").ok(), "held\n");
-    let health = tool.line("endpoint health --command-timeout 500ms");
+    let health = tool.line("endpoint health --command-timeout 3s");
     assert_eq!(health.failure(), (1, "Error: unhealthy cluster"));
     let line = format!("{dead} is unhealthy: failed to commit proposal: context deadline exceeded");
     assert!(health.err.contains(&line), "{health:?}");
     assert!(String::from_utf8_lossy(&health.out).contains(" is healthy: "), "{health:?}");
-    let status = tool.line("endpoint status --command-timeout 500ms -w json");
+    let status = tool.line("endpoint status --command-timeout 3s -w json");
     assert_eq!(status.code, Some(1));
     assert!(status.err.contains(&format!("Failed to get the status of endpoint {dead} (context deadline exceeded)")));
     assert!(status.out.starts_with(b"[{\"Endpoint\":\"http://"), "{status:?}");
