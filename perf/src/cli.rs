@@ -357,8 +357,9 @@ pub struct GrowthArgs {
     /// Bytes per value.
     #[arg(long, default_value_t = 256)]
     pub value_bytes: usize,
-    /// Requests per second of each measurement; 0 for as many as there can be.
-    #[arg(long, default_value_t = 0.0)]
+    /// Requests per second of each measurement, so that all servers come to have the same history; 0 for as many as
+    /// there can be.
+    #[arg(long, default_value_t = 2_000.0)]
     pub rate: f64,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 5.0)]

@@ -222,7 +222,7 @@ fn draw(
 fn cpu(path: &Path, groups: &[Vec<&Report>]) -> Result<(), Failure> {
     let area = open(path)?;
     let reports = || groups.iter().flatten();
-    let high = reports().map(|report| report.server_cpu_micros).fold(1.0, f64::max) * 1.15;
+    let high = reports().map(|report| report.server_cpu_micros).fold(1.0, f64::max) * 1.4;
     let name = |slot: &f64| match groups.get(slot.floor() as usize) {
         Some(group) if (slot.fract() - 0.5).abs() < 0.01 => group[0].spec.kind.name(),
         _ => String::new(),
