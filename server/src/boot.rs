@@ -4,7 +4,8 @@
 
 use crate::cluster::bootstrap::{self, Plan, PlanError};
 use crate::config::{Config, Gate};
-use crate::home::{HomeMember, HomeStore, Profile, RequestLimits};
+use crate::home::{HomeMember, HomeStore, Pace, Profile, RequestLimits};
+use plinth_engine::compact::WorkBudget;
 use plinth_engine::lease::LessorConfig;
 use plinth_engine::pagefile::{self, FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Store, StoreConfig};
@@ -223,7 +224,10 @@ fn assemble(
         None => ConfState::default(),
     };
     let ticks = config.cluster.election_ticks() as usize;
-    let group = GroupConfig { conf, election_ticks: ticks, ..GroupConfig::new(GROUP, identity.member, random()) };
+    let mut group = GroupConfig { conf, election_ticks: ticks, ..GroupConfig::new(GROUP, identity.member, random()) };
+    if let Some(entries) = config.cluster.catch_up_entries {
+        group.window.entries = usize::try_from(entries).unwrap_or(usize::MAX).max(1);
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let member_config = MemberConfig {
         identity,
@@ -247,8 +251,19 @@ fn assemble(
             slow_request: config.limits.slow_unary_request,
             slow_apply: config.limits.slow_apply,
         },
+        pace: pace(config),
     };
     Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, data, writer, first_members })
+}
+
+fn pace(config: &Config) -> Pace {
+    let records = usize::try_from(config.storage.compaction_batch).unwrap_or(usize::MAX);
+    Pace {
+        flush_interval: config.storage.flush_interval,
+        flush_operations: config.storage.flush_operations,
+        compaction_step: WorkBudget { records: WorkBudget::STEP.records.min(records), ..WorkBudget::STEP },
+        compaction_pause: config.storage.compaction_pause,
+    }
 }
 
 fn hex(id: u64) -> String {

@@ -170,6 +170,24 @@ pub fn defragment(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
     .detach();
 }
 
+/// At start: gives free space back if there is as much of it as the operator has said.
+pub async fn shrink_at_start(home: Rc<Home>, megabytes: u64) {
+    let sizes = |home: &Home| {
+        let state = home.state();
+        let trees = state.member.store().trees();
+        (trees.size_bytes(), trees.size_bytes() - trees.in_use_bytes())
+    };
+    let (before, free) = sizes(&home);
+    if free >> 20 < megabytes {
+        tracing::info!(free, megabytes, "skipped defragmentation at start");
+        return;
+    }
+    match shrink(&home).await {
+        Ok(()) => tracing::info!(before, after = sizes(&home).0, "finished defragmenting at start"),
+        Err(error) => tracing::error!(%error, "failed to defragment at start"),
+    }
+}
+
 async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> {
     let mut flushes = 0;
     while flushes < SHRINK_FLUSHES && !home.is_stopping() {

@@ -100,6 +100,8 @@ fn limits(given: &Recorded) -> Limits {
     }
 }
 
+const CATCH_UP: &str = "snapshot-catchup-entries";
+
 fn cluster(given: &Recorded) -> Cluster {
     let state = given.text("initial-cluster-state");
     Cluster {
@@ -114,7 +116,7 @@ fn cluster(given: &Recorded) -> Cluster {
         strict_reconfig_check: given.bool("strict-reconfig-check"),
         learners_max: given.int("max-learners"),
         snapshot_entries: given.uint("snapshot-count"),
-        catch_up_entries: given.uint("snapshot-catchup-entries"),
+        catch_up_entries: Some(given.uint(CATCH_UP)).filter(|_| given.is_given(CATCH_UP)),
         read_timeout: given.duration("raft-read-timeout").max(RAFT_TIMEOUT_MIN),
         write_timeout: given.duration("raft-write-timeout").max(RAFT_TIMEOUT_MIN),
         discovery: discovery(given),
@@ -154,7 +156,7 @@ fn storage(given: &Recorded) -> Storage {
         auto_compaction_mode: given.text("auto-compaction-mode"),
         auto_compaction_retention: given.text("auto-compaction-retention"),
         compaction_batch: or(given.int("compaction-batch-limit"), 1000),
-        compaction_pause: given.duration_or("compaction-sleep-interval", Duration::from_millis(10)),
+        compaction_pause: given.duration_or("compaction-sleep-interval", Duration::ZERO),
         shrink_threshold_megabytes: Some(given.uint("bootstrap-defrag-threshold-megabytes")).filter(|&mb| mb > 0),
         snapshot_files_max: given.uint("max-snapshots"),
         wal_files_max: given.uint("max-wals"),

@@ -148,8 +148,8 @@ pub struct Cluster {
     pub learners_max: i64,
     /// `--snapshot-count`
     pub snapshot_entries: u64,
-    /// `--snapshot-catchup-entries`
-    pub catch_up_entries: u64,
+    /// `--snapshot-catchup-entries`, if it was given: entries here hold many commands, so that etcd's number means little.
+    pub catch_up_entries: Option<u64>,
     /// `--raft-read-timeout`, at least 5 s.
     pub read_timeout: Duration,
     /// `--raft-write-timeout`, at least 5 s.
@@ -250,7 +250,7 @@ pub struct Storage {
     pub auto_compaction_retention: String,
     /// `--compaction-batch-limit`
     pub compaction_batch: u64,
-    /// `--compaction-sleep-interval`
+    /// `--compaction-sleep-interval`; none unless it was given, because steps are short and in the background anyway.
     pub compaction_pause: Duration,
     /// `--bootstrap-defrag-threshold-megabytes`; `None`: never.
     pub shrink_threshold_megabytes: Option<u64>,

@@ -271,8 +271,20 @@ fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
     for flag in ["--memory-mlock", "--enable-pprof"] {
         assert!(has_notice(&serve(&[flag], &[]), flag), "{flag} is warned about");
     }
-    for harmless in [&[][..], &["--log-level=debug"]] {
-        assert!(!has_notice(&serve(harmless, &[]), "not supported yet"), "{harmless:?}");
+    const IDLE: &[&str] = &[
+        "--pre-vote=false",
+        "--initial-election-tick-advance=false",
+        "--snapshot-count=1",
+        "--max-snapshots=1",
+        "--max-wals=1",
+        "--backend-bbolt-freelist-type=array",
+    ];
+    for flag in IDLE {
+        assert!(has_notice(&serve(&[flag], &[]), "has no effect"), "{flag} is warned about");
+    }
+    for harmless in [&[][..], &["--log-level=debug"], &["--snapshot-count=10000", "--max-wals=5"]] {
+        let loaded = serve(harmless, &[]);
+        assert!(!has_notice(&loaded, "not supported yet") && !has_notice(&loaded, "has no effect"), "{harmless:?}");
     }
 }
 

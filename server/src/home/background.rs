@@ -7,7 +7,7 @@ use crate::api::watch;
 use crate::metrics::Op;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, LeaseCheckpoint};
-use plinth_engine::compact::{CompactProgress, WorkBudget};
+use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
 use std::ops::ControlFlow;
@@ -29,22 +29,27 @@ pub async fn work(home: Rc<Home>) -> StoreError {
     loop {
         home.background.wait().await;
         loop {
-            let more = match step(&home) {
-                Ok(more) => more,
+            match step(&home) {
+                Ok(Some(pause)) if pause.is_zero() => {}
+                Ok(Some(pause)) => sleep(pause).await,
+                Ok(None) => break,
                 Err(error) => return error,
-            };
-            if !more {
-                break;
             }
             glommio::executor().yield_task_queue_now().await;
         }
     }
 }
 
-fn step(home: &Rc<Home>) -> Result<bool, StoreError> {
-    let more = catch_up(home)?;
+/// One step of everything; if there is more to do, the pause before it.
+fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
+    let catches_up = catch_up(home)?;
     watch::deliver_ready(home);
-    Ok(compact(home)? || more)
+    let compacts = compact(home)?;
+    Ok(match (catches_up, compacts) {
+        (true, _) => Some(Duration::ZERO),
+        (false, true) => Some(home.profile.pace.compaction_pause),
+        (false, false) => None,
+    })
 }
 
 /// Answers one history request of the hub.
@@ -98,7 +103,7 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let begun = home.clock.read();
-    let progress = state.member.store_mut().compact_step(WorkBudget::STEP)?;
+    let progress = state.member.store_mut().compact_step(home.profile.pace.compaction_step)?;
     state.stages.compacted(progress, &home.metrics, begun, home.clock.read());
     let finished = state.member.store().finished_compact_revision();
     let (done, waiting) = std::mem::take(&mut state.physical).into_iter().partition(|(at, _)| *at <= finished);

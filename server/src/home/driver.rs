@@ -234,9 +234,39 @@ fn rest(home: &Home) -> Result<(), Fatal> {
     let state = &mut *home.state_mut();
     let flushes = state.member.wal().stats().flushes;
     if state.stages.falls_idle(flushes, TICKS_AT_REST) {
-        state.member.rest()?;
+        mark(&mut state.member)?;
     }
     Ok(())
+}
+
+/// Writes records that wait for company, or else marks that there are none.
+fn mark(member: &mut super::HomeMember) -> Result<(), Fatal> {
+    let wal = member.wal_mut();
+    if wal.durable() < wal.last() && wal.can_flush() {
+        wal.flush()?;
+    }
+    member.rest()
+}
+
+/// The member stops: makes the log whole and marks it, or leaves it as it is if that takes too long.
+pub async fn rest_for_good(home: &Home) -> Result<(), Fatal> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const LOOK: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        {
+            let member = &mut home.state_mut().member;
+            member.wal_mut().poll()?;
+            mark(member)?;
+            if member.wal().durable() == member.wal().last() {
+                return Ok(());
+            }
+        }
+        if Instant::now() >= deadline {
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// Lets consensus feel the time.

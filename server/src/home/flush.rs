@@ -10,9 +10,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Time between two flushes while there is something to write (etcd: backend-batch-interval).
-const INTERVAL: Duration = Duration::from_millis(100);
-
 /// Beyond this many bytes of changed pages a flush does not wait for its time.
 const DIRTY_BYTES_EAGER: usize = 32 << 20;
 
@@ -102,15 +99,28 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
     Ok(written)
 }
 
+/// How often it is looked whether a flush should wait no longer.
+const SLICE_MIN: Duration = Duration::from_millis(1);
+const SLICE_MAX: Duration = Duration::from_millis(20);
+
+/// Puts and deletes since the data was opened.
+fn operations(home: &Home) -> u64 {
+    let counters = home.state().member.store().counters();
+    counters.puts + counters.deletes
+}
+
 /// Flushes whenever there is something, until the member stops. An error is fatal: the kernel may have dropped pages.
 pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result<Flusher> {
     loop {
+        let (interval, before) = (home.profile.pace.flush_interval, operations(&home));
+        let slice = interval.clamp(SLICE_MIN, SLICE_MAX);
         let mut waited = Duration::ZERO;
-        const SLICE: Duration = Duration::from_millis(20);
-        while waited < INTERVAL && !home.is_stopping() {
-            sleep(SLICE).await;
-            waited += SLICE;
-            if home.flush_is_wanted() || home.state().member.store().trees().dirty_bytes() > DIRTY_BYTES_EAGER {
+        while waited < interval && !home.is_stopping() {
+            sleep(slice).await;
+            waited += slice;
+            let is_full = operations(&home).saturating_sub(before) >= home.profile.pace.flush_operations
+                || home.state().member.store().trees().dirty_bytes() > DIRTY_BYTES_EAGER;
+            if is_full || home.flush_is_wanted() {
                 break;
             }
         }

@@ -25,6 +25,7 @@ use crate::reactor::Queues;
 use clock::{Clock, Nanos};
 use oneshot::{Receiver, channel};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
+use plinth_engine::compact::WorkBudget;
 use plinth_engine::error::OpError;
 use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Outcome, Store};
@@ -59,6 +60,19 @@ pub struct RequestLimits {
     pub slow_apply: Duration,
 }
 
+/// How often the data file is flushed, and in which steps history is compacted.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Time between two flushes while there is something to write (`backend-batch-interval`).
+    pub flush_interval: Duration,
+    /// Puts and deletes after which a flush does not wait for its time (`backend-batch-limit`).
+    pub flush_operations: u64,
+    /// One step of a compaction (`compaction-batch-limit`, if it is smaller than what a step may be).
+    pub compaction_step: WorkBudget,
+    /// Pause between two steps (`compaction-sleep-interval`).
+    pub compaction_pause: Duration,
+}
+
 /// What is known about the member besides its replicated state.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -80,6 +94,8 @@ pub struct Profile {
     pub strict_reconfig: bool,
     /// Limits of requests.
     pub limits: RequestLimits,
+    /// How work that has time is done.
+    pub pace: Pace,
 }
 
 /// Everything that only the home may touch.

@@ -1,7 +1,7 @@
 //! The reactor of the group, from boot to the last flush.
 
 use super::{EdgeChannels, Queues, listen, new_tally, peers, spawn_into, wait_for_signal};
-use crate::api::{Api, compactor};
+use crate::api::{Api, compactor, maintenance};
 use crate::boot::{self, Booted};
 use crate::cluster::{corruption, handover};
 use crate::config::{Config, Gate};
@@ -90,6 +90,7 @@ pub async fn run(
     }
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
+    driver::rest_for_good(&home).await.map_err(|error| text(&error))?;
     events::closed(&config);
     Ok(())
 }
@@ -130,6 +131,9 @@ fn start_tasks(
     ];
     for task in rest {
         spawn_into(task, queues.background).detach();
+    }
+    if let Some(megabytes) = config.storage.shrink_threshold_megabytes {
+        spawn_into(maintenance::shrink_at_start(home.clone(), megabytes), queues.background).detach();
     }
     if let Some(interval) = config.cluster.corrupt_check_interval {
         spawn_into(corruption::check_regularly(home.clone(), interval), queues.background).detach();

@@ -24,11 +24,12 @@ const PUBLISH_RETRY: Duration = Duration::from_millis(100);
 
 /// Starts listening for the other members and dials them.
 pub fn connect(home: &Rc<Home>, config: &Config, first_members: Vec<Member>) -> Result<(), String> {
+    let cluster = &config.cluster;
     let peer_config = PeerConfig {
         cluster: home.profile.cluster_id,
         member: home.profile.member_id,
         seed: home.profile.member_id ^ u64::from(std::process::id()),
-        options: PeerOptions::default(),
+        options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
     let peers = Peers::new(peer_config, Rc::new(Inbox::new(home)));
     for url in &config.addresses.listen_peer {
