@@ -1,6 +1,6 @@
 //! A member whose data or disk is not what it should be.
 
-use super::cluster::{Cluster, PATIENCE};
+use super::cluster::{Cluster, PATIENCE, put};
 use etcd_client::{AlarmAction, AlarmType};
 use plinth_engine::pagefile::{FileStore, PageFile};
 use plinth_engine::trees::{TreeId, Trees};
@@ -33,7 +33,7 @@ async fn with_one_false(arguments: &[&str]) -> (Cluster, usize) {
     let mut cluster = Cluster::start(3, arguments);
     let leader = cluster.leader(&[0, 1, 2]).await;
     let liar = (leader + 1) % 3;
-    cluster.client(leader).await.put("k", "value", None).await.expect("put");
+    put(&mut cluster.client(leader).await, "k", "value").await;
     cluster.wait_until_equal(&[0, 1, 2]).await;
     cluster.terminate(liar);
     falsify(&cluster.data_dir(liar));

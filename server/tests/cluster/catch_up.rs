@@ -1,6 +1,6 @@
 //! A member that was away for more than the log remembers is fed from a snapshot, beside the load.
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, put};
 use std::time::Duration;
 
 /// More than the leader keeps of its log for followers.
@@ -10,7 +10,7 @@ async fn fill(cluster: &Cluster, seat: usize, megabytes: usize) {
     let mut client = cluster.client(seat).await;
     for number in 0..megabytes {
         let value = vec![number as u8; 1 << 20];
-        client.put(format!("fill/{}", number % 40), value, None).await.expect("put");
+        put(&mut client, &format!("fill/{}", number % 40), value).await;
     }
 }
 
@@ -19,15 +19,14 @@ async fn a_member_that_missed_a_lot_gets_a_snapshot() {
     let mut cluster = Cluster::start(3, &[]);
     let leader = cluster.leader(&[0, 1, 2]).await;
     let away = (leader + 1) % 3;
-    let (client, mut other) = (cluster.client(away).await, cluster.client(leader).await);
-    drop(client);
-    other.put("before", "1", None).await.expect("put");
+    let mut other = cluster.client(leader).await;
+    put(&mut other, "before", "1").await;
     cluster.kill(away);
     fill(&cluster, leader, MEGABYTES).await;
     cluster.restart(away);
     let mut rounds = 0;
     while !cluster.log(away).contains("installed snapshot") {
-        other.put("during", rounds.to_string(), None).await.expect("the leader goes on");
+        put(&mut other, "during", rounds.to_string()).await;
         rounds += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(rounds < 10_000, "no snapshot arrives");
@@ -36,7 +35,7 @@ async fn a_member_that_missed_a_lot_gets_a_snapshot() {
     cluster.wait_until_equal(&[0, 1, 2]).await;
 
     // What was installed is durable, and the log goes on behind it.
-    other.put("after", "1", None).await.expect("put");
+    put(&mut other, "after", "1").await;
     cluster.wait_until_equal(&[0, 1, 2]).await;
     cluster.kill(away);
     cluster.restart(away);

@@ -322,6 +322,24 @@ pub async fn connect(endpoints: &[String]) -> Client {
     }
 }
 
+/// Does something until it succeeds: a slow machine may lose its leader at any time, and clients then try again.
+pub async fn retry<T>(mut act: impl AsyncFnMut() -> Result<T, etcd_client::Error>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match act().await {
+            Ok(done) => return done,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Writes a pair, however often it takes.
+pub async fn put(client: &mut Client, key: &str, value: impl Into<Vec<u8>>) {
+    let value = value.into();
+    retry(async || client.put(key, value.clone(), None).await).await;
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("bound").port()
