@@ -45,9 +45,9 @@ impl Bug {
         (Bug::ProposalsDoubled, 20),
         (Bug::SnapshotMislabelled, 20),
         (Bug::KeepAlivesIgnored, 20),
-        (Bug::RenewalsWithoutRound, 40),
+        (Bug::RenewalsWithoutRound, 100),
         (Bug::FollowersRevoke, 20),
-        (Bug::DeposedRevoke, 100),
+        (Bug::DeposedRevoke, 300),
         (Bug::LeasesKept, 20),
         (Bug::WatchMessagesLost, 20),
         (Bug::WatchMessagesDoubled, 20),
@@ -64,8 +64,8 @@ impl Bug {
             }
             Bug::RenewalsWithoutRound | Bug::DeposedRevoke => {
                 options.faults = vec![Fault::Pause];
-                (options.holders, options.clients, options.loss) = (4, 1, 0);
-                (options.storm, options.calm, options.pause) = (20 * SECOND, 1500 * MS, 6 * SECOND);
+                (options.holders, options.clients, options.loss, options.ttl) = (6, 1, 0, 2);
+                (options.storm, options.calm, options.pause) = (30 * SECOND, 3 * SECOND, 5 * SECOND);
             }
             _ => {}
         }
