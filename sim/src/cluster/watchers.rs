@@ -202,6 +202,7 @@ impl World {
         };
         let ids = HeaderIds { cluster_id: CLUSTER, member_id: id_of(at).0, raft_term: process.member.group().term() };
         let mut bytes = Vec::new();
+        let is_told = self.is_told;
         for _ in 0..most {
             bytes.clear();
             if !process.hub.next_message(tap.stream, ids, &mut bytes) {
@@ -209,6 +210,10 @@ impl World {
             }
             if self.bug == Some(Bug::WatchMessagesLost) && self.random.chance(2) {
                 continue;
+            }
+            if is_told {
+                let (next, told) = (watcher.next, describe(&bytes));
+                eprintln!("{:>9.3} ms  watcher {number} at {next} gets {told}", self.now as f64 / MS as f64);
             }
             let twice = self.bug == Some(Bug::WatchMessagesDoubled) && self.random.chance(2);
             for _ in 0..=u8::from(twice) {
@@ -225,10 +230,10 @@ impl World {
     }
 
     /// Whether a watcher has seen everything there is.
-    pub(super) fn is_watcher_done(&mut self, number: usize) -> bool {
-        let watcher = &mut self.watchers[number];
-        let begun = watcher.next > 0;
-        begun && watcher.has_seen(&self.truth, self.truth.revision()).is_ok()
+    pub(super) fn is_watcher_done(&self, number: usize) -> bool {
+        let watcher = &self.watchers[number];
+        let mut left = watcher.next..=self.truth.revision();
+        watcher.next > 0 && left.all(|revision| watcher.wanted(&self.truth, revision).next().is_none())
     }
 
     /// A snapshot took the place of a store: the hub reads on in what is now there.
@@ -272,4 +277,17 @@ fn read_history(store: &Store<PageFile<SimStore>>, request: CatchUp) -> Result<H
     });
     visited.map_err(|error| error.to_string())?;
     Ok(History::Events(builder.finish(to)))
+}
+
+/// A message in words, for the story.
+fn describe(bytes: &[u8]) -> String {
+    let fields = wire::fields(bytes).unwrap_or_default();
+    let header = wire::bytes(&fields, 1).and_then(wire::fields).unwrap_or_default();
+    let events = fields.iter().filter(|field| field.number == 11).filter_map(|field| decode_event(field.bytes).ok());
+    let revisions: Vec<i64> = events.map(|(_, revision)| revision).collect();
+    let flags = [3, 4, 5, 7].map(|number| wire::int(&fields, number));
+    format!(
+        "revisions {revisions:?}, header {}, created, canceled, compacted, fragment {flags:?}",
+        wire::int(&header, 3)
+    )
 }

@@ -172,7 +172,7 @@ pub struct World {
     pub(super) is_well: bool,
     pub(super) outcome: Outcome,
     /// Its story is told while it happens.
-    is_told: bool,
+    pub(super) is_told: bool,
 }
 
 /// Lives through the world of a seed.
@@ -345,7 +345,7 @@ impl World {
         lines.join("\n")
     }
 
-    fn why_not_well(&mut self) -> Option<String> {
+    fn why_not_well(&self) -> Option<String> {
         if !self.is_well {
             return Some("nobody answers".into());
         }
