@@ -329,6 +329,18 @@ impl<T: Trees> Store<T> {
         Ok(Step::Done(self.summary(range, plan, progress)))
     }
 
+    /// Bytes that the pairs still to come will take, if they are like those so far, which took `appended`: room to make
+    /// for who wants all of them in one piece. 0 before the first pair.
+    pub fn range_expects(&self, cursor: &RangeCursor, appended: usize) -> usize {
+        let RangeCursor { key, range_end, plan, progress, .. } = cursor;
+        if progress.kvs == 0 || plan.count_only {
+            return 0;
+        }
+        let all = usize::try_from(self.index.count(KeyRange::new(key, range_end), plan.at)).unwrap_or(usize::MAX);
+        let rest = all.min(plan.limit).saturating_sub(progress.kvs);
+        appended.saturating_mul(rest) / progress.kvs
+    }
+
     fn plan(&self, query: &RangeQuery<'_>, current: i64) -> Result<Plan, OpError> {
         if query.revision > current {
             return Err(OpError::FutureRevision);

@@ -178,7 +178,12 @@ fn finish_range(home: &Home, summary: plinth_engine::range::RangeSummary, pairs:
 async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, small: Vec<u8>, reply: UnaryReply) {
     // Room for the header in front, so that the pairs are never moved.
     const HEADER_ROOM: usize = 64;
-    let mut body = vec![0; HEADER_ROOM];
+    // An estimate is not trusted with more than this at once.
+    const EXPECTED_BYTES_MAX: usize = 256 << 20;
+    // Growing step by step would copy everything twice and hold it twice; a little more than expected, as sizes vary.
+    let expected = home.state().member.store().range_expects(&cursor, small.len()).min(EXPECTED_BYTES_MAX);
+    let mut body = Vec::with_capacity(HEADER_ROOM + small.len() + expected + expected / 32);
+    body.resize(HEADER_ROOM, 0);
     body.extend_from_slice(&small);
     drop(small);
     loop {

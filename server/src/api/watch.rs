@@ -12,6 +12,9 @@ use std::rc::Rc;
 /// A stream gets no more messages while its connection has this much to send; the hub keeps them, within its bound.
 const SEND_QUEUE_BYTES: usize = 256 << 10;
 
+/// Bytes encoded in one step: some hundred microseconds.
+const STEP_BYTES: usize = 1 << 20;
+
 /// One watch stream.
 pub struct WatchStream {
     home: Rc<Home>,
@@ -122,25 +125,42 @@ pub fn close_gap(home: &Home) {
     }
 }
 
-/// Sends what the hub has for every stream that has something.
-pub fn deliver_ready(home: &Home) {
+/// Sends what the hub has for the streams that have something, as much as one step may take; what is left is for the
+/// background, so that many who have a lot to catch up on do not keep everybody else waiting. Whether there is more.
+pub fn deliver_ready(home: &Home) -> bool {
     let mut state = home.state_mut();
-    while let Some(key) = state.hub.pop_ready() {
-        deliver(home, &mut state, key);
+    let mut sent = 0;
+    while sent < STEP_BYTES
+        && let Some(key) = state.hub.pop_ready()
+    {
+        sent += deliver(home, &mut state, key);
     }
+    let more = sent >= STEP_BYTES;
+    if more {
+        home.background.notify();
+    }
+    more
 }
 
 /// Sends what the hub has for one stream, as far as its connection takes it; `writable` goes on.
-fn deliver(home: &Home, state: &mut State, key: StreamKey) {
+fn deliver(home: &Home, state: &mut State, key: StreamKey) -> usize {
     let ids = home.header_ids(state);
-    let Some(reply) = state.watch_replies.get(&key) else { return };
-    while reply.queued_bytes() < SEND_QUEUE_BYTES {
-        state.watch_message.clear();
-        if !state.hub.next_message(key, ids, &mut state.watch_message) {
+    let State { hub, watch_replies, .. } = state;
+    let Some(reply) = watch_replies.get(&key) else { return 0 };
+    let mut sent = 0;
+    while reply.queued_bytes() < SEND_QUEUE_BYTES && hub.has_message(key) {
+        let mut is_open = false;
+        // Encoded where it is sent from. A call that has ended takes nothing.
+        reply.send(|out| {
+            let before = out.len();
+            is_open = hub.next_message(key, ids, out);
+            sent += out.len() - before;
+        });
+        if !is_open {
             break;
         }
-        reply.send(|out| out.extend_from_slice(&state.watch_message));
     }
+    sent
 }
 
 /// Goes on sending to a stream whose consumer has taken something.

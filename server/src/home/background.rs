@@ -43,7 +43,7 @@ pub async fn work(home: Rc<Home>) -> StoreError {
 /// One step of everything; if there is more to do, the pause before it.
 fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
     let catches_up = catch_up(home)?;
-    watch::deliver_ready(home);
+    let catches_up = watch::deliver_ready(home) || catches_up;
     let compacts = compact(home)?;
     Ok(match (catches_up, compacts) {
         (true, _) => Some(Duration::ZERO),

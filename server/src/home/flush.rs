@@ -116,8 +116,11 @@ pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result
         let slice = interval.clamp(SLICE_MIN, SLICE_MAX);
         let mut waited = Duration::ZERO;
         while waited < interval && !home.is_stopping() {
-            sleep(slice).await;
-            waited += slice;
+            // With nothing to write there is no hurry, and a machine at rest should not be woken.
+            let rests = home.state().member.store().trees().dirty_bytes() == 0 && !home.flush_is_wanted();
+            let pause = if rests { interval.max(slice) } else { slice };
+            sleep(pause).await;
+            waited += pause;
             let is_full = operations(&home).saturating_sub(before) >= home.profile.pace.flush_operations
                 || home.state().member.store().trees().dirty_bytes() > DIRTY_BYTES_EAGER;
             if is_full || home.flush_is_wanted() {

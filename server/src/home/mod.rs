@@ -110,8 +110,6 @@ pub struct State {
     pub header: HeaderTemplate,
     /// Compactions that wait until old data is gone, by their compact revision.
     pub physical: Vec<(i64, Waiter)>,
-    /// The watch response being encoded.
-    pub watch_message: Vec<u8>,
     /// Where the time goes.
     pub stages: Stages,
 }
@@ -170,7 +168,6 @@ impl Home {
             watch_replies: FxHashMap::default(),
             header,
             physical: Vec::new(),
-            watch_message: Vec::new(),
             stages: Stages::new(profile.limits.slow_request, profile.limits.slow_apply),
         };
         Rc::new(Home {

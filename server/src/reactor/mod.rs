@@ -119,7 +119,8 @@ fn reactor_trouble(number: usize) -> String {
 
 fn builder(number: usize, pin: bool) -> LocalExecutorBuilder {
     let placement = if pin { Placement::Fixed(number) } else { Placement::Unbound };
-    LocalExecutorBuilder::new(placement).name(&format!("reactor-{number}"))
+    // Otherwise background work alone would keep the reactor from its sockets for 100 ms at a time.
+    LocalExecutorBuilder::new(placement).name(&format!("reactor-{number}")).preempt_timer(Duration::from_micros(500))
 }
 
 fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
