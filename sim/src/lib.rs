@@ -3,9 +3,10 @@
 //! [`run`] draws a world from a seed and lives through it: clients write and read, the disk completes its work in any
 //! order, the process is killed and the power fails at any step, syncs fail, space runs out, bits rot. After every
 //! start the [`model`] says whether what is there may be there. The same seed gives the same run, to the last step.
+//! [`cluster`] does that with several members, a network between them, clocks that differ, and changes of the members;
+//! [`linear`] judges what the clients saw.
 //!
-//! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`), and
-//! several members, which need a network to be simulated first.
+//! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`).
 
 pub mod cluster;
 pub mod disk_world;

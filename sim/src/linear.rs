@@ -381,6 +381,24 @@ mod tests {
     }
 
     #[test]
+    fn a_read_of_what_was_never_committed_is_rejected() {
+        // Nobody wrote it.
+        assert!(!is_linearizable(&[(0, Some(1), Action::Put(1)), (2, Some(3), Action::Get(Some((2, 2))))]));
+        // The put without an answer was seen, and then it had not happened.
+        assert!(!is_linearizable(&[
+            (0, None, Action::Put(1)),
+            (1, Some(2), Action::Get(Some((1, 1)))),
+            (3, Some(4), Action::Get(None)),
+        ]));
+        // A swap that did not take place left its value.
+        assert!(!is_linearizable(&[
+            (0, Some(1), Action::Put(1)),
+            (2, Some(3), swap(Some(5), 2, Some(false))),
+            (4, Some(5), Action::Get(Some((2, 2)))),
+        ]));
+    }
+
+    #[test]
     fn a_violation_says_what_does_not_fit() {
         let operations = history(&[
             (0, Some(1), Action::Put(1)),
