@@ -11,7 +11,7 @@ use super::wire;
 use super::world::{Broken, Event, World};
 use crate::linear::{self, Action, Operation, Verdict};
 use bytes::Bytes;
-use plinth_engine::command::{Command, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, Op, Put, Txn};
+use plinth_engine::command::{Command, Compare, CompareTarget, DeleteRange, Op, Put, Txn};
 use plinth_engine::error::OpError;
 use plinth_engine::lease::Renewal;
 use plinth_engine::range::RangeQuery;
@@ -205,9 +205,7 @@ impl World {
 
     /// A command was applied where somebody waits for it.
     pub(super) fn applied(&mut self, number: u64, result: Result<Outcome, OpError>) {
-        let renews = self.calls.get(&number).is_some_and(|call| matches!(call.ask, Ask::KeepAlive(_)));
         match result {
-            Ok(_) if renews => self.reply(number, Answer::Renewed),
             Ok(outcome) => self.reply(number, Answer::Done(outcome.revision, outcome.body)),
             Err(_) => self.reply(number, Answer::Refused),
         }
@@ -228,14 +226,6 @@ impl World {
                 let answer = match leads {
                     true if ignores && leases.contains(*lease) => Answer::Renewed,
                     true => match leases.renew(*lease, now) {
-                        Ok(Renewal::Renewed { clear_checkpoint: true, .. }) => {
-                            // It counts when the others have forgotten how little was left.
-                            let clear = LeaseCheckpoint { id: *lease, remaining_ttl: 0 };
-                            let command = Command::LeaseCheckpoint(vec![clear]);
-                            let _ = process.member.submit(|out| command.encode_into(out), number, now);
-                            self.plan_pump(at);
-                            return Ok(());
-                        }
                         Ok(Renewal::Renewed { .. }) => Answer::Renewed,
                         _ => Answer::Refused,
                     },

@@ -68,8 +68,6 @@ pub struct Options {
     pub ttl: u64,
     /// The longest time for which a lease is kept alive.
     pub hold: Time,
-    /// Whether the leader tells the others every second how much is left of leases.
-    pub checkpoints: bool,
     /// Clients that watch.
     pub watchers: usize,
     /// Distinct keys.
@@ -122,7 +120,6 @@ impl Options {
             holders: pick(&[0, 1, 2]) as usize,
             ttl: pick(&[2, 4, 7]),
             hold: pick(&[3, 8]) * SECOND,
-            checkpoints: pick(&[0, 0, 1]) == 1,
             watchers: pick(&[1, 2]) as usize,
             keys: pick(&[1, 3, 8]),
             value_bytes: pick(&[16, 16, 200, 4000]),

@@ -13,7 +13,7 @@ use super::options::{MS, Options, SECOND, Time};
 use super::truth::Truth;
 use super::watchers::{Watcher, catch_up};
 use crate::linear::Operation;
-use plinth_engine::command::{Command, LeaseCheckpoint};
+use plinth_engine::command::Command;
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::trees::TreeId;
 use plinth_member::{Effects, Fatal, Lost, Pumped};
@@ -577,12 +577,6 @@ impl World {
                 Some(Bug::FollowersRevoke | Bug::DeposedRevoke) => Command::LeaseRevoke { id },
                 _ => Command::LeaseExpire { id, term },
             };
-            let _ = process.member.submit(|out| command.encode_into(out), 0, now);
-        }
-        let due = process.member.store_mut().leases_mut().due_checkpoints(now);
-        if !due.is_empty() {
-            let due = due.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
-            let command = Command::LeaseCheckpoint(due.collect());
             let _ = process.member.submit(|out| command.encode_into(out), 0, now);
         }
         if !told.is_empty() {
