@@ -34,6 +34,9 @@ struct Arguments {
     threads: usize,
 }
 
+/// Seeds after which a long run says how far it is.
+const PROGRESS: u64 = 5000;
+
 /// What a seed came to: figures with their names, and a hash over everything that happened.
 type Report = (Vec<(&'static str, u64)>, u64);
 
@@ -126,7 +129,14 @@ fn main() -> ExitCode {
             });
         }
         drop(reports);
-        for (seed, report) in inbox {
+        for (done, (seed, report)) in (1_u64..).zip(inbox) {
+            if done.is_multiple_of(PROGRESS) {
+                println!(
+                    "{done} seeds are done, {} failed, after {:.0} s",
+                    failed.len(),
+                    start.elapsed().as_secs_f64()
+                );
+            }
             match report {
                 Ok((figures, _)) if totals.is_empty() => totals = figures,
                 Ok((figures, _)) => {
