@@ -4,15 +4,17 @@
 //! server does: it pumps, flushes the data file, serves and fetches snapshots, decides about leases as the leader, and
 //! feeds watchers.
 //!
-//! Tour: [`options`] (what a seed decides), [`world`] (the queue of events, members, storms and calms), [`faults`],
-//! [`network`], [`node`] (a machine and its process), [`snapshots`], [`flush`]; the load: [`clients`], [`holders`] (of
-//! leases), [`watchers`]; what must hold: [`truth`] (the changes of every revision), `linear` (histories), and the calms
-//! of [`world`]. [`bugs`] are planted to see that they are found.
+//! Tour: [`options`] (what a seed decides), [`world`] (the queue of events), [`faults`], [`network`], [`node`] (a machine
+//! and its process), [`drive`] (what the server does around a member), [`snapshots`], [`flush`]; the load: [`clients`], [`holders`] (of
+//! leases), [`watchers`]; what must hold: [`truth`] (the changes of every revision), `linear` (histories), and
+//! [`calm`]. [`bugs`] are planted to see that they are found.
 //!
 //! Deliberately absent: bit rot (see `disk_world`) and full disks.
 
 pub mod bugs;
+pub mod calm;
 pub mod clients;
+pub mod drive;
 pub mod faults;
 pub mod flush;
 pub mod holders;

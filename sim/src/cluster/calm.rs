@@ -1,0 +1,158 @@
+//! Calms: everything is mended, and the cluster must recover. It answers, all members hold the same, watchers have seen
+//! everything, and leases that nobody holds end.
+
+use super::clients::{Ask, Caller};
+use super::node::{at_of, tree_content};
+use super::options::{MS, SECOND, Time};
+use super::world::{Broken, Event, World};
+use plinth_engine::trees::TreeId;
+
+/// A calm must have brought the cluster back by then.
+const CALM_MAX: Time = 60 * SECOND;
+/// How long after a calm leases that nobody holds may still be there, at most: the longest TTL, what an election adds,
+/// a second try, drift.
+const LEASES_GONE: Time = 30 * SECOND;
+
+impl World {
+    /// Mends everything and waits until all is well.
+    pub(super) fn calm(&mut self) -> Result<(), Broken> {
+        self.tell(|| "a calm begins".into());
+        self.net.calm_down();
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            (node.stands_until, node.wakes_in, node.slow) = (0, 0, (1, 0));
+            node.log.crash_at(u64::MAX);
+            node.log.fail_at(u64::MAX, 0);
+            if !node.is_up() && !node.is_retired {
+                self.start(at)?;
+            }
+        }
+        self.is_well = false;
+        self.plan(0, Event::Probe);
+        let end = self.now + CALM_MAX;
+        loop {
+            let until = self.now + 200 * MS;
+            while self.next(until)? {}
+            match self.why_not_well() {
+                None => return Ok(()),
+                Some(why) if self.now >= end => {
+                    let state = self.describe();
+                    return Err(format!("no recovery after faults: {why}\n{state}").into());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Members of the configuration that has been applied last.
+    pub(super) fn members(&self) -> Vec<usize> {
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let furthest = processes.max_by_key(|process| process.member.store().applied().index);
+        let conf = furthest.map(|process| process.member.group().status().conf).unwrap_or_default();
+        conf.members().into_iter().map(at_of).collect()
+    }
+
+    /// The members' state, for messages.
+    fn describe(&self) -> String {
+        let mut lines = vec![format!("{:?}", self.options)];
+        for node in &self.nodes {
+            lines.push(match &node.process {
+                None => format!("member {} is down, retired: {}", node.at, node.is_retired),
+                Some(process) => {
+                    let status = process.member.group().status();
+                    let (served, fetches) = (process.served.len(), process.fetch.is_some());
+                    format!("member {}: serves {served}, fetches {fetches}, {status:?}", node.at)
+                }
+            });
+        }
+        lines.extend(self.watchers.iter().map(|watcher| format!("{watcher:?}")));
+        lines.join("\n")
+    }
+
+    fn why_not_well(&self) -> Option<String> {
+        if !self.is_well {
+            return Some("nobody answers".into());
+        }
+        let revision = self.truth.revision();
+        let members = self.members();
+        if members.is_empty() {
+            return Some("nobody is a member".into());
+        }
+        let mut indexes = Vec::new();
+        for at in members {
+            let Some(process) = &self.nodes[at].process else { return Some(format!("member {at} is down")) };
+            let store = process.member.store();
+            if store.revision() != revision || !process.member.is_between_entries() {
+                return Some(format!("member {at} is at revision {} of {revision}", store.revision()));
+            }
+            indexes.push(store.applied().index);
+        }
+        if indexes.iter().any(|index| *index != indexes[0]) {
+            return Some(format!("members have applied {indexes:?}"));
+        }
+        if !self.calls.is_empty() {
+            return Some("questions are open".into());
+        }
+        let watchers = 0..self.watchers.len();
+        watchers.filter(|number| !self.is_watcher_done(*number)).map(|number| format!("watcher {number} lags")).next()
+    }
+
+    /// Leases that nobody holds end.
+    pub(super) fn await_ends_of_leases(&mut self) -> Result<(), Broken> {
+        let end = self.now + LEASES_GONE;
+        loop {
+            let leases = |at: &usize| self.nodes[*at].process.as_ref().map_or(1, |p| p.member.store().leases().len());
+            let left: usize = self.members().iter().map(leases).sum();
+            if left == 0 && self.why_not_well().is_none() {
+                break;
+            }
+            if self.now > end {
+                return Err(format!("{left} leases never end, or {:?}", self.why_not_well()).into());
+            }
+            let until = self.now + 500 * MS;
+            while self.next(until)? {}
+        }
+        let revision = self.truth.revision();
+        let kept = self.truth.range_at(b"lease/", b"lease0", revision);
+        if !kept.is_empty() {
+            return Err(format!("all leases have ended, and left {kept:?}").into());
+        }
+        Ok(())
+    }
+
+    /// All members hold the same: pairs, history, leases, member records.
+    pub(super) fn compare(&mut self) -> Result<(), Broken> {
+        let mut first = None;
+        for at in self.members() {
+            let process = self.nodes[at].process.as_mut().expect("all is well");
+            let store = process.member.store_mut();
+            self.truth.check_store(store).map_err(|why| format!("member {at}: {why}"))?;
+            let hash = store.hash_kv(0).map_err(|error| format!("member {at}: {error}"))?;
+            let found =
+                (hash, tree_content(store, TreeId::Lease)?, tree_content(store, TreeId::Members)?, store.applied());
+            store.trees().check().map_err(|error| format!("member {at}: {error}"))?;
+            self.note(u64::from(hash.hash));
+            match &first {
+                None => first = Some(found),
+                Some(first) if *first != found => {
+                    return Err(format!("members differ: {first:?}; member {at}: {found:?}").into());
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks somebody to write something, until that works.
+    pub(super) fn probe(&mut self) {
+        if self.in_storm || self.is_well {
+            return;
+        }
+        let members = self.members();
+        if !members.is_empty() {
+            let at = members[self.random.below(members.len() as u64) as usize];
+            self.call(Caller::Probe, at, Ask::Put(vec![self.options.keys + 1]));
+        }
+        self.plan(SECOND, Event::Probe);
+    }
+}
