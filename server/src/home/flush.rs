@@ -103,6 +103,9 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
 const SLICE_MIN: Duration = Duration::from_millis(1);
 const SLICE_MAX: Duration = Duration::from_millis(20);
 
+/// How often at rest, however long the interval: a stop waits for it.
+const REST: Duration = Duration::from_millis(100);
+
 /// Puts and deletes since the data was opened.
 fn operations(home: &Home) -> u64 {
     let counters = home.state().member.store().counters();
@@ -118,7 +121,7 @@ pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result
         while waited < interval && !home.is_stopping() {
             // With nothing to write there is no hurry, and a machine at rest should not be woken.
             let rests = home.state().member.store().trees().dirty_bytes() == 0 && !home.flush_is_wanted();
-            let pause = if rests { interval.max(slice) } else { slice };
+            let pause = if rests { slice.max(interval.min(REST)) } else { slice };
             sleep(pause).await;
             waited += pause;
             let is_full = operations(&home).saturating_sub(before) >= home.profile.pace.flush_operations
