@@ -4,6 +4,7 @@
 //! acknowledged; linearizable reads see everything acknowledged before they began; a member whose bytes have rotted
 //! serves the right state or refuses to start. Liveness: without faults, everything submitted is acknowledged.
 
+use crate::flush::FlushJob;
 use crate::model::{Model, Operation, Pair, State};
 use crate::options::Options;
 use plinth_engine::command::{Command, DeleteRange, Op, Put, Txn};
@@ -11,7 +12,7 @@ use plinth_engine::compact::WorkBudget;
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::testing::SimStore;
-use plinth_engine::pagefile::{self, Flush, PageFile, PageWriter};
+use plinth_engine::pagefile::{self, PageFile};
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_member::recover::{self, Identity};
@@ -359,50 +360,19 @@ impl World {
     /// Moves the flush of the data file on by a piece: begin, some writes, sync, meta page, sync, finish.
     fn flush(&mut self, process: &mut Process) -> Result<(), Stopped> {
         let fault = |error: String| Stopped::Broken(format!("rot: flush: {error}"));
-        let Some(mut job) = process.flush.take() else {
-            if !process.member.is_between_entries() {
-                return Ok(());
+        if let Some(job) = process.flush.take() {
+            let applied = job.applied;
+            let stepped = job.step(process.member.store_mut().trees_mut(), &mut self.random);
+            process.flush = stepped.map_err(|error| fault(error.to_string()))?;
+            if process.flush.is_none() {
+                process.member.stored_up_to(applied);
             }
+        } else if process.member.is_between_entries() {
             let applied = process.member.store().applied().index;
-            let begun =
-                process.member.store_mut().trees_mut().begin_flush().map_err(|error| fault(error.to_string()))?;
-            process.flush = begun.map(|flush| FlushJob { flush, applied, written: 0, stage: Stage::Pages });
-            return Ok(());
-        };
-        let store = process.member.store_mut().trees_mut().store_mut();
-        match job.stage {
-            Stage::Pages => {
-                let mut writes = job.flush.writes(1);
-                let mut position = 0;
-                let until = job.written + 1 + self.random.below(4);
-                while let Some((offset, bytes)) = writes.next() {
-                    if position >= job.written && position < until {
-                        store.write_at(offset, bytes).map_err(|error| fault(error.to_string()))?;
-                    }
-                    position += 1;
-                }
-                job.written = until;
-                if until >= position {
-                    job.stage = Stage::FirstSync;
-                }
-            }
-            Stage::FirstSync => {
-                store.sync().map_err(|error| fault(error.to_string()))?;
-                job.stage = Stage::Meta;
-            }
-            Stage::Meta => {
-                let (offset, bytes) = job.flush.meta();
-                store.write_at(offset, bytes).map_err(|error| fault(error.to_string()))?;
-                job.stage = Stage::SecondSync;
-            }
-            Stage::SecondSync => {
-                store.sync().map_err(|error| fault(error.to_string()))?;
-                process.member.store_mut().trees_mut().finish_flush(job.flush);
-                process.member.stored_up_to(job.applied);
-                return Ok(());
-            }
+            let begun = process.member.store_mut().trees_mut().begin_flush();
+            let begun = begun.map_err(|error| fault(error.to_string()))?;
+            process.flush = begun.map(|flush| FlushJob::new(flush, applied));
         }
-        process.flush = Some(job);
         Ok(())
     }
 
@@ -461,20 +431,6 @@ struct Process {
     member: SimMember,
     effects: Effects<Waiter>,
     flush: Option<FlushJob>,
-}
-
-struct FlushJob {
-    flush: Flush,
-    applied: u64,
-    written: u64,
-    stage: Stage,
-}
-
-enum Stage {
-    Pages,
-    FirstSync,
-    Meta,
-    SecondSync,
 }
 
 fn key_name(key: u64) -> Vec<u8> {

@@ -10,6 +10,7 @@
 
 pub mod cluster;
 pub mod disk_world;
+pub mod flush;
 pub mod linear;
 pub mod model;
 pub mod options;

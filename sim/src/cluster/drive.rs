@@ -3,12 +3,12 @@
 
 use super::bugs::Bug;
 use super::clients::{Answer, Ask, Call};
-use super::flush::FlushJob;
 use super::network::Packet;
 use super::node::{ELECTION_MILLIS, TICK_MILLIS, at_of, id_of};
 use super::options::{MS, Time};
 use super::watchers::catch_up;
 use super::world::{Broken, Event, World};
+use crate::flush::FlushJob;
 use plinth_engine::command::Command;
 use plinth_engine::compact::WorkBudget;
 use plinth_member::{Effects, Fatal, Lost, Pumped};

@@ -5,7 +5,7 @@
 //! feeds watchers.
 //!
 //! Tour: [`options`] (what a seed decides), [`world`] (the queue of events), [`faults`], [`network`], [`node`] (a machine
-//! and its process), [`drive`] (what the server does around a member), [`snapshots`], [`flush`]; the load: [`clients`], [`holders`] (of
+//! and its process), [`drive`] (what the server does around a member), [`snapshots`]; the load: [`clients`], [`holders`] (of
 //! leases), [`watchers`]; what must hold: [`truth`] (the changes of every revision), `linear` (histories), and
 //! [`calm`]. [`bugs`] are planted to see that they are found.
 //!
@@ -16,7 +16,6 @@ pub mod calm;
 pub mod clients;
 pub mod drive;
 pub mod faults;
-pub mod flush;
 pub mod holders;
 pub mod network;
 pub mod node;

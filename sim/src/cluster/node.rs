@@ -1,10 +1,10 @@
 //! One machine: what survives a crash, and the process on it. Boots a member as the server does.
 
 use super::bugs::Bug;
-use super::flush::FlushJob;
 use super::options::{Options, Time};
 use super::snapshots::{Fetch, Served};
 use super::watchers::Tap;
+use crate::flush::FlushJob;
 use plinth_engine::lease::{LessorConfig, Millis};
 use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::pagefile::{self, PageFile};
