@@ -119,8 +119,7 @@ fn reactor_trouble(number: usize) -> String {
 
 fn builder(number: usize, pin: bool) -> LocalExecutorBuilder {
     let placement = if pin { Placement::Fixed(number) } else { Placement::Unbound };
-    // Otherwise background work alone would keep the reactor from its sockets for 100 ms at a time.
-    LocalExecutorBuilder::new(placement).name(&format!("reactor-{number}")).preempt_timer(Duration::from_micros(500))
+    LocalExecutorBuilder::new(placement).name(&format!("reactor-{number}"))
 }
 
 fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
@@ -144,9 +143,12 @@ impl Queues {
     pub fn create() -> Queues {
         let executor = glommio::executor();
         let soon = Latency::Matters(Duration::from_millis(1));
+        // As one that does not matter it would keep the reactor from its sockets for 100 ms at a time. (A short timer for
+        // all queues, `preempt_timer`, does the same, but then several reactors do not find each other.)
+        let polite = Latency::Matters(Duration::from_micros(500));
         Queues {
             consensus: executor.create_task_queue(Shares::Static(1000), soon, "consensus"),
-            background: executor.create_task_queue(Shares::Static(50), Latency::NotImportant, "background"),
+            background: executor.create_task_queue(Shares::Static(50), polite, "background"),
         }
     }
 }
