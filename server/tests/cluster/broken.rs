@@ -1,6 +1,7 @@
 //! A member whose data or disk is not what it should be.
 
 use super::cluster::{Cluster, PATIENCE, put};
+use super::disk::SmallDisk;
 use etcd_client::{AlarmAction, AlarmType};
 use plinth_engine::pagefile::{FileStore, PageFile};
 use plinth_engine::trees::{TreeId, Trees};
@@ -68,4 +69,41 @@ async fn a_member_with_other_data_is_found_by_the_leader() {
     assert_eq!(alarms, [(id, AlarmType::Corrupt)]);
     let refused = client.put("k", "w", None).await.expect_err("writes are stopped").to_string();
     assert!(refused.contains("etcdserver: corrupt cluster"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_disk_is_full_stops_and_comes_back_with_more_room() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let small = (leader + 1) % 3;
+    // A new member in its place, on a small disk.
+    let id = cluster.id(small).await;
+    cluster.kill(small);
+    cluster.wipe(small);
+    let Some(disk) = SmallDisk::mount(&cluster.data_dir(small), 350) else {
+        println!("skipped: this user may not mount a file system of its own");
+        return;
+    };
+    let mut client = cluster.client(leader).await;
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    client.member_remove(id).await.expect("removed");
+    let url = cluster.seats[small].peer_url();
+    client.member_add([url], None).await.expect("added");
+    cluster.seats[small].starter = disk.starter();
+    cluster.join(small, &[leader, 3 - leader - small]);
+    cluster.wait_until_ready(small);
+
+    let start = Instant::now();
+    let mut written = 0_u32;
+    while !cluster.log(small).contains("no room") {
+        assert!(start.elapsed() < 2 * PATIENCE, "the disk is never full");
+        put(&mut client, &format!("k{}", written % 40), vec![b'x'; 1 << 20]).await;
+        written += 1;
+    }
+    assert!(!cluster.wait_for_end(small).success());
+    put(&mut client, "after", "the others go on").await;
+    disk.grow(2000);
+    cluster.restart(small);
+    cluster.wait_until_ready(small);
+    cluster.wait_until_equal(&[0, 1, 2]).await;
 }

@@ -25,6 +25,8 @@ pub struct Seat {
     state: &'static str,
     /// More flags, of this member alone.
     pub flags: Vec<String>,
+    /// What starts the binary, if it is not started directly; it must not fork.
+    pub starter: Vec<String>,
 }
 
 impl Seat {
@@ -82,6 +84,7 @@ impl Cluster {
             initial_cluster: String::new(),
             state,
             flags: Vec::new(),
+            starter: Vec::new(),
         });
     }
 
@@ -111,8 +114,11 @@ impl Cluster {
         let seat = &self.seats[number];
         let (client, listen) =
             (format!("http://{}", seat.endpoint()), format!("http://127.0.0.1:{}", seat.listen_port));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plinth"));
+        let binary = [env!("CARGO_BIN_EXE_plinth").to_string()];
+        let mut words = seat.starter.iter().chain(&binary);
+        let mut command = Command::new(words.next().expect("the binary at least"));
         command
+            .args(words)
             .arg("--data-dir")
             .arg(self.data_dir(number))
             .args(["--name", &seat.name, "--initial-cluster", &seat.initial_cluster])

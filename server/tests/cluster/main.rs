@@ -9,6 +9,7 @@
 mod broken;
 mod catch_up;
 mod cluster;
+mod disk;
 mod history;
 mod membership;
 mod net;
