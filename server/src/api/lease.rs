@@ -128,7 +128,9 @@ impl StreamHandler for KeepAlive {
             Err(error) => return self.reply.finish(status::undecodable(&error)),
         };
         let revision = self.home.state().member.store().revision();
-        if self.home.keeps_leases()
+        // A leader among others has to make sure that it still leads: see `forward`.
+        if self.home.is_alone()
+            && self.home.keeps_leases()
             && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
         {
             return answer(&self.home, &self.reply, revision, request.id, ttl);

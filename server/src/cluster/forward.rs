@@ -149,7 +149,11 @@ pub async fn promote(home: &Rc<Home>, id: u64) -> Result<(), Status> {
 /// Answers another member.
 pub fn respond(home: &Rc<Home>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
     match question {
-        Question::Renew => return answerer.answer(renew_for(home, &body)),
+        Question::Renew => {
+            let home = home.clone();
+            glommio::spawn_local(async move { answerer.answer(renew_for(&home, &body).await) }).detach();
+            return;
+        }
         Question::TimeToLive => {
             return answerer.answer(match lease::time_to_live_fields(home, body) {
                 Ok(fields) => answer(&fields),
@@ -215,37 +219,64 @@ async fn run_renewals(home: Rc<Home>) {
         if batch.is_empty() {
             return;
         }
-        let mut body = BytesMut::with_capacity(8 * batch.len());
-        batch.iter().for_each(|(id, _)| body.put_i64_le(*id));
-        match ask_leader(&home, Question::Renew, body.freeze()).await {
-            Ok(Some(ttls)) if ttls.len() == 8 * batch.len() => {
-                for ((_, answer), ttl) in batch.into_iter().zip(ttls.chunks_exact(8)) {
-                    answer(Ok(i64::from_le_bytes(ttl.try_into().expect("eight bytes"))));
-                }
-            }
-            Ok(None) => batch.into_iter().for_each(|(id, answer)| match renew(&home, id) {
-                Renewed::Ttl(ttl) => answer(Ok(ttl)),
-                Renewed::NotPrimary => answer(Err(status::NOT_PRIMARY_LESSOR)),
-            }),
-            Ok(Some(_)) => batch.into_iter().for_each(|(_, answer)| answer(Err(status::TIMEOUT))),
-            Err(status) => batch.into_iter().for_each(|(_, answer)| answer(Err(status.clone()))),
+        let (ids, answers): (Vec<i64>, Vec<_>) = batch.into_iter().unzip();
+        match renew_all(&home, &ids).await {
+            Ok(ttls) => answers.into_iter().zip(ttls).for_each(|(answer, ttl)| answer(Ok(ttl))),
+            Err(status) => answers.into_iter().for_each(|answer| answer(Err(status.clone()))),
         }
     }
 }
 
-/// Answers another member's keep-alives.
-pub fn renew_for(home: &Home, body: &[u8]) -> Bytes {
-    if !home.keeps_leases() {
-        return refusal(&status::NOT_PRIMARY_LESSOR);
+/// Renews leases where their times are kept, however often that changes until the request timeout is over.
+async fn renew_all(home: &Rc<Home>, ids: &[i64]) -> Result<Vec<i64>, Status> {
+    let mut body = BytesMut::with_capacity(8 * ids.len());
+    ids.iter().for_each(|id| body.put_i64_le(*id));
+    let body = body.freeze();
+    let deadline = Instant::now() + home.profile.request_timeout;
+    loop {
+        match ask_leader(home, Question::Renew, body.clone()).await? {
+            Some(ttls) if ttls.len() == body.len() => {
+                let ttl = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+                return Ok(ttls.chunks_exact(8).map(ttl).collect());
+            }
+            Some(_) => return Err(status::TIMEOUT),
+            None => {}
+        }
+        if let Some(ttls) = renew_here(home, ids.iter().copied()).await {
+            return Ok(ttls);
+        }
+        if Instant::now() >= deadline {
+            return Err(status::TIMEOUT);
+        }
+        sleep(RETRY).await;
     }
-    let mut ttls = BytesMut::with_capacity(body.len());
-    for id in body.chunks_exact(8) {
-        match renew(home, i64::from_le_bytes(id.try_into().expect("eight bytes"))) {
-            Renewed::Ttl(ttl) => ttls.put_i64_le(ttl),
-            Renewed::NotPrimary => return refusal(&status::NOT_PRIMARY_LESSOR),
+}
+
+/// Renews leases as the leader, who makes sure first that it still leads: one that was deposed while it stood still would
+/// promise what its successor does not know of.
+async fn renew_here(home: &Rc<Home>, ids: impl Iterator<Item = i64>) -> Option<Vec<i64>> {
+    home.barrier().await.ok()?;
+    if !home.keeps_leases() {
+        return None;
+    }
+    let renewed = ids.map(|id| match renew(home, id) {
+        Renewed::Ttl(ttl) => Some(ttl),
+        Renewed::NotPrimary => None,
+    });
+    renewed.collect()
+}
+
+/// Answers another member's keep-alives.
+async fn renew_for(home: &Rc<Home>, body: &[u8]) -> Bytes {
+    let ids = body.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().expect("eight bytes")));
+    match renew_here(home, ids).await {
+        None => refusal(&status::NOT_PRIMARY_LESSOR),
+        Some(ttls) => {
+            let mut body = BytesMut::with_capacity(8 * ttls.len());
+            ttls.iter().for_each(|ttl| body.put_i64_le(*ttl));
+            answer(&body)
         }
     }
-    answer(&ttls)
 }
 
 #[cfg(test)]
