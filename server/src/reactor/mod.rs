@@ -28,6 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+/// How long work that can wait may keep a reactor from its sockets.
+const SOCKETS_INTERVAL: Duration = Duration::from_micros(500);
+
 /// How the process ends.
 pub enum Ended {
     /// By a signal, after an orderly stop.
@@ -104,7 +107,13 @@ fn run_home(
 ) -> Result<(), String> {
     let (config, member_dir, log_dir) =
         (config.clone(), folder.member_dir().to_path_buf(), folder.log_dir().to_path_buf());
-    let reactor: ExecutorJoinHandle<Result<(), String>> = builder(0, config.reactors.pin)
+    let mut builder = builder(0, config.reactors.pin);
+    if channels.is_empty() {
+        // By default a reactor whose only queue with work is one that can wait looks at its sockets every 100 ms. Among
+        // several reactors this timer keeps them from finding each other, and only the queues' own latencies help.
+        builder = builder.preempt_timer(SOCKETS_INTERVAL);
+    }
+    let reactor: ExecutorJoinHandle<Result<(), String>> = builder
         .spawn(move || async move { home::run(config, &member_dir, &log_dir, channels, signals, taken).await })
         .map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
     reactor.join().map_err(|error| error.to_string())?
@@ -143,9 +152,7 @@ impl Queues {
     pub fn create() -> Queues {
         let executor = glommio::executor();
         let soon = Latency::Matters(Duration::from_millis(1));
-        // As one that does not matter it would keep the reactor from its sockets for 100 ms at a time. (A short timer for
-        // all queues, `preempt_timer`, does the same, but then several reactors do not find each other.)
-        let polite = Latency::Matters(Duration::from_micros(500));
+        let polite = Latency::Matters(SOCKETS_INTERVAL);
         Queues {
             consensus: executor.create_task_queue(Shares::Static(1000), soon, "consensus"),
             background: executor.create_task_queue(Shares::Static(50), polite, "background"),
