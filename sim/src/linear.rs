@@ -11,7 +11,7 @@
 use std::collections::HashSet;
 
 /// Attempts after which the search gives up on a key.
-pub const ATTEMPTS_MAX: u64 = 2_000_000;
+pub const ATTEMPTS_MAX: u64 = 8_000_000;
 
 /// What a key holds: the value, and the number of puts since it was created.
 pub type State = Option<(u64, i64)>;
