@@ -77,11 +77,6 @@ impl PeerHandler for Inbox {
 
     fn disconnected(&self, id: u64, lane: Lane, why: &str) {
         tracing::warn!(peer = %MemberId(id), ?lane, error = why, "lost connection to peer");
-        self.with(|home| {
-            if let Some(link) = home.link() {
-                link.count(MemberId(id), |counts| counts.disconnects += 1);
-            }
-        });
     }
 
     fn refused(&self, id: u64, refusal: Refusal) {

@@ -36,13 +36,9 @@ pub struct Link {
     parts: RefCell<Vec<Bytes>>,
 }
 
-/// What happened with one member since the start, for metrics.
+/// What happened with one member since the start, for metrics. The transport counts what happens to its connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Messages that could not be sent.
-    pub send_failures: u64,
-    /// Connections lost.
-    pub disconnects: u64,
     /// Snapshots that it has fetched.
     pub snapshots_sent: u64,
     /// Snapshots that were given up.
@@ -79,7 +75,6 @@ impl Link {
             if self.send(message) {
                 continue;
             }
-            self.count(to, |counts| counts.send_failures += 1);
             if is_snapshot {
                 home.state_mut().member.report_snapshot(to, false);
             } else if !is_answer {
