@@ -107,9 +107,19 @@ impl DataFile {
 
     /// Opens a whole data file, which need not be in its place. Blocking.
     pub fn open(&self, path: &Path) -> Result<(HomeStore, FileWriter), BootError> {
-        let failed = |source| BootError::Data { path: path.display().to_string(), source };
-        let file = FileStore::open(path).map_err(|error| failed(error.into()))?;
-        let file = PageFile::open(file).map_err(failed)?;
+        self.load(path, open_pages(path)?)
+    }
+
+    /// Opens the data file in its place, or makes an empty one if none was ever written. Blocking.
+    fn open_or_create(&self) -> Result<(HomeStore, FileWriter), BootError> {
+        let file = match open_pages(&self.path) {
+            Err(BootError::Data { source: pagefile::OpenError::Blank, .. }) => create_pages(&self.path)?,
+            opened => opened?,
+        };
+        self.load(&self.path, file)
+    }
+
+    fn load(&self, path: &Path, file: PageFile<FileStore>) -> Result<(HomeStore, FileWriter), BootError> {
         let writer = file.store().writer();
         let store = Store::open(file, self.config)
             .map_err(|source| BootError::Content { path: path.display().to_string(), source })?;
@@ -143,16 +153,19 @@ fn random() -> u64 {
     hasher.finish()
 }
 
-/// Makes an empty data file where there is none.
-fn create_data(path: &Path) -> Result<(), BootError> {
+fn open_pages(path: &Path) -> Result<PageFile<FileStore>, BootError> {
     let failed = |source| BootError::Data { path: path.display().to_string(), source };
     let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
-    if let Err(pagefile::OpenError::Blank) = PageFile::open(store) {
-        let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
-        let mut file = PageFile::create(store, pagefile::Options { file_id: random() }).map_err(failed)?;
-        file.flush_now()?;
-    }
-    Ok(())
+    PageFile::open(store).map_err(failed)
+}
+
+/// Makes an empty data file, durably.
+fn create_pages(path: &Path) -> Result<PageFile<FileStore>, BootError> {
+    let failed = |source| BootError::Data { path: path.display().to_string(), source };
+    let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
+    let mut file = PageFile::create(store, pagefile::Options { file_id: random() }).map_err(failed)?;
+    file.flush_now()?;
+    Ok(file)
 }
 
 /// Opens or creates everything below the folders of the data and of the log.
@@ -178,8 +191,7 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
     };
     let data = DataFile { path, config: store_config };
     data.remove_rests()?;
-    create_data(&data.path)?;
-    let (store, writer) = data.open(&data.path)?;
+    let (store, writer) = data.open_or_create()?;
     let data_took = start.elapsed();
 
     let sync = if config.storage.no_fsync { SyncMode::Unsafe } else { SyncMode::Fdatasync };
