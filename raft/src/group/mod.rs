@@ -439,8 +439,8 @@ impl Group {
     }
 
     /// The transport has learnt that `member` does not run: nobody listens where it did. If it leads, the rest of the
-    /// election timeout that is the same for all need not be waited for; what is drawn on top of it is. Safe at any time: the others
-    /// grant a pre-vote only when they miss the leader too.
+    /// election timeout that is the same for all need not be waited for; what is drawn on top of it is. Safe at any
+    /// time: the others grant a pre-vote only when they miss the leader too.
     pub fn report_gone(&mut self, member: MemberId) {
         let raft = &mut self.raw.raft;
         if self.role.role == Role::Follower && self.role.leader == Some(member) {
@@ -461,6 +461,11 @@ impl Group {
     /// The next leader, while leadership is being handed over.
     pub fn transferring_to(&self) -> Option<MemberId> {
         self.raw.raft.lead_transferee.map(MemberId)
+    }
+
+    /// Whether this member is the only voter: nobody else can lead.
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// The current term.

@@ -65,8 +65,6 @@ pub struct Status {
     pub uncommitted_bytes: usize,
     /// Readies that are not durable yet.
     pub readies_in_flight: usize,
-    /// The next leader, while leadership is being handed over.
-    pub transferring_to: Option<MemberId>,
     /// Voters and learners.
     pub conf: ConfState,
     /// Every member of the configuration, by id; empty unless this member leads.
@@ -93,7 +91,6 @@ impl Group {
             window_bytes: self.raw.store().bytes(),
             uncommitted_bytes: raft.uncommitted_size(),
             readies_in_flight: self.in_flight.len(),
-            transferring_to: raft.lead_transferee.map(MemberId),
             conf: self.conf.clone(),
             peers,
         }

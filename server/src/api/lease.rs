@@ -129,7 +129,7 @@ impl StreamHandler for KeepAlive {
         };
         let revision = self.home.state().member.store().revision();
         // A leader among others has to make sure that it still leads: see `forward`.
-        if self.home.is_alone()
+        if self.home.state().member.group().is_alone()
             && self.home.keeps_leases()
             && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
         {

@@ -226,7 +226,7 @@ pub async fn watch_log(home: Rc<Home>, mut woken: Woken) -> std::io::Result<()> 
 
 fn has_followers(home: &Home) -> bool {
     let state = home.state();
-    state.member.is_leader() && state.member.group().conf().voters.len() > 1
+    state.member.is_leader() && !state.member.group().is_alone()
 }
 
 /// Marks in the log that all of it is durable, when nothing was written for some ticks.

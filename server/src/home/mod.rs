@@ -409,13 +409,6 @@ impl Home {
         store.leases().is_promoted() && store.applied().term == group.term()
     }
 
-    /// Whether nobody else can lead.
-    pub fn is_alone(&self) -> bool {
-        let state = self.state.borrow();
-        let conf = state.member.group().conf();
-        conf.voters == [self.profile.member_id] && !conf.is_joint()
-    }
-
     /// A leader was elected.
     pub(crate) fn note_election(&self) {
         self.elected.set(Some(Instant::now()));
