@@ -272,7 +272,12 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.pending.expire(deadline, &mut self.lost);
         self.reads.expire(deadline, &mut self.lost);
         self.changes.expire(deadline, &mut self.lost);
-        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::Timeout)));
+        self.give_up(Lost::Timeout, out);
+    }
+
+    /// Tells those in `lost` why they get no outcome.
+    fn give_up(&mut self, why: Lost, out: &mut Effects<W>) {
+        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, why)));
     }
 
     /// Does all that can be done without waiting. An error is fatal: stop the process.
@@ -485,7 +490,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         }
         if !ready.failed_reads.is_empty() {
             self.reads.drain(&mut self.lost);
-            out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
+            self.give_up(Lost::LeaderChanged, out);
         }
         out.snapshot_requests.append(&mut ready.snapshot_requests);
         out.roles.extend(ready.role);
@@ -525,24 +530,33 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         let Some(entry) = self.committed.pop_front() else { return Ok(false) };
         let index = entry.index;
         self.store.begin_entry(plinth_engine::store::EntryId { index, term: entry.term })?;
-        if entry.kind == EntryKind::ConfChange {
-            self.apply_conf_change(&entry, out)?;
-        }
-        if entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
-            self.pending.pass_term(entry.term, &mut self.lost);
-            out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
-            self.group.on_applied(index);
-            return Ok(true);
-        }
-        let batch = Batch::parse(&entry.data).map_err(|source| Fatal::Batch { index, source })?;
-        let waiters = match batch.origin() == self.identity.member {
-            true => self.pending.committed(batch.sequence(), &mut self.lost),
-            false => Vec::new(),
+        let batch = match entry.kind {
+            EntryKind::ConfChange => {
+                self.apply_conf_change(&entry, out)?;
+                None
+            }
+            EntryKind::Normal if entry.data.is_empty() => None,
+            EntryKind::Normal => Some(Batch::parse(&entry.data).map_err(|source| Fatal::Batch { index, source })?),
+        };
+        // Before the term is passed: a batch that was forwarded may have been proposed in an earlier one.
+        let waiters = match &batch {
+            Some(batch) if batch.origin() == self.identity.member => {
+                self.pending.committed(batch.sequence(), &mut self.lost)
+            }
+            _ => Vec::new(),
         };
         self.pending.pass_term(entry.term, &mut self.lost);
-        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::LeaderChanged)));
-        assert!(waiters.is_empty() || waiters.len() == batch.len(), "every command of an own batch has its waiter");
-        self.applying = Some(Applying { entry, batch, next: 0, waiters: waiters.into_iter() });
+        self.give_up(Lost::LeaderChanged, out);
+        match batch {
+            Some(batch) => {
+                assert!(
+                    waiters.is_empty() || waiters.len() == batch.len(),
+                    "each command of an own batch has a waiter"
+                );
+                self.applying = Some(Applying { entry, batch, next: 0, waiters: waiters.into_iter() });
+            }
+            None => self.group.on_applied(index),
+        }
         Ok(true)
     }
 
@@ -640,7 +654,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         if let Some(applying) = &mut self.applying {
             self.lost.extend(&mut applying.waiters);
         }
-        out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, Lost::Stopped)));
+        self.give_up(Lost::Stopped, out);
     }
 
     /// Whether the store stands between two entries, so that a flush of the data would be consistent.
