@@ -492,11 +492,6 @@ impl<T: Trees> Store<T> {
         &mut self.trees
     }
 
-    /// Closes the store; the trees are as they are, flushed or not.
-    pub fn into_trees(self) -> T {
-        self.trees
-    }
-
     /// Leases.
     pub fn leases(&self) -> &Lessor {
         &self.lessor

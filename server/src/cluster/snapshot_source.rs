@@ -159,11 +159,6 @@ impl Source {
         self.pinned.borrow_mut().clear();
     }
 
-    /// Whether anybody copies.
-    pub fn is_active(&self) -> bool {
-        !self.pinned.borrow().is_empty()
-    }
-
     /// Gives up those that have been silent for too long.
     pub fn expire(&self, home: &Home) {
         let silent: Vec<MemberId> = {
