@@ -241,8 +241,15 @@ mod tests {
     }
 
     fn interval() -> impl Strategy<Value = (Vec<u8>, Bound, u8)> {
-        let bound = prop_oneof![3 => key().prop_map(|key| Bound::Before(key.into())), 1 => Just(Bound::Open)];
-        (key(), bound, 0u8..3).prop_filter("empty", |(start, end, _)| !end.is_reached_by(start))
+        let bounded = (key(), key()).prop_map(|(one, other)| {
+            let (start, mut end) = (one.clone().min(other.clone()), one.max(other));
+            if start == end {
+                end.push(0);
+            }
+            (start, Bound::Before(end.into()))
+        });
+        let ends = prop_oneof![3 => bounded, 1 => key().prop_map(|start| (start, Bound::Open))];
+        (ends, 0u8..3).prop_map(|((start, end), class)| (start, end, class))
     }
 
     proptest! {
