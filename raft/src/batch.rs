@@ -37,7 +37,6 @@ pub const FRAME_HEADER_BYTES: usize = 4;
 pub struct BatchBuilder {
     bytes: Vec<u8>,
     count: u32,
-    capacity: usize,
 }
 
 impl Default for BatchBuilder {
@@ -49,7 +48,7 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// An empty batch. Allocates with the first command.
     pub fn new() -> Self {
-        BatchBuilder { bytes: Vec::new(), count: 0, capacity: 4 << 10 }
+        BatchBuilder { bytes: Vec::new(), count: 0 }
     }
 
     /// Appends one encoded command.
@@ -104,25 +103,32 @@ impl BatchBuilder {
     }
 
     /// Seals the batch as `sequence` of `origin`. The builder is empty afterwards.
+    ///
+    /// The bytes live as long as the log keeps the entry, so they have no room to spare: they are a copy of their exact
+    /// size, and the buffer serves the next batch. Only a large command takes the buffer with it.
     pub fn finish(&mut self, origin: MemberId, sequence: u64) -> Bytes {
         self.open();
-        let mut bytes = std::mem::take(&mut self.bytes);
-        // Room for the next batch: as large as this one, within what a batch should be.
-        self.capacity = bytes.len().clamp(4 << 10, BATCH_BYTES_SOFT).next_power_of_two();
+        let bytes = &mut self.bytes;
         bytes[0..AT_SCHEMA].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[AT_SCHEMA..AT_COUNT].copy_from_slice(&BATCH_SCHEMA.to_le_bytes());
         bytes[AT_COUNT..AT_ORIGIN].copy_from_slice(&self.count.to_le_bytes());
         bytes[AT_ORIGIN..AT_SEQUENCE].copy_from_slice(&origin.0.to_le_bytes());
         bytes[AT_SEQUENCE..BATCH_HEADER_BYTES].copy_from_slice(&sequence.to_le_bytes());
         self.count = 0;
-        Bytes::from(bytes)
+        if self.bytes.len() > BATCH_BYTES_SOFT {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.shrink_to_fit();
+            return Bytes::from(bytes);
+        }
+        let sealed = Bytes::copy_from_slice(&self.bytes);
+        self.bytes.clear();
+        sealed
     }
 
     /// Makes room for the header in a new batch.
     #[inline]
     fn open(&mut self) {
         if self.bytes.is_empty() {
-            self.bytes.reserve(self.capacity);
             self.bytes.extend_from_slice(&[0; BATCH_HEADER_BYTES]);
         }
     }
@@ -263,6 +269,18 @@ mod tests {
         assert_eq!(&bytes[..], expected);
         assert!(builder.is_empty());
         assert_eq!(builder.bytes(), BATCH_HEADER_BYTES);
+    }
+
+    /// The log keeps sealed batches for long, so what they do not use is lost memory.
+    #[test]
+    fn sealed_batches_have_no_room_to_spare() {
+        let mut builder = BatchBuilder::new();
+        for commands in [1, 1000, 3] {
+            (0..commands).for_each(|_| builder.push(&[7; 300]));
+            let sealed = builder.finish(MemberId(1), 1);
+            let bytes = sealed.len();
+            assert_eq!(sealed.try_into_mut().expect("not shared").capacity(), bytes);
+        }
     }
 
     #[test]

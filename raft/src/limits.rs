@@ -38,6 +38,10 @@ pub const WINDOW_ENTRIES: usize = 16 << 10;
 /// Bytes of applied entries kept in memory for followers that lag.
 pub const WINDOW_BYTES: usize = 64 << 20;
 
+/// Bytes of applied entries kept in memory while there is no follower: a few batches, so that one that is added early
+/// can begin with the log.
+pub const WINDOW_ALONE_BYTES: usize = 4 << 20;
+
 /// The window may grow by this factor while a snapshot travels, so that the follower can continue from it.
 pub const WINDOW_SNAPSHOT_FACTOR: usize = 4;
 

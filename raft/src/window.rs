@@ -15,7 +15,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::conf::ConfState;
 use crate::convert;
-use crate::limits::WINDOW_SNAPSHOT_FACTOR;
+use crate::limits::{WINDOW_ALONE_BYTES, WINDOW_SNAPSHOT_FACTOR};
 use crate::message::SnapshotMeta;
 use crate::types::{EntryId, HardState, MemberId};
 
@@ -111,14 +111,19 @@ impl Window {
         }
     }
 
-    /// Drops applied entries beyond the bounds. Entries behind `keep` stay while the wider bounds allow it.
-    pub(crate) fn trim(&mut self, applied: u64, keep: Option<u64>) {
-        if self.entries.len() <= self.bounds.entries && self.bytes <= self.bounds.bytes {
+    /// Drops applied entries beyond the bounds, which are narrower while nobody follows. Entries behind `keep` stay while
+    /// the wider bounds allow it.
+    pub(crate) fn trim(&mut self, applied: u64, is_followed: bool, keep: Option<u64>) {
+        let mut bounds = self.bounds;
+        if !is_followed {
+            bounds.bytes = bounds.bytes.min(WINDOW_ALONE_BYTES);
+        }
+        if self.entries.len() <= bounds.entries && self.bytes <= bounds.bytes {
             return;
         }
         while self.base.index < applied {
             let factor = if keep.is_some_and(|keep| self.base.index >= keep) { WINDOW_SNAPSHOT_FACTOR } else { 1 };
-            if self.entries.len() <= self.bounds.entries * factor && self.bytes <= self.bounds.bytes * factor {
+            if self.entries.len() <= bounds.entries * factor && self.bytes <= bounds.bytes * factor {
                 return;
             }
             self.compact(self.base.index + 1);
@@ -207,6 +212,32 @@ impl Storage for Window {
                 self.wanted.borrow_mut().insert(to);
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_widens_the_window_and_a_snapshot_even_more() {
+        const ENTRY_BYTES: usize = 1 << 20;
+        let alone = WINDOW_ALONE_BYTES / ENTRY_BYTES;
+        for (is_followed, keep, kept) in
+            [(false, None, alone), (true, None, 8), (true, Some(0), 20), (true, Some(17), 8)]
+        {
+            let bounds = WindowBounds { entries: 100, bytes: 8 * ENTRY_BYTES };
+            let base = EntryId { index: 0, term: 1 };
+            let mut window = Window::new(base, VecDeque::new(), bounds, &HardState::default(), &ConfState::default());
+            let entry =
+                |index| eraftpb::Entry { index, term: 1, data: vec![0; ENTRY_BYTES].into(), ..Default::default() };
+            window.append(&(1..=20).map(entry).collect::<Vec<_>>());
+            window.trim(0, is_followed, keep);
+            assert_eq!(window.bytes(), 20 * ENTRY_BYTES, "nothing is applied yet");
+            window.trim(20, is_followed, keep);
+            assert_eq!(window.bytes(), kept * ENTRY_BYTES, "{is_followed} {keep:?}");
+            assert_eq!((window.first(), window.last()), (21 - kept as u64, 20));
         }
     }
 }

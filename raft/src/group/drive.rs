@@ -353,8 +353,15 @@ impl Group {
             // The leader proposed to leave the joint configuration. raft-rs would send that with the next heartbeat only.
             self.raw.raft.bcast_append();
         }
+        self.trim_window();
+    }
+
+    /// Drops what no follower will ask for any more, within bounds.
+    pub(super) fn trim_window(&mut self) {
         let snapshots = self.raw.raft.prs().iter().filter(|(_, progress)| progress.state == ProgressState::Snapshot);
         let keep = snapshots.map(|(_, progress)| progress.pending_snapshot).min();
-        self.raw.mut_store().trim(index, keep);
+        let is_followed = self.raw.raft.prs().iter().any(|(&id, _)| id != self.member.0);
+        let applied = self.applied();
+        self.raw.mut_store().trim(applied, is_followed, keep);
     }
 }

@@ -214,6 +214,7 @@ impl Group {
             ticks: 0,
         };
         group.set_conf(config.conf);
+        group.trim_window();
         group.settle();
         group.campaign_alone();
         Ok(group)
