@@ -262,6 +262,15 @@ pub struct LeaseCheckpoint {
     pub remaining_ttl: i64,
 }
 
+/// Remaining TTLs as one leader knows them.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize)]
+pub struct LeaseCheckpoints {
+    /// The term of that leader.
+    pub term: u64,
+    /// One for each lease concerned.
+    pub checkpoints: Vec<LeaseCheckpoint>,
+}
+
 /// Kinds of alarm, numbered as in the API.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize)]
 #[rkyv(derive(Clone, Copy, Debug))]
@@ -399,8 +408,9 @@ pub enum Command {
         /// The term of the leader that found it expired.
         term: u64,
     },
-    /// Records remaining TTLs.
-    LeaseCheckpoint(Vec<LeaseCheckpoint>),
+    /// Records remaining TTLs; one of 0 says that the lease was renewed. As with [`Command::LeaseExpire`], nothing happens
+    /// if the entry is of another term, because its leader may have renewed the lease.
+    LeaseCheckpoint(LeaseCheckpoints),
     /// Raises or clears an alarm.
     Alarm(Alarm),
     /// Publishes a member's name and client URLs.
@@ -423,7 +433,7 @@ pub enum CommandRef<'a> {
     LeaseGrant(&'a ArchivedLeaseGrant),
     LeaseRevoke(&'a ArchivedLeaseRevoke),
     LeaseExpire(&'a ArchivedLeaseExpire),
-    LeaseCheckpoint(&'a [ArchivedLeaseCheckpoint]),
+    LeaseCheckpoint(&'a ArchivedLeaseCheckpoints),
     Alarm(&'a ArchivedAlarm),
     SetMemberAttributes(&'a ArchivedMemberAttributes),
     SetClusterVersion(&'a str),
@@ -516,10 +526,7 @@ impl Command {
             kind::LEASE_GRANT => CommandRef::LeaseGrant(read(archive).map_err(damaged)?),
             kind::LEASE_REVOKE => CommandRef::LeaseRevoke(read(archive).map_err(damaged)?),
             kind::LEASE_EXPIRE => CommandRef::LeaseExpire(read(archive).map_err(damaged)?),
-            kind::LEASE_CHECKPOINT => {
-                let checkpoints: &rkyv::vec::ArchivedVec<_> = read(archive).map_err(damaged)?;
-                CommandRef::LeaseCheckpoint(checkpoints.as_slice())
-            }
+            kind::LEASE_CHECKPOINT => CommandRef::LeaseCheckpoint(read(archive).map_err(damaged)?),
             kind::ALARM => CommandRef::Alarm(read(archive).map_err(damaged)?),
             kind::SET_MEMBER_ATTRIBUTES => CommandRef::SetMemberAttributes(read(archive).map_err(damaged)?),
             kind::SET_CLUSTER_VERSION => {
@@ -659,7 +666,10 @@ mod tests {
             Command::LeaseGrant { id: 1, ttl: 2 },
             Command::LeaseRevoke { id: 1 },
             Command::LeaseExpire { id: 1, term: 2 },
-            Command::LeaseCheckpoint(vec![LeaseCheckpoint { id: 1, remaining_ttl: 9 }]),
+            Command::LeaseCheckpoint(LeaseCheckpoints {
+                term: 2,
+                checkpoints: vec![LeaseCheckpoint { id: 1, remaining_ttl: 9 }],
+            }),
             Command::Alarm(Alarm { action: AlarmAction::Activate, member: 3, kind: AlarmKind::NoSpace }),
             Command::SetMemberAttributes(MemberAttributes {
                 member: 3,

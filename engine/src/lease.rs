@@ -90,7 +90,8 @@ pub enum Renewal {
     Renewed {
         /// The granted TTL in seconds.
         ttl: i64,
-        /// A checkpoint of a shorter remaining TTL is recorded: a checkpoint with remaining TTL 0 has to be proposed.
+        /// A checkpoint of a shorter remaining TTL is recorded, or on its way: the lease is renewed for whoever leads next
+        /// only when one with remaining TTL 0 is applied, in this leader's term. Nobody may be told before.
         clear_checkpoint: bool,
     },
     /// The lease ran out and its revoke is on the way: wait for it, then answer as if the lease were unknown.
@@ -120,6 +121,8 @@ struct Lease {
     ttl: i64,
     /// Seconds left at the last checkpoint, 0 if there is none.
     remaining_ttl: i64,
+    /// A checkpoint was proposed and none of 0 was applied since. Known to the leader who proposed it.
+    is_checkpointed: bool,
     /// When the lease runs out; [`Millis::FOREVER`] unless promoted.
     deadline: Millis,
     /// When the next checkpoint is due; [`Millis::FOREVER`] if none is planned.
@@ -306,7 +309,7 @@ impl Lessor {
         if lease.is_revoking || lease.deadline <= now {
             return Ok(Renewal::Expired);
         }
-        let clear_checkpoint = self.config.checkpoint_interval_seconds.is_some() && lease.remaining_ttl > 0;
+        let clear_checkpoint = lease.remaining_ttl > 0 || lease.is_checkpointed;
         // Not lazily, which would be cheaper here: leases granted together would be found still alive together, too.
         assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
         lease.deadline = now.plus(span_millis(lease.ttl));
@@ -368,6 +371,7 @@ impl Lessor {
         for lease in self.leases.values_mut() {
             lease.deadline = Millis::FOREVER;
             lease.checkpoint_at = Millis::FOREVER;
+            lease.is_checkpointed = false;
             lease.is_revoking = false;
         }
     }
@@ -416,6 +420,7 @@ impl Lessor {
                 i64::try_from(lease.deadline.0.saturating_sub(now.0).div_ceil(1_000)).unwrap_or(i64::MAX);
             lease.checkpoint_at = Millis::FOREVER;
             if remaining_ttl > 0 && remaining_ttl < lease.ttl {
+                lease.is_checkpointed = true;
                 due.push(Checkpoint { id, remaining_ttl });
             }
             self.plan_checkpoint(id, now);
@@ -423,10 +428,20 @@ impl Lessor {
         due
     }
 
-    /// Applies a replicated checkpoint. False if the lease is gone.
-    pub fn checkpoint(&mut self, id: i64, remaining_ttl: i64) -> bool {
+    /// Applies a replicated checkpoint. False if the lease is gone. One of 0 says that the lease was renewed: a leader
+    /// who was promoted before it came so far has to take notice.
+    pub fn checkpoint(&mut self, id: i64, remaining_ttl: i64, now: Millis) -> bool {
         let Some(lease) = self.leases.get_mut(&id) else { return false };
         lease.remaining_ttl = remaining_ttl;
+        if remaining_ttl == 0 {
+            lease.is_checkpointed = false;
+            let deadline = now.plus(span_millis(lease.ttl));
+            if self.promoted && !lease.is_revoking && lease.deadline < deadline {
+                assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
+                lease.deadline = deadline;
+                self.deadlines.insert((deadline, id));
+            }
+        }
         true
     }
 
@@ -434,6 +449,7 @@ impl Lessor {
         let lease = Lease {
             ttl,
             remaining_ttl,
+            is_checkpointed: false,
             deadline: Millis::FOREVER,
             checkpoint_at: Millis::FOREVER,
             is_revoking: false,

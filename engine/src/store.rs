@@ -23,7 +23,9 @@ use std::collections::VecDeque;
 
 use crate::alarm::Alarms;
 use crate::check::LEASE_COST;
-use crate::command::{ArchivedDeleteRange, ArchivedDowngrade, ArchivedMemberAttributes, ArchivedPut, CommandRef};
+use crate::command::{
+    ArchivedDeleteRange, ArchivedDowngrade, ArchivedLeaseCheckpoint, ArchivedMemberAttributes, ArchivedPut, CommandRef,
+};
 use crate::compact::Compaction;
 use crate::error::{Error, OpError, StoreError};
 use crate::hash::HashKv;
@@ -257,9 +259,9 @@ impl<T: Trees> Store<T> {
                     self.apply_lease_revoke(expiry.id.to_native())?;
                 }
             }
-            CommandRef::LeaseCheckpoint(checkpoints) => {
-                for checkpoint in checkpoints {
-                    self.apply_lease_checkpoint(checkpoint.id.to_native(), checkpoint.remaining_ttl.to_native())?;
+            CommandRef::LeaseCheckpoint(told) => {
+                if told.term.to_native() == self.applied.term {
+                    self.apply_lease_checkpoints(&told.checkpoints, now)?;
                 }
             }
             CommandRef::Alarm(alarm) => self.apply_alarm(alarm, out)?,
@@ -424,11 +426,14 @@ impl<T: Trees> Store<T> {
         Ok(())
     }
 
-    fn apply_lease_checkpoint(&mut self, id: i64, remaining_ttl: i64) -> Result<(), Error> {
-        if !self.lessor.checkpoint(id, remaining_ttl) {
-            return Err(OpError::LeaseNotFound.into());
+    /// Leases that are gone by now are passed over, as in etcd.
+    fn apply_lease_checkpoints(&mut self, told: &[ArchivedLeaseCheckpoint], now: Millis) -> Result<(), StoreError> {
+        for checkpoint in told {
+            let id = checkpoint.id.to_native();
+            if self.lessor.checkpoint(id, checkpoint.remaining_ttl.to_native(), now) {
+                self.store_lease(id)?;
+            }
         }
-        self.store_lease(id)?;
         Ok(())
     }
 

@@ -158,7 +158,8 @@ fn apply(lessor: &mut Lessor, naive: &mut Naive, op: Op) {
                 None => assert_eq!(renewed, Err(LeaseError::NotFound)),
                 Some(lease) if lease.deadline.unwrap() <= naive.now => assert_eq!(renewed, Ok(Renewal::Expired)),
                 Some(lease) => {
-                    assert_eq!(renewed, Ok(Renewal::Renewed { ttl: lease.ttl, clear_checkpoint: false }));
+                    let clear_checkpoint = lease.remaining > 0;
+                    assert_eq!(renewed, Ok(Renewal::Renewed { ttl: lease.ttl, clear_checkpoint }));
                     lease.deadline = Some(naive.now + lease.ttl as u64 * 1000);
                 }
             }
@@ -181,9 +182,13 @@ fn apply(lessor: &mut Lessor, naive: &mut Naive, op: Op) {
             naive.leases.values_mut().for_each(|lease| lease.deadline = None);
         }
         Op::Checkpoint(id, remaining) => {
-            assert_eq!(lessor.checkpoint(id, remaining), naive.leases.contains_key(&id));
+            assert_eq!(lessor.checkpoint(id, remaining, now), naive.leases.contains_key(&id));
             if let Some(lease) = naive.leases.get_mut(&id) {
                 lease.remaining = remaining;
+                if remaining == 0 && !naive.pending.contains_key(&id) {
+                    let renewed = naive.now + lease.ttl as u64 * 1000;
+                    lease.deadline = lease.deadline.map(|deadline| deadline.max(renewed));
+                }
             }
         }
     }
@@ -325,16 +330,42 @@ fn long_leases_are_checkpointed_and_renewal_clears_that() {
     let due = lessor.due_checkpoints(Millis(300_500));
     assert_eq!(due, [Checkpoint { id: 1, remaining_ttl: 700 }], "rounded up; a lease just renewed is not worth it");
     assert!(lessor.due_checkpoints(Millis(300_500)).is_empty());
-    assert!(lessor.checkpoint(1, 700));
+    let renewed = |lessor: &mut Lessor, now| match lessor.renew(1, Millis(now)) {
+        Ok(Renewal::Renewed { ttl: 1000, clear_checkpoint }) => clear_checkpoint,
+        other => panic!("{other:?}"),
+    };
+    assert!(renewed(&mut lessor, 300_600), "the checkpoint on its way is older than this renewal");
+    assert!(lessor.checkpoint(1, 700, Millis(300_700)));
     assert_eq!(lessor.stored_ttl(1), Some((1000, 700)));
-    let renewed = lessor.renew(1, Millis(400_000));
-    assert_eq!(renewed, Ok(Renewal::Renewed { ttl: 1000, clear_checkpoint: true }));
-    assert!(lessor.checkpoint(1, 0));
-    assert_eq!(lessor.renew(1, Millis(400_001)), Ok(Renewal::Renewed { ttl: 1000, clear_checkpoint: false }));
-    assert!(lessor.checkpoint(1, 7));
+    assert!(renewed(&mut lessor, 400_000));
+    assert!(lessor.checkpoint(1, 0, Millis(400_000)));
+    assert!(!renewed(&mut lessor, 400_001));
+    assert!(lessor.checkpoint(1, 7, Millis(400_002)));
     lessor.promote(Millis(500_000), 1000);
     assert_eq!(lessor.time_to_live(1, Millis(500_000)).unwrap().remaining_seconds, 8);
-    assert!(!lessor.checkpoint(9, 7));
+    assert!(!lessor.checkpoint(9, 7, Millis(500_000)));
+}
+
+/// A leader is promoted when it is elected, which may be before it has applied all that earlier ones have decided.
+#[test]
+fn a_renewal_that_is_applied_after_a_promotion_counts() {
+    let mut lessor = Lessor::new(CONFIG);
+    let left = |lessor: &Lessor| lessor.time_to_live(1, Millis(0)).unwrap().remaining_seconds;
+    lessor.grant(1, 100, Millis(0)).unwrap();
+    lessor.checkpoint(1, 7, Millis(0));
+    lessor.promote(Millis(0), 1000);
+    assert_eq!(left(&lessor), 8);
+    lessor.checkpoint(1, 6, Millis(0));
+    assert_eq!(left(&lessor), 8, "who leads has its own times");
+    lessor.checkpoint(1, 0, Millis(0));
+    assert_eq!(left(&lessor), 100);
+    let mut expired = Vec::new();
+    lessor.expired(Millis(99_999), &mut expired);
+    assert!(expired.is_empty());
+    lessor.expired(Millis(100_000), &mut expired);
+    assert_eq!(expired, [1]);
+    lessor.checkpoint(1, 0, Millis(100_000));
+    assert_eq!(lessor.next_deadline(), None, "its end is decided");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use plinth_engine::command::{
-    Alarm, AlarmAction, AlarmKind, Command, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, MemberAttributes, Op,
-    Put, Range, SortOrder, SortTarget, Txn,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, LeaseCheckpoints,
+    MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::error::{Error, OpError, StoreError};
@@ -53,6 +53,10 @@ fn delete(key: &'static str, range_end: &'static str) -> Command {
 
 fn must(store: &mut MemStore, command: &Command) -> i64 {
     apply(store, command).unwrap_or_else(|error| panic!("{command:?}: {error}")).revision
+}
+
+fn checkpoint(term: u64, id: i64, remaining_ttl: i64) -> Command {
+    Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints: vec![LeaseCheckpoint { id, remaining_ttl }] })
 }
 
 fn compact(store: &mut MemStore, revision: i64) {
@@ -496,7 +500,7 @@ fn alarms_stop_what_they_should_and_survive() {
         assert_eq!(apply(&mut store, command).map(|_| ()), Err(OpError::Corrupt), "CORRUPT, {name}");
     }
     assert!(range(&store, &ALL).is_ok(), "direct reads go on");
-    must(&mut store, &Command::LeaseCheckpoint(vec![]));
+    must(&mut store, &checkpoint(0, 1, 1));
     assert_eq!(body(&mut store, &alarm(Get, 0, None)), [0x12, 4, 0x08, 7, 0x10, 1, 0x12, 2, 0x10, 2]);
     assert_eq!(body(&mut store, &alarm(Get, 9, NoSpace)), [0x12, 4, 0x08, 7, 0x10, 1], "the member does not matter");
     assert_eq!(body(&mut store, &alarm(Deactivate, 8, NoSpace)), b"", "member and kind have to be right");
@@ -517,9 +521,8 @@ fn leases() {
     let too_large = Command::LeaseGrant { id: 4, ttl: 9_000_000_001 };
     assert_eq!(apply(&mut store, &too_large), Err(OpError::LeaseTtlTooLarge));
     assert_eq!(apply(&mut store, &Command::LeaseRevoke { id: 4 }), Err(OpError::LeaseNotFound));
-    let checkpoint = |id, remaining_ttl| Command::LeaseCheckpoint(vec![LeaseCheckpoint { id, remaining_ttl }]);
-    assert_eq!(apply(&mut store, &checkpoint(4, 1)), Err(OpError::LeaseNotFound));
-    must(&mut store, &checkpoint(-3, 1));
+    must(&mut store, &checkpoint(0, 4, 1));
+    must(&mut store, &checkpoint(0, -3, 1));
     for command in [put_with_lease("b", "", -3), put_with_lease("a", "", -3), put("c", ""), put("b", "")] {
         must(&mut store, &command);
     }
@@ -633,4 +636,21 @@ fn only_the_term_that_found_a_lease_expired_ends_it() {
     assert!(store.leases().contains(7), "the leader of term 3 may have extended it");
     assert_eq!(must(&mut store, &Command::LeaseExpire { id: 7, term: 3 }), revision + 1);
     assert!(!store.leases().contains(7));
+}
+
+#[test]
+fn only_the_term_that_measured_what_is_left_of_a_lease_records_it() {
+    let mut store = empty();
+    must(&mut store, &Command::LeaseGrant { id: 7, ttl: 10 });
+    store.begin_entry(EntryId { index: 9, term: 3 }).expect("memory does not fail");
+    must(&mut store, &checkpoint(2, 7, 4));
+    assert_eq!(store.leases().stored_ttl(7), Some((10, 0)), "the leader of term 3 may have renewed it");
+    must(&mut store, &checkpoint(3, 7, 4));
+    assert_eq!(store.leases().stored_ttl(7), Some((10, 4)));
+    must(&mut store, &checkpoint(2, 7, 0));
+    assert_eq!(store.leases().stored_ttl(7), Some((10, 4)), "who was told of that renewal asks again");
+    let gone = LeaseCheckpoint { id: 6, remaining_ttl: 1 };
+    let checkpoints = vec![gone, LeaseCheckpoint { id: 7, remaining_ttl: 0 }];
+    must(&mut store, &Command::LeaseCheckpoint(LeaseCheckpoints { term: 3, checkpoints }));
+    assert_eq!(store.leases().stored_ttl(7), Some((10, 0)), "others than those that are gone");
 }

@@ -63,6 +63,7 @@ fn run_cluster(seed: u64) -> Result<Report, String> {
         ("operations of checked histories", done.checked),
         ("watched events", done.watched),
         ("lease renewals", done.renewals),
+        ("of them replicated", done.cleared),
         ("crashes", done.crashes),
         ("elections", done.elections),
         ("snapshots installed", done.snapshots),

@@ -14,6 +14,7 @@ fn forty_seeds_keep_every_promise_and_repeat_exactly() {
         sum.reads += done.reads;
         sum.checked += done.checked;
         sum.renewals += done.renewals;
+        sum.cleared += done.cleared;
         sum.watched += done.watched;
         sum.crashes += done.crashes;
         sum.elections += done.elections;
@@ -23,6 +24,6 @@ fn forty_seeds_keep_every_promise_and_repeat_exactly() {
     // The weather leaves nothing out.
     let figures = [sum.acknowledged, sum.reads, sum.checked, sum.renewals, sum.watched];
     assert!(figures.iter().all(|figure| *figure > 200), "{sum:?}");
-    let figures = [sum.crashes, sum.elections, sum.snapshots, sum.changes];
+    let figures = [sum.crashes, sum.elections, sum.snapshots, sum.changes, sum.cleared];
     assert!(figures.iter().all(|figure| *figure > 5), "{sum:?}");
 }

@@ -9,9 +9,9 @@ use crate::home::{Home, op_status};
 use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_engine::check::LEASE_COST;
-use plinth_engine::command::Command;
+use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::error::OpError;
-use plinth_engine::lease::{LeaseError, Renewal};
+use plinth_engine::lease::{CHECKPOINTS_PER_ENTRY, LeaseError, Renewal};
 use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
 use prost::Message;
@@ -130,6 +130,7 @@ impl StreamHandler for KeepAlive {
         let revision = self.home.state().member.store().revision();
         // A leader among others has to make sure that it still leads: see `forward`.
         if self.home.state().member.group().is_alone()
+            && !forward::is_renewing(&self.home)
             && self.home.keeps_leases()
             && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
         {
@@ -156,6 +157,8 @@ impl StreamHandler for KeepAlive {
 pub(crate) enum Renewed {
     /// The time to live; 0 says that there is no such lease.
     Ttl(i64),
+    /// The same, once [`clear_checkpoints`] has said so for this lease.
+    Checkpointed(i64),
     /// This member does not lead.
     NotPrimary,
 }
@@ -165,19 +168,27 @@ pub(crate) fn renew(home: &Home, id: i64) -> Renewed {
     let now = home.clock.now();
     let renewal = home.state_mut().member.store_mut().leases_mut().renew(id, now);
     match renewal {
-        Ok(Renewal::Renewed { ttl, clear_checkpoint }) => {
+        Ok(Renewal::Renewed { ttl, clear_checkpoint: true }) => Renewed::Checkpointed(ttl),
+        Ok(Renewal::Renewed { ttl, .. }) => {
             home.metrics.leases_renewed.inc();
-            if clear_checkpoint {
-                let clear = plinth_engine::command::LeaseCheckpoint { id, remaining_ttl: 0 };
-                let command = Command::LeaseCheckpoint(vec![clear]);
-                home.submit(|out| command.encode_into(out), Waiter::Nobody(Op::LeaseCheckpoint));
-            }
             Renewed::Ttl(ttl)
         }
         // Its revocation is on its way: for the client it is gone.
         Ok(Renewal::Expired) | Err(LeaseError::NotFound) => Renewed::Ttl(0),
         Err(_) => Renewed::NotPrimary,
     }
+}
+
+/// Replicates that leases were renewed of which a checkpoint says that less is left: the next leader goes by that. `None`
+/// if this member has not led all the while.
+pub(crate) async fn clear_checkpoints(home: &Home, ids: &[i64]) -> Option<()> {
+    let term = home.state().member.group().term();
+    for ids in ids.chunks(CHECKPOINTS_PER_ENTRY) {
+        let checkpoints = ids.iter().map(|&id| LeaseCheckpoint { id, remaining_ttl: 0 }).collect();
+        home.propose(Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints })).await.ok()?;
+    }
+    let has_led = home.keeps_leases() && home.state().member.group().term() == term;
+    has_led.then(|| home.metrics.leases_renewed.add(ids.len() as u64))
 }
 
 fn answer(home: &Home, reply: &StreamReply, revision: i64, id: i64, ttl: i64) {

@@ -7,7 +7,7 @@
 
 use super::Link;
 use super::corruption;
-use crate::api::lease::{self, Renewed, renew};
+use crate::api::lease::{self, Renewed, clear_checkpoints, renew};
 use crate::api::{cluster, status};
 use crate::home::Home;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -207,6 +207,11 @@ pub fn renew_at_leader(home: &Rc<Home>, renewal: Renewal) {
     }
 }
 
+/// Whether keep-alives wait for an answer, so that others have to wait behind them.
+pub fn is_renewing(home: &Home) -> bool {
+    home.link().is_some_and(|link| link.renewals.borrow().is_running)
+}
+
 async fn run_renewals(home: Rc<Home>) {
     loop {
         let Some(link) = home.link() else { return };
@@ -259,11 +264,18 @@ async fn renew_here(home: &Rc<Home>, ids: impl Iterator<Item = i64>) -> Option<V
     if !home.keeps_leases() {
         return None;
     }
+    let mut checkpointed = Vec::new();
     let renewed = ids.map(|id| match renew(home, id) {
         Renewed::Ttl(ttl) => Some(ttl),
+        Renewed::Checkpointed(ttl) => {
+            checkpointed.push(id);
+            Some(ttl)
+        }
         Renewed::NotPrimary => None,
     });
-    renewed.collect()
+    let renewed = renewed.collect();
+    clear_checkpoints(home, &checkpointed).await?;
+    renewed
 }
 
 /// Answers another member's keep-alives.

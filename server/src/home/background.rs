@@ -6,7 +6,7 @@ use super::{Home, State};
 use crate::api::watch;
 use crate::metrics::Op;
 use glommio::timer::sleep;
-use plinth_engine::command::{Command, LeaseCheckpoint};
+use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
@@ -144,7 +144,7 @@ pub async fn expire_leases(home: Rc<Home>) {
         if !checkpoints.is_empty() {
             let checkpoints =
                 checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
-            let command = Command::LeaseCheckpoint(checkpoints.collect());
+            let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints: checkpoints.collect() });
             home.submit(|out| command.encode_into(out), Waiter::Nobody(Op::LeaseCheckpoint));
         }
     }

@@ -21,6 +21,8 @@ pub enum Bug {
     KeepAlivesIgnored,
     /// A leader renews leases without asking the others whether it still leads.
     RenewalsWithoutRound,
+    /// A leader does not replicate that a lease was renewed of which it has replicated that little is left.
+    CheckpointsKept,
     /// Every member revokes leases, not the leader alone.
     FollowersRevoke,
     /// What a leader found expired is revoked whoever leads by then.
@@ -37,7 +39,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 14] = [
+    pub const ALL: [(Bug, u64); 15] = [
         (Bug::VotesForgotten, 100),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
@@ -46,6 +48,7 @@ impl Bug {
         (Bug::SnapshotMislabelled, 20),
         (Bug::KeepAlivesIgnored, 20),
         (Bug::RenewalsWithoutRound, 100),
+        (Bug::CheckpointsKept, 100),
         (Bug::FollowersRevoke, 20),
         (Bug::DeposedRevoke, 300),
         (Bug::LeasesKept, 20),
@@ -66,6 +69,12 @@ impl Bug {
                 options.faults = vec![Fault::Pause];
                 (options.holders, options.clients, options.loss, options.ttl) = (6, 1, 0, 2);
                 (options.storm, options.calm, options.pause) = (30 * SECOND, 3 * SECOND, 5 * SECOND);
+            }
+            Bug::CheckpointsKept => {
+                options.faults = vec![Fault::Transfer];
+                (options.holders, options.clients, options.loss, options.ttl) = (6, 1, 0, 7);
+                (options.storm, options.calm, options.hold) = (30 * SECOND, 3 * SECOND, 20 * SECOND);
+                options.checkpoints = Some(1);
             }
             _ => {}
         }

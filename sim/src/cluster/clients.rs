@@ -13,7 +13,6 @@ use crate::linear::{self, Action, Operation, Verdict};
 use bytes::Bytes;
 use plinth_engine::command::{Command, Compare, CompareTarget, DeleteRange, Op, Put, Txn};
 use plinth_engine::error::OpError;
-use plinth_engine::lease::Renewal;
 use plinth_engine::range::RangeQuery;
 use plinth_engine::store::Outcome;
 use plinth_raft::MemberChange;
@@ -77,6 +76,8 @@ pub struct Call {
     pub began: Time,
     /// What had been acknowledged by then.
     floor: i64,
+    /// The term of the leader who is renewing a lease for it.
+    pub renewed_in: u64,
 }
 
 /// What comes back.
@@ -162,7 +163,7 @@ impl World {
         let number = self.last_call;
         let Some(delay) = self.net.client_delay(&mut self.random) else { return false };
         self.tell(|| format!("call {number} to member {at}: {ask:?}"));
-        self.calls.insert(number, Call { caller, at, ask, began: self.now, floor: self.acknowledged });
+        self.calls.insert(number, Call { caller, at, ask, began: self.now, floor: self.acknowledged, renewed_in: 0 });
         self.plan(delay, Event::Arrive { call: number });
         let patience = if self.random.chance(70) { PATIENCE / 8 } else { PATIENCE };
         self.plan(patience, Event::GiveUp { call: number });
@@ -204,41 +205,26 @@ impl World {
     }
 
     /// A command was applied where somebody waits for it.
-    pub(super) fn applied(&mut self, number: u64, result: Result<Outcome, OpError>) {
+    pub(super) fn applied(&mut self, at: usize, number: u64, result: Result<Outcome, OpError>) -> Result<(), Broken> {
         match result {
+            Ok(_) if self.calls.get(&number).is_some_and(|call| matches!(call.ask, Ask::KeepAlive(_))) => {
+                return self.checkpoint_cleared(at, number);
+            }
             Ok(outcome) => self.reply(number, Answer::Done(outcome.revision, outcome.body)),
             Err(_) => self.reply(number, Answer::Refused),
         }
+        Ok(())
     }
 
     /// A read may be served.
     pub(super) fn readable(&mut self, at: usize, number: u64) -> Result<(), Broken> {
         let Some(call) = self.calls.get(&number) else { return Ok(()) };
-        let node = &mut self.nodes[at];
-        let now = node.clock.read(self.now);
-        let process = node.process.as_mut().expect("it runs");
+        let process = self.nodes[at].process.as_ref().expect("it runs");
         let name;
         let query = match &call.ask {
             Ask::KeepAlive(lease) => {
-                let ignores = self.bug == Some(Bug::KeepAlivesIgnored);
-                let leads = process.member.is_leader();
-                let leases = process.member.store_mut().leases_mut();
-                let answer = match leads {
-                    true if ignores && leases.contains(*lease) => Answer::Renewed,
-                    true => match leases.renew(*lease, now) {
-                        Ok(Renewal::Renewed { .. }) => Answer::Renewed,
-                        _ => Answer::Refused,
-                    },
-                    false => Answer::Refused,
-                };
-                let mut later = self.leaders.range(process.promoted_in + 1..);
-                if let (Answer::Renewed, Some((term, _))) = (&answer, later.find(|(_, (_, since))| *since < call.began))
-                {
-                    let why = format!("member {at} renews lease {lease}, but since before that was asked for");
-                    return Err(format!("{why} another leads, in term {term}").into());
-                }
-                self.reply(number, answer);
-                return Ok(());
+                let lease = *lease;
+                return self.keep_alive(at, number, lease);
             }
             Ask::Get(key, _) => {
                 name = key_name(*key);

@@ -9,8 +9,9 @@ use super::options::{MS, Time};
 use super::watchers::catch_up;
 use super::world::{Broken, Event, World};
 use crate::flush::FlushJob;
-use plinth_engine::command::Command;
+use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::compact::WorkBudget;
+use plinth_engine::lease::Checkpoint;
 use plinth_member::{Effects, Fatal, Lost, Pumped};
 use plinth_raft::{PeerBody, PeerMessage, Role, RoleChange};
 use plinth_wal::sim_disk::Loss;
@@ -39,9 +40,20 @@ impl World {
         let now = node.clock.read(self.now);
         let pause = node.clock.really(LEASE_SCAN_MILLIS);
         let process = node.process.as_mut().expect("it runs");
-        let (mut expired, mut told) = (Vec::new(), Vec::new());
-        process.member.store_mut().leases_mut().expired(now, &mut expired);
+        let (mut expired, mut told, mut checkpoints) = (Vec::new(), Vec::new(), Vec::new());
         let term = process.promoted_in;
+        // Before it has applied what earlier leaders decided, its times are not to be relied on.
+        if process.member.store().applied().term == term {
+            let leases = process.member.store_mut().leases_mut();
+            leases.expired(now, &mut expired);
+            checkpoints = leases.due_checkpoints(now);
+        }
+        if !checkpoints.is_empty() {
+            let checkpoint = |due: &Checkpoint| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl };
+            let checkpoints = checkpoints.iter().map(checkpoint).collect();
+            let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints });
+            let _ = process.member.submit(|out| command.encode_into(out), 0, now);
+        }
         for id in expired.into_iter().filter(|_| self.bug != Some(Bug::LeasesKept)) {
             told.push(id);
             let command = match self.bug {
@@ -169,7 +181,7 @@ impl World {
             self.change_role(at, change)?;
         }
         for (call, result) in effects.applied.drain(..) {
-            self.applied(call, result);
+            self.applied(at, call, result)?;
         }
         for (call, result) in effects.changed.drain(..) {
             let answer = if result.is_ok() { Answer::Done(0, Vec::new()) } else { Answer::Refused };

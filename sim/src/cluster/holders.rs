@@ -4,10 +4,13 @@
 //! A lease is certainly alive from when the last renewal that succeeded was *asked for*, for its time as the fastest
 //! clock measures it. Its end shows in the key that hangs on it.
 
+use super::bugs::Bug;
 use super::clients::{Answer, Ask, Call, Caller, lease_key};
 use super::options::{MS, SECOND, Time};
 use super::truth::Change;
 use super::world::{Broken, Event, World};
+use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
+use plinth_engine::lease::{LeaseError, Renewal};
 
 /// A lease, as its holder sees it.
 #[derive(Clone, Copy, Debug)]
@@ -110,9 +113,74 @@ impl World {
                 self.holders[holder].leader = super::node::at_of(leader);
             }
         }
-        let pause = if done && matches!(call.ask, Ask::KeepAlive(_)) { 600 * MS } else { 20 * MS };
+        let pause = match call.ask {
+            // For so long that a checkpoint of little time comes between.
+            Ask::KeepAlive(id) if done && self.random.chance(30) => self.leases[&id].seconds as u64 * 650 * MS,
+            Ask::KeepAlive(_) if done => 600 * MS,
+            _ => 20 * MS,
+        };
         let pause = pause + self.random.below(200 * MS);
         self.plan(pause, Event::Holder { holder });
+        Ok(())
+    }
+
+    /// A leader who may still lead is asked to keep a lease alive.
+    pub(super) fn keep_alive(&mut self, at: usize, number: u64, lease: i64) -> Result<(), Broken> {
+        let node = &mut self.nodes[at];
+        let now = node.clock.read(self.now);
+        let process = node.process.as_mut().expect("it runs");
+        let (leads, term) = (process.member.is_leader(), process.promoted_in);
+        let leases = process.member.store_mut().leases_mut();
+        let renewal = match leads {
+            true if self.bug == Some(Bug::KeepAlivesIgnored) && leases.contains(lease) => {
+                return self.renewed(at, number);
+            }
+            true => leases.renew(lease, now),
+            false => Err(LeaseError::NotPrimary),
+        };
+        match renewal {
+            Ok(Renewal::Renewed { clear_checkpoint: true, .. }) if self.bug != Some(Bug::CheckpointsKept) => {
+                let checkpoints = vec![LeaseCheckpoint { id: lease, remaining_ttl: 0 }];
+                let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints });
+                if process.member.submit(|out| command.encode_into(out), number, now).is_err() {
+                    self.reply(number, Answer::Refused);
+                } else if let Some(call) = self.calls.get_mut(&number) {
+                    call.renewed_in = term;
+                }
+                self.plan_pump(at);
+                Ok(())
+            }
+            Ok(Renewal::Renewed { .. }) => self.renewed(at, number),
+            Ok(Renewal::Expired) | Err(_) => {
+                self.reply(number, Answer::Refused);
+                Ok(())
+            }
+        }
+    }
+
+    /// The next leader will know that a lease was renewed, if this one still leads.
+    pub(super) fn checkpoint_cleared(&mut self, at: usize, number: u64) -> Result<(), Broken> {
+        let process = self.nodes[at].process.as_ref().expect("it runs");
+        let term = process.promoted_in;
+        let leads = process.member.is_leader() && process.member.store().applied().term == term;
+        if leads && self.calls.get(&number).is_some_and(|call| call.renewed_in == term) {
+            self.outcome.cleared += 1;
+            return self.renewed(at, number);
+        }
+        self.reply(number, Answer::Refused);
+        Ok(())
+    }
+
+    /// A leader has kept a lease alive.
+    fn renewed(&mut self, at: usize, number: u64) -> Result<(), Broken> {
+        let Some(call) = self.calls.get(&number) else { return Ok(()) };
+        let term = self.nodes[at].process.as_ref().expect("it runs").promoted_in;
+        let mut later = self.leaders.range(term + 1..);
+        if let Some((term, _)) = later.find(|(_, (_, since))| *since < call.began) {
+            let why = format!("member {at} does as call {number} asks ({:?}), but since before that", call.ask);
+            return Err(format!("{why} another leads, in term {term}").into());
+        }
+        self.reply(number, Answer::Renewed);
         Ok(())
     }
 

@@ -187,7 +187,7 @@ impl Node {
     }
 
     fn boot(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<SimMember, String> {
-        let store = open_store(self.data.clone())?;
+        let store = open_store(self.data.clone(), options)?;
         let applied = EntryId { index: store.applied().index, term: store.applied().term };
         let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
         wal_options.segment_bytes = options.segment_bytes;
@@ -279,7 +279,7 @@ impl Node {
 }
 
 /// Opens a data file, or makes one.
-pub fn open_store(data: SimStore) -> Result<Store<PageFile<SimStore>>, String> {
+pub fn open_store(data: SimStore, options: &Options) -> Result<Store<PageFile<SimStore>>, String> {
     let file = match PageFile::open(data.clone()) {
         Ok(file) => file,
         Err(pagefile::OpenError::Blank) => {
@@ -289,7 +289,10 @@ pub fn open_store(data: SimStore) -> Result<Store<PageFile<SimStore>>, String> {
         }
         Err(error) => return Err(format!("data file: {error}")),
     };
-    let lessor = LessorConfig::for_election_timeout(ELECTION_MILLIS);
+    let lessor = LessorConfig {
+        checkpoint_interval_seconds: options.checkpoints,
+        ..LessorConfig::for_election_timeout(ELECTION_MILLIS)
+    };
     let config = StoreConfig { lessor, ..StoreConfig::default() };
     Store::open(file, config).map_err(|error| format!("data: {error}"))
 }

@@ -100,6 +100,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Applied entries that a member keeps in memory for others.
     pub window: usize,
+    /// How often the remaining time of leases is replicated, in seconds, if at all.
+    pub checkpoints: Option<i64>,
     /// Percent by which clocks run wrong, at most.
     pub drift: u64,
     /// Whether history is compacted.
@@ -136,6 +138,7 @@ impl Options {
             disk: pick(&[200, 1000, 5000]),
             segment_bytes: pick(&[64, 128]) << 10,
             window: pick(&[5, 30, 1000]) as usize,
+            checkpoints: [None, Some(1)][pick(&[0, 1]) as usize],
             drift: pick(&[0, 1, 5]),
             compaction: pick(&[0, 1]) == 1,
             frames: pick(&[0, 0, 0, 1]) == 1,

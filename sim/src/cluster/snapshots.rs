@@ -181,7 +181,7 @@ impl World {
         }
         let Some((offset, bytes)) = content else {
             fetch.file.sync().map_err(|error| error.to_string())?;
-            let store = open_store(std::mem::take(&mut fetch.file));
+            let store = open_store(std::mem::take(&mut fetch.file), &self.options);
             fetch.arrived = Some(store.map_err(|why| format!("the fetched snapshot does not open: {why}"))?);
             self.tell(|| format!("member {at} has snapshot {snapshot}"));
             self.plan_pump(at);

@@ -31,6 +31,8 @@ pub struct Outcome {
     pub checked: u64,
     /// Leases renewed.
     pub renewals: u64,
+    /// Those of them that had to be replicated.
+    pub cleared: u64,
     /// Events that watchers have seen.
     pub watched: u64,
     /// Times a process went down.
