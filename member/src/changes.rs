@@ -34,10 +34,10 @@ impl<W> Changes<W> {
         self.waiting.remove(place).map(|waiting| waiting.waiter)
     }
 
-    /// Gives up on what was proposed before `deadline`.
+    /// Gives up on what was asked for before `deadline`; that may have been long before it was proposed.
     pub(crate) fn expire(&mut self, deadline: Millis, out: &mut Vec<W>) {
-        while self.waiting.front().is_some_and(|waiting| waiting.since < deadline) {
-            out.extend(self.waiting.pop_front().map(|waiting| waiting.waiter));
+        while let Some(place) = self.waiting.iter().position(|waiting| waiting.since < deadline) {
+            out.extend(self.waiting.remove(place).map(|waiting| waiting.waiter));
         }
     }
 
@@ -54,9 +54,8 @@ mod tests {
     #[test]
     fn equal_changes_are_answered_one_by_one() {
         let mut changes = Changes::new();
-        for (waiter, since) in [('a', 1), ('b', 2), ('c', 3)] {
-            let bytes = if waiter == 'c' { "other" } else { "same" };
-            changes.push(Bytes::from_static(bytes.as_bytes()), waiter, Millis(since));
+        for (waiter, change, since) in [('a', "same", 1), ('c', "other", 3), ('b', "same", 2)] {
+            changes.push(Bytes::from_static(change.as_bytes()), waiter, Millis(since));
         }
         assert_eq!(changes.applied(b"same"), Some('a'));
         let mut expired = Vec::new();

@@ -336,11 +336,12 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         }
     }
 
-    /// Proposes a change of the configuration. The waiter comes back in [`Effects`] exactly once, or at once.
-    pub fn propose_change(&mut self, change: &MemberChange, waiter: W, now: Millis) -> Result<(), (ProposeError, W)> {
+    /// Proposes a change of the configuration that was asked for at `since`. The waiter comes back in [`Effects`] exactly
+    /// once, or at once.
+    pub fn propose_change(&mut self, change: &MemberChange, waiter: W, since: Millis) -> Result<(), (ProposeError, W)> {
         let change = change.to_conf_change();
         match self.group.propose_conf_change(&change) {
-            Ok(()) => self.changes.push(change.encode(), waiter, now),
+            Ok(()) => self.changes.push(change.encode(), waiter, since),
             Err(error) => return Err((error, waiter)),
         }
         Ok(())

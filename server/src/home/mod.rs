@@ -13,6 +13,7 @@ pub mod driver;
 pub mod flush;
 pub mod oneshot;
 pub mod stages;
+mod timeout;
 pub mod waiter;
 
 use crate::api::status;
@@ -33,7 +34,7 @@ use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
 use plinth_member::{Effects, Fatal, Member, SubmitError};
 use plinth_net::grpc::{Status, StreamReply};
 use plinth_raft::error::ProposeError;
-use plinth_raft::{MemberChange, PeerMessage};
+use plinth_raft::{MemberChange, MemberId, PeerMessage};
 use plinth_wal::UringDisk;
 use rustc_hash::FxHashMap;
 use stages::{Asked, Stages};
@@ -310,17 +311,17 @@ impl Home {
         self.fatal.borrow_mut().take()
     }
 
-    /// Changes the configuration, and waits until that is applied here. Another change under way is waited for.
+    /// Changes the configuration, and waits until that is applied here. Another change under way is waited for. One that is
+    /// lost with its leader is known to be so only when the time is over, as in etcd: it may still happen.
     pub async fn change(&self, change: MemberChange) -> Result<(), Status> {
         const RETRY: Duration = Duration::from_millis(20);
-        let deadline = Instant::now() + self.profile.request_timeout;
+        let (since, deadline) = (self.clock.now(), Instant::now() + self.profile.request_timeout);
         loop {
             if self.stopping.get() {
                 return Err(status::STOPPED);
             }
             let (sender, receiver) = channel();
-            let now = self.clock.now();
-            let proposed = self.state.borrow_mut().member.propose_change(&change, Waiter::Changed(sender), now);
+            let proposed = self.state.borrow_mut().member.propose_change(&change, Waiter::Changed(sender), since);
             match proposed {
                 Ok(()) => {
                     self.pump.notify();
@@ -417,27 +418,16 @@ impl Home {
     /// What a write is answered that was not done in time, as etcd tells the reasons apart.
     pub fn timeout_status(&self) -> Status {
         let Some(start) = Instant::now().checked_sub(self.profile.request_timeout) else { return status::TIMEOUT };
-        let elections = Duration::from_millis(2 * self.profile.election_millis);
-        if self.elected.get().is_some_and(|elected| start < elected && elected <= start + elections) {
-            return status::TIMEOUT_LEADER_FAIL;
-        }
-        let (leader, voters) = {
-            let state = self.state.borrow();
-            (state.member.group().leader(), state.member.group().conf().voters.clone())
+        let state = self.state.borrow();
+        let group = state.member.group();
+        let view = timeout::View {
+            own: self.profile.member_id,
+            leader: group.leader().map(|leader| leader.0),
+            voters: &group.conf().voters,
+            elected: self.elected.get(),
+            election: Duration::from_millis(self.profile.election_millis),
         };
-        let lasted = |id: u64| {
-            let link = self.link.get();
-            let since = link.and_then(|link| link.connected_since(plinth_raft::MemberId(id)));
-            id == self.profile.member_id || since.is_some_and(|since| since <= start)
-        };
-        let connected = match leader {
-            Some(leader) if leader.0 == self.profile.member_id => {
-                2 * voters.iter().filter(|id| lasted(**id)).count() > voters.len()
-            }
-            Some(leader) => lasted(leader.0),
-            None => false,
-        };
-        if connected { status::TIMEOUT } else { status::TIMEOUT_CONNECTION_LOST }
+        view.status(start, |id| self.link.get().and_then(|link| link.connected_since(MemberId(id))))
     }
 
     /// Whether a write of this cost fits the quota and the disk; if not, the NOSPACE alarm is raised.

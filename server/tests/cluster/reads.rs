@@ -1,7 +1,7 @@
 //! What followers serve, what is served without a quorum, and leases and watches across leaders.
 
 use super::cluster::{Cluster, PATIENCE, put, retry};
-use etcd_client::{Client, EventType, GetOptions, PutOptions};
+use etcd_client::{Client, Error, EventType, GetOptions, PutOptions};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,14 +22,27 @@ async fn without_a_quorum_only_local_reads_are_served() {
     let mut client = cluster.client(0).await;
     put(&mut client, "k", "v").await;
     cluster.wait_until_equal(&[0, 1, 2]).await;
+    let id = cluster.id(0).await;
     cluster.kill(1);
     cluster.kill(2);
     let local = client.get("k", Some(GetOptions::new().with_serializable())).await.expect("a local read");
     assert_eq!(local.kvs()[0].value(), b"v");
-    let read = client.get("k", None).await.expect_err("nobody knows the newest value").to_string();
+    let (mut reader, mut changer) = (client.clone(), client.clone());
+    let (read, write, change) = tokio::join!(
+        reader.get("k", None),
+        client.put("k", "w", None),
+        changer.member_update(id, [cluster.seats[0].peer_url()]),
+    );
+    let read = read.expect_err("nobody knows the newest value").to_string();
     assert!(["timed out", "leader changed", "no leader"].iter().any(|text| read.contains(text)), "{read}");
-    let write = client.put("k", "w", None).await.expect_err("nobody agrees").to_string();
+    let write = write.expect_err("nobody agrees").to_string();
     assert!(["timed out", "no leader"].iter().any(|text| write.contains(text)), "{write}");
+    match change.expect_err("nobody agrees") {
+        Error::GRpcStatus(status) => {
+            assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, "etcdserver: request timed out"));
+        }
+        other => panic!("no status: {other}"),
+    }
     cluster.restart(1);
     cluster.wait_until_ready(1);
     put(&mut client, "k", "x").await;
