@@ -31,6 +31,10 @@ use std::time::Duration;
 /// How long work that can wait may keep a reactor from its sockets.
 const SOCKETS_INTERVAL: Duration = Duration::from_micros(500);
 
+/// For how long a reactor sleeps at most, and how many timers see to that; see `keep_waking`.
+const WAKE_INTERVAL: Duration = Duration::from_millis(50);
+const WAKE_TIMERS: u32 = 4;
+
 /// How the process ends.
 pub enum Ended {
     /// By a signal, after an orderly stop.
@@ -107,16 +111,41 @@ fn run_home(
 ) -> Result<(), String> {
     let (config, member_dir, log_dir) =
         (config.clone(), folder.member_dir().to_path_buf(), folder.log_dir().to_path_buf());
-    let mut builder = builder(0, config.reactors.pin);
-    if channels.is_empty() {
-        // By default a reactor whose only queue with work is one that can wait looks at its sockets every 100 ms. Among
-        // several reactors this timer keeps them from finding each other, and only the queues' own latencies help.
-        builder = builder.preempt_timer(SOCKETS_INTERVAL);
-    }
-    let reactor: ExecutorJoinHandle<Result<(), String>> = builder
-        .spawn(move || async move { home::run(config, &member_dir, &log_dir, channels, signals, taken).await })
+    let is_alone = channels.is_empty();
+    let reactor: ExecutorJoinHandle<Result<(), String>> = builder(0, config.reactors.pin)
+        .spawn(move || async move {
+            keep_waking().await;
+            let home = async move { home::run(config, &member_dir, &log_dir, channels, signals, taken).await };
+            if !is_alone {
+                return home.await;
+            }
+            // The default queue keeps a reactor from its sockets for up to 100 ms, where it alone has work. Among several
+            // reactors the interval would keep them from finding each other, and only that of the other queues helps.
+            let interval = Latency::Matters(SOCKETS_INTERVAL);
+            let clients = glommio::executor().create_task_queue(Shares::Static(1000), interval, "clients");
+            spawn_into(home, clients).await
+        })
         .map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
     reactor.join().map_err(|error| error.to_string())?
+}
+
+/// Starts timers that fire as long as the reactor lives.
+///
+/// A reactor that loses its processor for longer than the shortest interval of its queues, at the moment before it runs
+/// one of them, takes itself for idle and sleeps with tasks that could run. Nothing but the next event wakes it then.
+/// So there has to be one always, above all while the member starts and has no timers of its own yet; and more than one
+/// timer, because the same may happen to the one that fires. Until they run there must be no queue with a short interval.
+async fn keep_waking() {
+    for number in 0..WAKE_TIMERS {
+        glommio::spawn_local(async move {
+            glommio::timer::sleep(WAKE_INTERVAL * number).await;
+            loop {
+                glommio::timer::sleep(WAKE_INTERVAL * WAKE_TIMERS).await;
+            }
+        })
+        .detach();
+    }
+    glommio::executor().yield_task_queue_now().await;
 }
 
 fn reactor_trouble(number: usize) -> String {
@@ -138,7 +167,7 @@ fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
     Ended::Failed
 }
 
-/// The task queues of a reactor besides the default one, which serves clients.
+/// The task queues of a reactor besides the one that serves clients.
 #[derive(Clone, Copy)]
 pub struct Queues {
     /// Moves the member forward.
