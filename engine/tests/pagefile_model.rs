@@ -242,6 +242,23 @@ fn flushed(file: &mut PageFile<MemStore>) {
     file.flush_now().expect("memory does not fail");
 }
 
+/// Shrinks the file to its end, with a flush whenever one is asked for.
+fn shrink(file: &mut PageFile<MemStore>) {
+    let mut flushes = 0;
+    loop {
+        match file.shrink_step(64).expect("no fault") {
+            ShrinkProgress::Done => break,
+            ShrinkProgress::More => {}
+            ShrinkProgress::AwaitFlush => {
+                flushed(file);
+                flushes += 1;
+            }
+            ShrinkProgress::Pinned => panic!("nothing is pinned"),
+        }
+        assert!(flushes < 20, "shrinking ends");
+    }
+}
+
 /// Compaction removes most of the file in key order: pages come back, and shrinking returns them to the disk.
 #[test]
 fn space_comes_back() {
@@ -262,25 +279,42 @@ fn space_comes_back() {
     let swept = file.in_use_bytes();
     assert!(swept < full / 5, "of {full} bytes {swept} are left in use");
     assert!(file.size_bytes() > full);
-    let mut flushes = 0;
-    loop {
-        match file.shrink_step(64).expect("no fault") {
-            ShrinkProgress::Done => break,
-            ShrinkProgress::More => {}
-            ShrinkProgress::AwaitFlush => {
-                flushed(&mut file);
-                flushes += 1;
-            }
-            ShrinkProgress::Pinned => panic!("nothing is pinned"),
-        }
-        assert!(flushes < 20, "shrinking ends");
-    }
+    shrink(&mut file);
     assert!(file.size_bytes() <= swept + 40 * 16384, "{} bytes in use, {} kept", swept, file.size_bytes());
     assert_eq!(file.store().bytes().len() as u64, file.size_bytes());
     file.check().expect("still sound");
     assert_eq!(file.entries(TreeId::Rev), 5000);
     let reopened = PageFile::open(MemStore::from_bytes(file.store().bytes().to_vec())).expect("opens");
     assert_eq!(reopened.check().expect("sound").entries, 5000);
+}
+
+/// Where the space map's own pages happened to lie when the last values went does not keep the end either.
+#[test]
+fn an_empty_file_is_short() {
+    for count in 60_u64..90 {
+        for idle_flushes in 0..3_u8 {
+            let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+            for key in 0..count {
+                file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 65_600]).expect("there is room");
+                if key % 20 == 0 {
+                    flushed(&mut file);
+                }
+            }
+            for flush in 0..idle_flushes {
+                file.insert(TreeId::Meta, b"applied", &[flush]).expect("there is room");
+                flushed(&mut file);
+            }
+            for key in 0..count {
+                assert!(file.remove(TreeId::Rev, &key.to_be_bytes()).expect("no fault"));
+            }
+            shrink(&mut file);
+            let (used, kept) = (file.in_use_bytes(), file.size_bytes());
+            assert!(
+                kept <= used + 32 * 16384,
+                "{count} values, {idle_flushes} flushes: {used} bytes in use, {kept} kept"
+            );
+        }
+    }
 }
 
 /// Long values in a fragmented file do not keep its end: places are cleared for them.

@@ -70,8 +70,15 @@ impl<S: PageStore> PageFile<S> {
             self.pager.space.touch_segment(0); // so that there is something to flush
             return Ok(ShrinkProgress::AwaitFlush);
         }
-        if self.pager.is_pinned() && self.pager.space.pending_pages() > SLACK_PAGES {
+        // Flushes give the space map's own pages new places: the old ones may be all that holds the end of the file.
+        let held = self.pager.space.highest_busy().index() - self.pager.space.highest_used().index() > SLACK_PAGES;
+        if self.pager.is_pinned() && (held || self.pager.space.pending_pages() > SLACK_PAGES) {
             return Ok(ShrinkProgress::Pinned);
+        }
+        if held {
+            self.shrink_settled = Some(self.pager.txn().next());
+            self.pager.space.touch_segment(0);
+            return Ok(ShrinkProgress::AwaitFlush);
         }
         self.pager.space.close_window();
         self.shrink_settled = None;
