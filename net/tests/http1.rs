@@ -20,6 +20,8 @@ const METHODS: &[Method] = &[Method { path: "/t.Test/Echo", kind: MethodKind::Un
 #[derive(Clone, Default)]
 struct Pages {
     cancelled: Arc<AtomicUsize>,
+    /// Requests that are answered a little later.
+    delayed: Arc<AtomicUsize>,
 }
 
 impl Service for Pages {
@@ -39,6 +41,7 @@ impl Service for Pages {
         match request.path() {
             "/echo" => reply.respond(&Response::with_body(200, "text/plain", request.body)),
             "/later" => {
+                self.delayed.fetch_add(1, Ordering::SeqCst);
                 glommio::spawn_local(async move {
                     glommio::timer::sleep(Duration::from_millis(20)).await;
                     reply.respond(&Response::with_body(200, "text/plain", "later"));
@@ -168,13 +171,18 @@ fn a_lost_client_cancels_an_endless_body() {
     assert!(stream.read(&mut some).unwrap() > 0);
     assert_eq!(pages.cancelled.load(Ordering::SeqCst), 0);
     drop(stream);
-    for _ in 0..1000 {
-        if pages.cancelled.load(Ordering::SeqCst) == 1 {
+    eventually("the handler hears of it", || pages.cancelled.load(Ordering::SeqCst) == 1);
+}
+
+/// Waits for the server's thread to get somewhere.
+fn eventually(what: &str, reached: impl Fn() -> bool) {
+    for _ in 0..4000 {
+        if reached() {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    panic!("the handler never hears of it");
+    panic!("never: {what}");
 }
 
 #[test]
@@ -261,7 +269,7 @@ async fn plain(client: &SendRequest<Bytes>, method: &str, path: &str, body: &str
 
 #[test]
 fn a_drain_closes_idle_connections_and_finishes_others() {
-    let (server, _) = start();
+    let (server, pages) = start();
     let mut idle = TcpStream::connect(server.address).unwrap();
     let mut fresh = TcpStream::connect(server.address).unwrap();
     idle.write_all(b"GET /none HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
@@ -269,7 +277,7 @@ fn a_drain_closes_idle_connections_and_finishes_others() {
     assert!(idle.read(&mut some).unwrap() > 0);
     let mut busy = TcpStream::connect(server.address).unwrap();
     busy.write_all(b"GET /later HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    std::thread::sleep(Duration::from_millis(10));
+    eventually("the last request has come", || pages.delayed.load(Ordering::SeqCst) == 1);
     server.drain();
     let mut answer = String::new();
     busy.read_to_string(&mut answer).unwrap();
