@@ -228,7 +228,7 @@ async fn offer(
     writer: FileWriter,
 ) -> Result<(), FetchError> {
     let deadline = Instant::now() + OFFER_TIMEOUT;
-    while home.is_flushing() || !home.state().member.may_install(message.term) {
+    while home.flushes.is_under_way() || !home.state().member.may_install(message.term) {
         if fetching.is_cancelled.get() || home.is_stopping() {
             return Err(FetchError::Superseded);
         }

@@ -120,13 +120,13 @@ pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result
         let mut waited = Duration::ZERO;
         while waited < interval && !home.is_stopping() {
             // With nothing to write there is no hurry, and a machine at rest should not be woken.
-            let rests = home.state().member.store().trees().dirty_bytes() == 0 && !home.flush_is_wanted();
+            let rests = home.state().member.store().trees().dirty_bytes() == 0 && !home.flushes.is_wanted();
             let pause = if rests { slice.max(interval.min(REST)) } else { slice };
             sleep(pause).await;
             waited += pause;
             let is_full = operations(&home).saturating_sub(before) >= home.profile.pace.flush_operations
                 || home.state().member.store().trees().dirty_bytes() > DIRTY_BYTES_EAGER;
-            if is_full || home.flush_is_wanted() {
+            if is_full || home.flushes.is_wanted() {
                 break;
             }
         }
@@ -139,9 +139,9 @@ pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result
 
 /// Makes everything applied so far durable in the data file.
 pub async fn flush_once(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()> {
-    let number = home.flush_begins();
+    let number = home.flushes.begin();
     let result = flush_changes(home, flusher).await;
-    home.flush_ends(number);
+    home.flushes.end(number);
     result
 }
 
@@ -170,7 +170,7 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     state.member.store_mut().trees_mut().finish_flush(flush);
     // The log keeps what the flush before this one did not hold: should the newest meta page rot, the data file opens
     // at the state before it, and the log still reaches back that far.
-    state.member.stored_up_to(home.stored_before(applied));
+    state.member.stored_up_to(home.flushes.stored_before(applied));
     drop(state);
     home.pump.notify();
     Ok(())

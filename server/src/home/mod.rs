@@ -11,6 +11,7 @@ pub mod background;
 pub mod clock;
 pub mod driver;
 pub mod flush;
+pub mod flushes;
 pub mod oneshot;
 pub mod stages;
 mod timeout;
@@ -24,6 +25,7 @@ use crate::metrics::{Op, ReactorMetrics};
 use crate::notify::Notify;
 use crate::reactor::Queues;
 use clock::{Clock, Nanos};
+use flushes::Flushes;
 use oneshot::{Receiver, channel};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
@@ -141,10 +143,8 @@ pub struct Home {
     elected: Cell<Option<Instant>>,
     /// Streams whose clients want them to end when there is no leader.
     leader_bound: RefCell<Vec<StreamReply>>,
-    flushes: Cell<u64>,
-    is_flushing: Cell<bool>,
-    stored: Cell<u64>,
-    flush_waiters: RefCell<Vec<(u64, oneshot::Sender<()>)>>,
+    /// Flushes of the page file.
+    pub flushes: Flushes,
     alarm_pending: Cell<bool>,
     stopping: Cell<bool>,
     /// The time when the driver's round began, once somebody asked.
@@ -187,10 +187,7 @@ impl Home {
             is_removed: Cell::new(false),
             elected: Cell::new(None),
             leader_bound: RefCell::default(),
-            flushes: Cell::new(0),
-            is_flushing: Cell::new(false),
-            stored: Cell::new(0),
-            flush_waiters: RefCell::default(),
+            flushes: Flushes::default(),
             alarm_pending: Cell::new(false),
             stopping: Cell::new(false),
             moment: Cell::new(None),
@@ -453,46 +450,9 @@ impl Home {
         self.alarm_pending.set(false);
     }
 
-    /// Waits until a flush of the page file that began after this call is finished. With nothing to write, too.
+    /// Waits until a flush of the page file that begins after this call has ended. With nothing to write, too.
     pub async fn flushed(&self) {
-        let (sender, receiver) = channel();
-        self.flush_waiters.borrow_mut().push((self.flushes.get() + 1, sender));
-        let _ = receiver.await;
-    }
-
-    /// Records what a finished flush holds; what the one before it held.
-    pub(crate) fn stored_before(&self, applied: u64) -> u64 {
-        self.stored.replace(applied)
-    }
-
-    /// A flush begins; whoever waits from now on waits for the next one.
-    pub(crate) fn flush_begins(&self) -> u64 {
-        self.is_flushing.set(true);
-        self.flushes.set(self.flushes.get() + 1);
-        self.flushes.get()
-    }
-
-    /// A flush is finished: those who asked before it began are told.
-    pub(crate) fn flush_ends(&self, number: u64) {
-        self.is_flushing.set(false);
-        let mut waiters = self.flush_waiters.borrow_mut();
-        let (done, waiting) = std::mem::take(&mut *waiters).into_iter().partition(|(wanted, _)| *wanted <= number);
-        *waiters = waiting;
-        drop(waiters);
-        let done: Vec<(u64, oneshot::Sender<()>)> = done;
-        for (_, sender) in done {
-            sender.send(());
-        }
-    }
-
-    /// Whether a flush is under way.
-    pub fn is_flushing(&self) -> bool {
-        self.is_flushing.get()
-    }
-
-    /// Whether somebody waits for a flush.
-    pub(crate) fn flush_is_wanted(&self) -> bool {
-        !self.flush_waiters.borrow().is_empty()
+        let _ = self.flushes.next().await;
     }
 
     /// Ids and term for the headers of watch responses.
