@@ -1,14 +1,14 @@
 //! The binary as an operator meets it: exit codes, what is on which stream, the lines supervisors wait for, probes,
 //! and that two servers never share a directory.
 
+#[path = "common/mod.rs"]
+mod common;
+
+use common::{PATIENCE, Port, send_signal};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
-
-/// A minute is an eternity for a start, but test machines are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn plinth(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plinth"));
@@ -27,22 +27,18 @@ fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
 /// A running server, its log line by line.
 struct Server {
     child: Child,
     lines: mpsc::Receiver<serde_json::Value>,
-    client_port: u16,
+    client_port: Port,
+    _peer_port: Port,
 }
 
 impl Server {
     fn start(data_dir: &str) -> Server {
-        let (client_port, peer_port) = (free_port(), free_port());
-        let (client, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+        let (client_port, peer_port) = (Port::reserve(), Port::reserve());
+        let (client, peer) = (client_port.url(), peer_port.url());
         let mut child = plinth(&["--name=a", "--data-dir", data_dir])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
@@ -59,7 +55,7 @@ impl Server {
                 }
             }
         });
-        Server { child, lines, client_port }
+        Server { child, lines, client_port, _peer_port: peer_port }
     }
 
     /// The next line with this message.
@@ -74,7 +70,7 @@ impl Server {
 
     /// Sends bytes and reads until the server closes the connection.
     fn exchange(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.client_port)).expect("connected");
+        let mut stream = TcpStream::connect(self.client_port.address()).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
@@ -146,7 +142,7 @@ fn a_server_announces_itself_answers_probes_and_ends_in_order() {
     server.wait_for("now serving peer/client/metrics");
     server.wait_for("ready to serve client requests");
     let serving = server.wait_for("serving client traffic insecurely; this is strongly discouraged!");
-    assert_eq!(serving["address"], format!("127.0.0.1:{}", server.client_port));
+    assert_eq!(serving["address"], server.client_port.address());
 
     let (code, _, stderr) = output(&["--data-dir", data_dir]);
     assert!(code == Some(1) && stderr.contains("is in use by process"), "{stderr}");
@@ -167,8 +163,7 @@ fn a_server_announces_itself_answers_probes_and_ends_in_order() {
     assert!(pipelined.starts_with("HTTP/1.1 200 OK\r\n"), "{pipelined}");
     assert!(pipelined.contains("HTTP/1.1 405 Method Not Allowed\r\n") && pipelined.contains("Allow: GET\r\n"));
 
-    let terminated = Command::new("kill").arg(server.child.id().to_string()).status().expect("kill runs");
-    assert!(terminated.success());
+    send_signal(&server.child, "-TERM");
     assert_eq!(server.wait_for("received signal; shutting down")["signal"], "terminated");
     server.wait_for("closing etcd server");
     server.wait_for("closed etcd server");

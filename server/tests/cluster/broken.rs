@@ -1,6 +1,7 @@
 //! A member whose data or disk is not what it should be.
 
-use super::cluster::{Cluster, PATIENCE, put};
+use super::cluster::{Cluster, put};
+use super::common::PATIENCE;
 use super::disk::SmallDisk;
 use etcd_client::{AlarmAction, AlarmType};
 use plinth_engine::pagefile::{FileStore, PageFile};

@@ -1,26 +1,22 @@
 //! Starts members of a cluster on free loopback ports; dropping it ends each by its process id.
 
+use super::common::{PATIENCE, Port, Process};
 use super::net::Net;
 use etcd_client::{Client, ConnectOptions};
-use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-/// For everything that is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One member, running or not.
 pub struct Seat {
     /// Its name and folder.
     pub name: String,
-    client_port: u16,
-    listen_port: u16,
+    client_port: Port,
+    listen_port: Port,
     /// Where the others reach it: its proxy.
     pub peer_port: u16,
-    child: Option<Child>,
+    process: Option<Process>,
     initial_cluster: String,
     state: &'static str,
     /// More flags, of this member alone.
@@ -32,7 +28,7 @@ pub struct Seat {
 impl Seat {
     /// Where clients reach it.
     pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        self.client_port.address()
     }
 
     /// Where the others reach it.
@@ -43,11 +39,11 @@ impl Seat {
 
 /// See the module.
 pub struct Cluster {
-    folder: TempDir,
+    /// All that were ever started. They end before their folder does.
+    pub seats: Vec<Seat>,
     /// The network between the members.
     pub net: Net,
-    /// All that were ever started.
-    pub seats: Vec<Seat>,
+    folder: TempDir,
     arguments: Vec<String>,
 }
 
@@ -74,13 +70,13 @@ impl Cluster {
     }
 
     fn add_seat(&mut self, name: &str, state: &'static str) {
-        let listen_port = free_port();
+        let listen_port = Port::reserve();
         self.seats.push(Seat {
             name: name.to_string(),
-            client_port: free_port(),
+            client_port: Port::reserve(),
+            peer_port: self.net.proxy(listen_port.number()),
             listen_port,
-            peer_port: self.net.proxy(listen_port),
-            child: None,
+            process: None,
             initial_cluster: String::new(),
             state,
             flags: Vec::new(),
@@ -104,16 +100,13 @@ impl Cluster {
     }
 
     fn launch(&mut self, seat: usize) {
-        let mut command = self.command(seat);
-        let log = File::create(self.log_path(seat)).expect("a log file");
-        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
-        self.seats[seat].child = Some(command.spawn().expect("the binary starts"));
+        let process = Process::start(&mut self.command(seat), &self.log_path(seat)).expect("the binary starts");
+        self.seats[seat].process = Some(process);
     }
 
     fn command(&self, number: usize) -> Command {
         let seat = &self.seats[number];
-        let (client, listen) =
-            (format!("http://{}", seat.endpoint()), format!("http://127.0.0.1:{}", seat.listen_port));
+        let (client, listen) = (seat.client_port.url(), seat.listen_port.url());
         let binary = [env!("CARGO_BIN_EXE_plinth").to_string()];
         let mut words = seat.starter.iter().chain(&binary);
         let mut command = Command::new(words.next().expect("the binary at least"));
@@ -126,8 +119,7 @@ impl Cluster {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &listen, "--initial-advertise-peer-urls", &seat.peer_url()])
             .args(&self.arguments)
-            .args(&seat.flags)
-            .stdin(Stdio::null());
+            .args(&seat.flags);
         command
     }
 
@@ -145,53 +137,35 @@ impl Cluster {
         std::fs::read_to_string(self.log_path(seat)).unwrap_or_default()
     }
 
+    fn process(&mut self, seat: usize) -> &mut Process {
+        self.seats[seat].process.as_mut().expect("it runs")
+    }
+
     /// Waits until a member serves clients.
     pub fn wait_until_ready(&mut self, seat: usize) {
-        self.wait_for_log(seat, "ready to serve client requests");
+        self.process(seat).wait_until_ready();
     }
 
     /// Waits until a member has logged something.
     pub fn wait_for_log(&mut self, seat: usize, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.log(seat).contains(text) {
-            if let Some(exit) = self.has_ended(seat) {
-                panic!("{} ended with {exit} before {text:?}", self.seats[seat].name);
-            }
-            assert!(Instant::now() < deadline, "{} never logged {text:?}", self.seats[seat].name);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn has_ended(&mut self, seat: usize) -> Option<ExitStatus> {
-        self.seats[seat].child.as_mut().and_then(|child| child.try_wait().expect("the process is ours"))
+        self.process(seat).wait_for_log(text);
     }
 
     /// Waits until a member has ended by itself.
     pub fn wait_for_end(&mut self, seat: usize) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(exit) = self.has_ended(seat) {
-                self.seats[seat].child = None;
-                return exit;
-            }
-            assert!(Instant::now() < deadline, "{} goes on", self.seats[seat].name);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let exit = self.process(seat).wait_for_end();
+        self.seats[seat].process = None;
+        exit
     }
 
     /// Ends a member without a warning.
     pub fn kill(&mut self, seat: usize) {
-        if let Some(mut child) = self.seats[seat].child.take() {
-            child.kill().expect("the process is ours");
-            child.wait().expect("the process is ours");
-        }
+        self.seats[seat].process = None;
     }
 
     /// Sends a signal to a member.
     pub fn signal(&self, seat: usize, signal: &str) {
-        let child = self.seats[seat].child.as_ref().expect("it runs");
-        let status = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill is installed");
-        assert!(status.success(), "kill failed");
+        self.seats[seat].process.as_ref().expect("it runs").signal(signal);
     }
 
     /// Asks a member to stop, and waits.
@@ -301,20 +275,6 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for seat in 0..self.seats.len() {
-            if let Some(mut child) = self.seats[seat].child.take() {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-            if std::thread::panicking() {
-                eprintln!("the log of {}:\n{}", self.seats[seat].name, self.log(seat));
-            }
-        }
-    }
-}
-
 /// A client of these endpoints.
 pub async fn connect(endpoints: &[String]) -> Client {
     let deadline = Instant::now() + PATIENCE;
@@ -344,9 +304,4 @@ pub async fn retry<T>(mut act: impl AsyncFnMut() -> Result<T, etcd_client::Error
 pub async fn put(client: &mut Client, key: &str, value: impl Into<Vec<u8>>) {
     let value = value.into();
     retry(async || client.put(key, value.clone(), None).await).await;
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
 }

@@ -9,6 +9,8 @@
 mod broken;
 mod catch_up;
 mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
 mod disk;
 mod history;
 mod membership;

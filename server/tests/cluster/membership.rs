@@ -1,6 +1,7 @@
 //! Members come, are promoted, move, lose their disks and go.
 
-use super::cluster::{Cluster, PATIENCE, put};
+use super::cluster::{Cluster, put};
+use super::common::PATIENCE;
 use etcd_client::{Client, Error, GetOptions, MemberAddOptions};
 use std::time::{Duration, Instant};
 

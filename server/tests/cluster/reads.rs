@@ -1,6 +1,7 @@
 //! What followers serve, what is served without a quorum, and leases and watches across leaders.
 
-use super::cluster::{Cluster, PATIENCE, put, retry};
+use super::cluster::{Cluster, put, retry};
+use super::common::PATIENCE;
 use etcd_client::{Client, Error, EventType, GetOptions, PutOptions};
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,14 @@
 //! Several endpoints, and endpoints where nobody is.
 
-use super::server::{Server, free_port};
+use super::common::Port;
+use super::server::Server;
 use super::tool::Tool;
 
 #[test]
 fn another_endpoint_serves() {
     let server = Server::start();
-    let dead = format!("127.0.0.1:{}", free_port());
+    let port = Port::reserve();
+    let dead = port.address();
     let tool = Tool::ours(&format!("{dead},http://{}", server.endpoint));
     tool.line("put k v").ok();
     assert_eq!(tool.line("get k").ok(), "k\nv\n");
@@ -24,7 +26,8 @@ fn another_endpoint_serves() {
 
 #[test]
 fn nobody_answers() {
-    let tool = Tool::ours(&format!("127.0.0.1:{}", free_port()));
+    let port = Port::reserve();
+    let tool = Tool::ours(&port.address());
     let deadline = "Error: context deadline exceeded";
     for (line, code) in [("get k", 1), ("put k v", 1), ("member list", 1), ("lease list", 2)] {
         let ran = tool.line(&format!("{line} --command-timeout 300ms"));

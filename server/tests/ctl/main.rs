@@ -5,6 +5,8 @@
 //! |---|---|---|
 //! | `PLINTH_ETCD_BIN` | an etcd with its etcdctl beside it | `target/etcd/usr/bin/etcd`, see `tools/install-etcd` |
 
+#[path = "../common/mod.rs"]
+mod common;
 mod endpoints;
 mod golden;
 mod holding;

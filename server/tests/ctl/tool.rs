@@ -1,6 +1,6 @@
 //! Runs a tool to its end, or beside the test; what it prints is read as it comes.
 
-use super::server::TIMEOUT;
+use super::common::PATIENCE;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -111,7 +111,7 @@ pub struct Running {
 impl Running {
     /// The next lines it prints.
     pub fn lines(&self, count: usize) -> Vec<String> {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         while lines.len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -138,7 +138,7 @@ impl Running {
     /// Closes its input and waits for its end: its code, and what it said of errors.
     pub fn end(mut self) -> (Option<i32>, String) {
         drop(self.stdin.take());
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().expect("the process is ours") {
                 Some(status) => break status,
@@ -161,7 +161,7 @@ impl Drop for Running {
 
 /// Waits until something holds.
 pub fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "still not so: {what}");
     }

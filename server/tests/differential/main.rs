@@ -19,6 +19,8 @@
 //! what only etcd 3.7 could say, `plant` breaks the subject on purpose, `shrink` cuts a failing sequence down.
 
 mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod contract;
 mod generate;
 mod normal;

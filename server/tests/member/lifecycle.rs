@@ -1,6 +1,7 @@
 //! Start, stop, restart, and what is refused at start.
 
-use super::server::{Server, command, free_port};
+use super::common::Port;
+use super::server::{Server, command};
 use etcd_client::PutOptions;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -61,7 +62,7 @@ async fn several_reactors_serve_one_keyspace() {
 
 fn refused(folder: &std::path::Path, arguments: &[&str]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
-    let output = command(folder, free_port(), &arguments).output().expect("the binary starts");
+    let output = command(folder, &Port::reserve(), &arguments).output().expect("the binary starts");
     assert!(!output.status.success(), "it should have been refused");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -7,6 +7,8 @@
 //! | `PLINTH_KILL_SEED` | seed of its pauses | from the clock, printed |
 
 mod api;
+#[path = "../common/mod.rs"]
+mod common;
 mod crash;
 mod lifecycle;
 mod metrics;

@@ -1,12 +1,13 @@
 //! `/metrics` of the real binary: every series that etcd's dashboard and alerts ask for is there under its name, type,
 //! labels and buckets, and tells what clients have done.
 
-use super::server::{Server, free_port};
+use super::common::{Port, Process};
+use super::server::Server;
 use etcd_client::{Client, GetOptions, LeaseGrantOptions, PutOptions};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const MILLISECONDS: &str = "0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 +Inf";
@@ -117,49 +118,34 @@ fn check(page: &Page) {
 
 /// Two members of one cluster.
 struct Pair {
-    members: Vec<Child>,
-    endpoints: Vec<String>,
-    folder: tempfile::TempDir,
+    _members: Vec<Process>,
+    ports: Vec<Port>,
+    _peer_ports: Vec<Port>,
+    _folder: tempfile::TempDir,
 }
 
 impl Pair {
     fn start() -> Pair {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let peers: Vec<String> = (0..2).map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
-        let cluster = format!("m0={},m1={}", peers[0], peers[1]);
-        let mut pair = Pair { members: Vec::new(), endpoints: Vec::new(), folder };
-        for (number, peer) in peers.iter().enumerate() {
-            let endpoint = format!("127.0.0.1:{}", free_port());
-            let client = format!("http://{endpoint}");
-            let log = std::fs::File::create(pair.folder.path().join(format!("log{number}"))).expect("a log file");
-            let member = Command::new(env!("CARGO_BIN_EXE_plinth"))
-                .args(["--name", &format!("m{number}"), "--initial-cluster", &cluster, "--metrics", "extensive"])
+        let reserve = || -> Vec<Port> { (0..2).map(|_| Port::reserve()).collect() };
+        let (ports, peer_ports) = (reserve(), reserve());
+        let cluster = format!("m0={},m1={}", peer_ports[0].url(), peer_ports[1].url());
+        let member = |number: usize| {
+            let (name, client, peer) = (format!("m{number}"), ports[number].url(), peer_ports[number].url());
+            let mut command = Command::new(env!("CARGO_BIN_EXE_plinth"));
+            command
+                .args(["--name", &name, "--initial-cluster", &cluster, "--metrics", "extensive"])
                 .arg("--data-dir")
-                .arg(pair.folder.path().join(format!("m{number}")))
+                .arg(folder.path().join(&name))
                 .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-                .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .expect("the binary starts");
-            pair.members.push(member);
-            pair.endpoints.push(endpoint);
-        }
-        pair
+                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+            Process::start(&mut command, &folder.path().join(format!("{name}.log"))).expect("the binary starts")
+        };
+        Pair { _members: (0..2).map(member).collect(), ports, _peer_ports: peer_ports, _folder: folder }
     }
-}
 
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for (number, member) in self.members.iter_mut().enumerate() {
-            let _ = member.kill();
-            let _ = member.wait();
-            if std::thread::panicking() {
-                let log = std::fs::read_to_string(self.folder.path().join(format!("log{number}")));
-                eprintln!("log of member {number}:\n{}", log.unwrap_or_default());
-            }
-        }
+    fn endpoint(&self) -> String {
+        self.ports[0].address()
     }
 }
 
@@ -169,7 +155,7 @@ async fn dashboards_find_everything_they_ask_for() {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         assert!(Instant::now() < deadline, "the cluster is not there");
-        let Ok(mut client) = Client::connect([&pair.endpoints[0]], None).await else { continue };
+        let Ok(mut client) = Client::connect([pair.endpoint()], None).await else { continue };
         if client.put("key", "value", None).await.is_ok() {
             break;
         }
@@ -177,7 +163,7 @@ async fn dashboards_find_everything_they_ask_for() {
     }
     // Times of probes are there after the first of them.
     let page = loop {
-        let page = Page::scrape(&pair.endpoints[0]);
+        let page = Page::scrape(&pair.endpoint());
         if page.has("etcd_network_peer_round_trip_time_seconds_count") {
             break page;
         }
