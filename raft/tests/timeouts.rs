@@ -8,6 +8,14 @@ use plinth_raft::{
 
 const ELECTION: usize = 10;
 
+fn until_it_campaigns(group: &mut Group) -> usize {
+    let campaigns = |_: &usize| {
+        group.tick();
+        group.role() != Role::Follower
+    };
+    (1..).find(campaigns).expect("it campaigns")
+}
+
 /// Ticks after which a member that hears nothing in this term campaigns.
 fn timeout(seed: u64, group: u32, member: u64, term: u64) -> usize {
     let mut config = GroupConfig::new(GroupId(group), MemberId(member), seed);
@@ -15,12 +23,7 @@ fn timeout(seed: u64, group: u32, member: u64, term: u64) -> usize {
     let hard_state = HardState { term, vote: None, commit: 0 };
     let recovered = RecoveredLog { base: EntryId::ZERO, hard_state, ..RecoveredLog::empty() };
     let mut group = Group::new(config, recovered).expect("a group");
-    (1..)
-        .find(|_| {
-            group.tick();
-            group.role() != Role::Follower
-        })
-        .expect("it campaigns")
+    until_it_campaigns(&mut group)
 }
 
 #[test]
@@ -70,12 +73,7 @@ fn after_leader(seed: u64, gone: Option<u64>) -> usize {
     group.step(heartbeat).expect("a heartbeat");
     assert_eq!(group.leader(), Some(MemberId(2)));
     gone.into_iter().for_each(|id| group.report_gone(MemberId(id)));
-    (1..)
-        .find(|_| {
-            group.tick();
-            group.role() != Role::Follower
-        })
-        .expect("it campaigns")
+    until_it_campaigns(&mut group)
 }
 
 #[test]
