@@ -4,6 +4,7 @@
 //! acknowledged; linearizable reads see everything acknowledged before they began; a member whose bytes have rotted
 //! serves the right state or refuses to start. Liveness: without faults, everything submitted is acknowledged.
 
+use crate::data_file;
 use crate::flush::FlushJob;
 use crate::model::{Model, Operation, Pair, State};
 use crate::options::Options;
@@ -11,13 +12,13 @@ use plinth_engine::command::{Command, DeleteRange, Op, Put, Txn};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::lease::Millis;
+use plinth_engine::pagefile::PageFile;
 use plinth_engine::pagefile::testing::SimStore;
-use plinth_engine::pagefile::{self, PageFile};
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_member::recover::{self, Identity};
-use plinth_member::{Effects, META_CONF_STATE, Member, MemberConfig, Pumped};
-use plinth_raft::{ConfState, EntryId, GroupConfig, MemberChange, MemberId};
+use plinth_member::{Effects, Member, MemberConfig, Pumped};
+use plinth_raft::{GroupConfig, MemberChange, MemberId};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
 use plinth_wal::{GroupId, SegmentSeq, WalId, WalOptions};
 use std::collections::BTreeMap;
@@ -152,17 +153,8 @@ impl World {
 
     /// Boots as the server does.
     fn start(&mut self, log: SimMedium, data: SimStore) -> Result<SimMember, String> {
-        let file = match PageFile::open(data.clone()) {
-            Ok(file) => file,
-            Err(pagefile::OpenError::Blank) => {
-                let mut file = PageFile::create(data, pagefile::Options { file_id: 1 }).map_err(|e| e.to_string())?;
-                file.flush_now().map_err(|error| error.to_string())?;
-                file
-            }
-            Err(error) => return Err(format!("data file: {error}")),
-        };
-        let store = Store::open(file, StoreConfig::default()).map_err(|error| format!("data: {error}"))?;
-        let applied = EntryId { index: store.applied().index, term: store.applied().term };
+        let store = data_file::open(data, StoreConfig::default())?;
+        let applied = data_file::applied(&store);
         let schedule = Schedule::Shuffled(Rng::new(self.random.bits()));
         let mut options = WalOptions::new(WalId(7));
         options.segment_bytes = self.options.segment_bytes;
@@ -183,10 +175,7 @@ impl World {
                 identity
             }
         };
-        let conf = match store.meta(META_CONF_STATE).map_err(|error| error.to_string())? {
-            Some(bytes) => ConfState::decode(bytes).map_err(|error| error.to_string())?,
-            None => ConfState::default(),
-        };
+        let conf = data_file::conf(&store)?;
         let group = GroupConfig { conf, ..GroupConfig::new(GROUP, MEMBER, self.random.bits()) };
         let config = MemberConfig {
             identity,

@@ -9,6 +9,7 @@
 //! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`).
 
 pub mod cluster;
+pub mod data_file;
 pub mod disk_world;
 pub mod flush;
 pub mod linear;

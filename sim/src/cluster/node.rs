@@ -4,16 +4,17 @@ use super::bugs::Bug;
 use super::options::{Options, Time};
 use super::snapshots::{Fetch, Served};
 use super::watchers::Tap;
+use crate::data_file::{self, SimContent};
 use crate::flush::FlushJob;
 use plinth_engine::lease::{LessorConfig, Millis};
+use plinth_engine::pagefile::PageFile;
 use plinth_engine::pagefile::testing::SimStore;
-use plinth_engine::pagefile::{self, PageFile};
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{EventMode, Hub, HubConfig};
 use plinth_member::recover::{self, Identity};
-use plinth_member::{Effects, META_CONF_STATE, Member, MemberConfig};
-use plinth_raft::{ConfState, EntryId, GroupConfig, MemberChange, MemberId, WindowBounds};
+use plinth_member::{Effects, Member, MemberConfig};
+use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
 use plinth_wal::{GroupId, Wal, WalId, WalOptions};
 use std::collections::BTreeMap;
@@ -188,7 +189,7 @@ impl Node {
 
     fn boot(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<SimMember, String> {
         let store = open_store(self.data.clone(), options)?;
-        let applied = EntryId { index: store.applied().index, term: store.applied().term };
+        let applied = data_file::applied(&store);
         let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
         wal_options.segment_bytes = options.segment_bytes;
         wal_options.buffer_bytes = 16 << 10;
@@ -211,10 +212,7 @@ impl Node {
             entries.hard_state.vote = None;
             entries.hard_state.term = entries.last().term.max(1);
         }
-        let conf = match store.meta(META_CONF_STATE).map_err(|error| error.to_string())? {
-            Some(bytes) => ConfState::decode(bytes).map_err(|error| error.to_string())?,
-            None => ConfState::default(),
-        };
+        let conf = data_file::conf(&store)?;
         let mut group = GroupConfig { conf, ..GroupConfig::new(GROUP, own.member, random.bits()) };
         group.election_ticks = ELECTION_TICKS;
         group.window = WindowBounds { entries: options.window, bytes: 1 << 20 };
@@ -279,22 +277,13 @@ impl Node {
 }
 
 /// Opens a data file, or makes one.
-pub fn open_store(data: SimStore, options: &Options) -> Result<Store<PageFile<SimStore>>, String> {
-    let file = match PageFile::open(data.clone()) {
-        Ok(file) => file,
-        Err(pagefile::OpenError::Blank) => {
-            let mut file = PageFile::create(data, pagefile::Options { file_id: 1 }).map_err(|e| e.to_string())?;
-            file.flush_now().map_err(|error| error.to_string())?;
-            file
-        }
-        Err(error) => return Err(format!("data file: {error}")),
-    };
+pub fn open_store(data: SimStore, options: &Options) -> Result<SimContent, String> {
     let lessor = LessorConfig {
         checkpoint_interval_seconds: options.checkpoints,
         ..LessorConfig::for_election_timeout(ELECTION_MILLIS)
     };
     let config = StoreConfig { lessor, ..StoreConfig::default() };
-    Store::open(file, config).map_err(|error| format!("data: {error}"))
+    data_file::open(data, config)
 }
 
 /// A hub with bounds that are met often, or hardly ever.
