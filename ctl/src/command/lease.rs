@@ -127,15 +127,20 @@ fn header_message(header: Option<&ResponseHeader>) -> Option<Vec<u8>> {
     Some(header.map(Message::encode_to_vec).unwrap_or_default())
 }
 
+/// What the answers about one lease have in common.
+fn lease_fields(out: &mut Text, header: Option<&ResponseHeader>, id: i64, ttl: i64) {
+    out.header(header);
+    out.lease("ID", id);
+    out.field("TTL", ttl);
+}
+
 impl Report for LeaseGrantResponse {
     fn simple(&self, out: &mut Text) {
         out.line(format_args!("lease {:016x} granted with TTL({}s)", self.id, self.ttl));
     }
 
     fn fields(&self, out: &mut Text) -> bool {
-        out.header(self.header.as_ref());
-        out.lease("ID", self.id);
-        out.field("TTL", self.ttl);
+        lease_fields(out, self.header.as_ref(), self.id, self.ttl);
         true
     }
 
@@ -195,9 +200,7 @@ impl Report for TimeToLive {
     }
 
     fn fields(&self, out: &mut Text) -> bool {
-        out.header(self.answer.header.as_ref());
-        out.lease("ID", self.answer.id);
-        out.field("TTL", self.answer.ttl);
+        lease_fields(out, self.answer.header.as_ref(), self.answer.id, self.answer.ttl);
         out.field("GrantedTTL", self.answer.granted_ttl);
         self.answer.keys.iter().for_each(|key| out.quoted("Key", key));
         true
@@ -244,9 +247,7 @@ impl Report for LeaseKeepAliveResponse {
     }
 
     fn fields(&self, out: &mut Text) -> bool {
-        out.header(self.header.as_ref());
-        out.lease("ID", self.id);
-        out.field("TTL", self.ttl);
+        lease_fields(out, self.header.as_ref(), self.id, self.ttl);
         true
     }
 
