@@ -78,6 +78,12 @@ pub trait PageWriter {
     /// Writes all of `bytes`.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()>;
 
+    /// Gets what was written so far on its way to the device and waits for it, without making it durable: so that a
+    /// large flush reaches the device in portions, between which others get at it. May do nothing.
+    fn settle(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     /// Makes everything written so far durable, and the size of the file with it.
     fn sync(&mut self) -> std::io::Result<()>;
 }

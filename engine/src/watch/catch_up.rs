@@ -83,7 +83,9 @@ impl Hub {
             History::Events(chunk) => {
                 assert!(chunk.previous() == request.from - 1, "a chunk starts where it was asked to");
                 assert!(chunk.complete() >= request.from, "a chunk makes progress");
+                self.outbox.is_catching_up = true;
                 self.run_pass(&chunk, &tail);
+                self.outbox.is_catching_up = false;
                 self.drop_overdue();
             }
             History::Compacted(revision) => {

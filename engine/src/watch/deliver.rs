@@ -27,8 +27,8 @@ struct Limits {
 }
 
 impl Hub {
-    /// The next stream that has something to send. A stream is named once, until it was pulled empty: a shell that stops
-    /// pulling because the transport is full has to remember to go on by itself.
+    /// The next stream that has something new to send. A stream is named once, here or by [`Hub::pop_late`], until it was
+    /// pulled empty: a shell that stops pulling has to come back to it by itself, or [`Hub::postpone`] it.
     pub fn pop_ready(&mut self) -> Option<StreamKey> {
         while let Some(key) = self.outbox.ready.pop_front() {
             if self.outbox.get(key).is_some() {
@@ -36,6 +36,23 @@ impl Hub {
             }
         }
         None
+    }
+
+    /// The next stream that has something to send for which there is time: history, or what was postponed.
+    pub fn pop_late(&mut self) -> Option<StreamKey> {
+        while let Some(key) = self.outbox.late.pop_front() {
+            if self.outbox.get(key).is_some() {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Names a stream by [`Hub::pop_late`] that was named and not pulled empty.
+    pub fn postpone(&mut self, key: StreamKey) {
+        if self.outbox.get(key).is_some_and(|stream| stream.is_listed) {
+            self.outbox.late.push_back(key);
+        }
     }
 
     /// Bytes waiting in a stream: what is to be sent, roughly. A shell stops taking requests from a client that does not

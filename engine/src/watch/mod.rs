@@ -10,8 +10,9 @@
 //! ```text
 //! on request       create / cancel / progress_request / reject     on close      close_stream
 //! on applied batch publish, then while let Some(s) = pop_ready(): pull(s)
-//! on writable(s)   pull(s): while the transport has room and next_message(s, ..) { send }
-//! often            while let Some(request) = next_catch_up(): read history, catch_up(request.id, answer), pull ready
+//! on writable(s)   postpone(s); pull(s) means: while the transport has room and next_message(s, ..) { send }
+//! often            while let Some(request) = next_catch_up(): read history, catch_up(request.id, answer),
+//!                  then while let Some(s) = pop_late(): pull(s)
 //! on compaction    compacted(revision)                             on tick       tick(now), pull ready
 //! ```
 //!

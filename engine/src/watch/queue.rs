@@ -214,6 +214,10 @@ pub(super) struct Outbox {
     pub(super) slots: Slots,
     /// Streams that have something to send and that the shell has not been told about.
     pub(super) ready: VecDeque<StreamKey>,
+    /// The same, for streams whose watchers catch up or that have not taken what they got: it has time.
+    pub(super) late: VecDeque<StreamKey>,
+    /// What is pushed now is history.
+    pub(super) is_catching_up: bool,
     /// Streams that hold events, each with the bytes that had gone through when it was last looked at.
     pub(super) backlog: VecDeque<(u64, StreamKey)>,
 }
@@ -261,7 +265,8 @@ impl Outbox {
         let stream = &mut self.streams[stream as usize];
         if !stream.is_listed {
             stream.is_listed = true;
-            self.ready.push_back(key);
+            let list = if self.is_catching_up { &mut self.late } else { &mut self.ready };
+            list.push_back(key);
         }
         if !stream.in_backlog && matches!(item, Item::Events(_)) {
             stream.in_backlog = true;

@@ -631,3 +631,28 @@ fn a_stream_is_named_ready_once_until_it_is_pulled_empty() {
     assert_ne!(again, f.stream, "a key never names another stream");
     assert_eq!(f.create(spec("a")), None);
 }
+
+#[test]
+fn history_and_what_was_postponed_have_time() {
+    let mut f = Fixture::new();
+    f.watch_all();
+    assert_eq!(f.hub.pop_ready(), Some(f.stream));
+    f.messages();
+    f.put("a", "1");
+    assert_eq!((f.hub.pop_ready(), f.hub.pop_late()), (Some(f.stream), None));
+    f.hub.postpone(f.stream);
+    assert_eq!((f.hub.pop_ready(), f.hub.pop_late()), (None, Some(f.stream)));
+    f.messages();
+    f.hub.postpone(f.stream);
+    assert_eq!(f.hub.pop_late(), None, "it was pulled empty");
+
+    let late = f.hub.open_stream();
+    f.hub.create(late, &WatchSpec { start_revision: 2, ..spec("a") }, f.store.revision, f.store.compact_revision);
+    assert_eq!(f.hub.pop_ready(), Some(late), "that it was created is new");
+    pull_all(&mut f.hub, late);
+    f.catch_up();
+    assert_eq!((f.hub.pop_ready(), f.hub.pop_late()), (None, Some(late)));
+    assert_eq!(pull_all(&mut f.hub, late).len(), 1);
+    f.put("a", "2");
+    assert_eq!(f.hub.pop_late(), None, "in sync, its events are new");
+}

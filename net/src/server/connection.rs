@@ -33,6 +33,11 @@ use crate::http1::Response;
 const ACTIONS_PER_PASS: usize = 128;
 /// What a read takes of the same budget, so that large bodies do not hold the reactor either.
 const READ_COST: usize = 8;
+/// Bytes of one turn of writing. A client that reads as fast as it is written to would otherwise get a large answer in
+/// one go, in some ten milliseconds.
+const WRITE_BYTES: usize = 256 << 10;
+/// What such a turn takes of the budget of a pass.
+const WRITE_COST: usize = 64;
 /// Slices of one vectored write.
 const SLICES_MAX: usize = 32;
 /// How long a closed connection is still read from. Were it closed with bytes unread, the kernel would reset it, and
@@ -168,6 +173,16 @@ pub(super) struct ConnectionTask<T> {
     pub(super) tally: Arc<Tally>,
 }
 
+/// How far the output was written.
+enum Written {
+    /// To its end.
+    All,
+    /// Until the socket was full.
+    Blocked,
+    /// As much as a turn may; there is more.
+    Enough,
+}
+
 /// What a pass found.
 enum Pass {
     /// Nothing to do until woken.
@@ -229,19 +244,23 @@ impl<T: Transport> ConnectionTask<T> {
         let mut budget = ACTIONS_PER_PASS;
         loop {
             let used_up = !self.run_actions(&mut budget, now);
-            let written = self.write(cx)?;
-            if written && self.is_over() {
-                return self.linger(cx, now);
-            }
+            let rest = match self.write(cx)? {
+                Written::All if self.is_over() => return self.linger(cx, now),
+                Written::All | Written::Blocked => Pass::Idle,
+                Written::Enough => {
+                    budget = budget.saturating_sub(WRITE_COST);
+                    Pass::Yield
+                }
+            };
             if used_up {
                 return Ok(Pass::Yield);
             }
             if !self.may_read() {
-                return Ok(Pass::Idle);
+                return Ok(rest);
             }
             let mut buffer = self.read_buffer.borrow_mut();
             match self.transport.poll_read(cx, buffer.room())? {
-                Poll::Pending => return Ok(Pass::Idle),
+                Poll::Pending => return Ok(rest),
                 Poll::Ready(0) => self.read_ended = true,
                 Poll::Ready(count) => {
                     let bytes = buffer.take(count);
@@ -351,22 +370,29 @@ impl<T: Transport> ConnectionTask<T> {
         drop(orphan);
     }
 
-    /// Writes all output there is. False if the socket is full.
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    /// Writes what output there is, as much as a turn may.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Written> {
         let mut core = self.shared.core.borrow_mut();
         let h2 = core.h2();
+        let mut written = 0;
         loop {
             h2.flush();
             let output = h2.output();
             if output.is_empty() {
-                return Ok(true);
+                return Ok(Written::All);
+            }
+            if written >= WRITE_BYTES {
+                return Ok(Written::Enough);
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let filled = output.fill(&mut slices);
             match self.transport.poll_write(cx, &slices[..filled])? {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(Written::Blocked),
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(count) => output.advance(count),
+                Poll::Ready(count) => {
+                    output.advance(count);
+                    written += count;
+                }
             }
         }
     }

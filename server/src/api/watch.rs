@@ -12,8 +12,8 @@ use std::rc::Rc;
 /// A stream gets no more messages while its connection has this much to send; the hub keeps them, within its bound.
 const SEND_QUEUE_BYTES: usize = 256 << 10;
 
-/// Bytes encoded in one step: some hundred microseconds.
-const STEP_BYTES: usize = 1 << 20;
+/// Bytes encoded in one step; with the writing that follows, some hundred microseconds.
+const STEP_BYTES: usize = 256 << 10;
 
 /// One watch stream.
 pub struct WatchStream {
@@ -84,16 +84,16 @@ impl StreamHandler for WatchStream {
             }
             Some(RequestUnion::ProgressRequest(_)) => self.home.state_mut().hub.progress_request(self.key),
         }
+        let mut state = self.home.state_mut();
+        deliver(&self.home, &mut state, self.key);
+        drop(state);
         self.home.background.notify();
-        deliver_ready(&self.home);
     }
 
     fn half_close(&mut self) {}
 
     fn writable(&mut self) {
-        let mut state = self.home.state_mut();
-        deliver(&self.home, &mut state, self.key);
-        drop(state);
+        self.home.state_mut().hub.postpone(self.key);
         self.home.background.notify();
     }
 
@@ -125,13 +125,23 @@ pub fn close_gap(home: &Home) {
     }
 }
 
-/// Sends what the hub has for the streams that have something, as much as one step may take; what is left is for the
-/// background, so that many who have a lot to catch up on do not keep everybody else waiting. Whether there is more.
+/// Sends what the hub has for the streams that have something new, as much as one step may take; what is left is for the
+/// background. Whether there is more.
 pub fn deliver_ready(home: &Home) -> bool {
+    deliver_step(home, Hub::pop_ready)
+}
+
+/// Sends what there is time for, as much as one step may take: many who have a lot to catch up on, or read slowly, do
+/// not keep everybody else waiting. Whether there is more.
+pub fn deliver_late(home: &Home) -> bool {
+    deliver_step(home, Hub::pop_late)
+}
+
+fn deliver_step(home: &Home, next: impl Fn(&mut Hub) -> Option<StreamKey>) -> bool {
     let mut state = home.state_mut();
     let mut sent = 0;
     while sent < STEP_BYTES
-        && let Some(key) = state.hub.pop_ready()
+        && let Some(key) = next(&mut state.hub)
     {
         sent += deliver(home, &mut state, key);
     }

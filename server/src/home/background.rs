@@ -44,6 +44,7 @@ pub async fn work(home: Rc<Home>) -> StoreError {
 fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
     let catches_up = catch_up(home)?;
     let catches_up = watch::deliver_ready(home) || catches_up;
+    let catches_up = watch::deliver_late(home) || catches_up;
     let compacts = compact(home)?;
     Ok(match (catches_up, compacts) {
         (true, _) => Some(Duration::ZERO),

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 /// Beyond this many bytes of changed pages a flush does not wait for its time.
 const DIRTY_BYTES_EAGER: usize = 32 << 20;
 
-/// Bytes written before the thread lets others at the device.
+/// Bytes written before the thread lets others at the device: the log's own writes and syncs do not wait for more.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Pause after a chunk, so that a large flush does not starve the log's own writes.
+/// Pause after a chunk.
 const CHUNK_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the thread is told.
@@ -85,10 +85,14 @@ fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker:
 fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
     let start = Instant::now();
     let mut writes = flush.writes(CHUNK_BYTES);
+    let mut chunk = 0;
     while let Some((offset, bytes)) = writes.next() {
         writer.write_at(offset, bytes)?;
-        if bytes.len() >= CHUNK_BYTES {
+        chunk += bytes.len();
+        if chunk >= CHUNK_BYTES {
+            writer.settle()?;
             std::thread::sleep(CHUNK_PAUSE);
+            chunk = 0;
         }
     }
     let written = start.elapsed();

@@ -130,6 +130,24 @@ fn reserve_space(file: &File, from: u64, to: u64) -> io::Result<()> {
     }
 }
 
+/// Starts writing all dirty pages of the file and waits for it. An error it tells is not told again by the next sync.
+fn write_back(file: &File) -> io::Result<()> {
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    loop {
+        // SAFETY: the descriptor is open for the duration of the call; the call touches no memory of ours.
+        if unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, all) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // Not offered, or not allowed here: the sync will do it all at once.
+            Some(libc::ENOSYS | libc::EINVAL | libc::EPERM) => return Ok(()),
+            _ => return Err(error),
+        }
+    }
+}
+
 impl PageStore for FileStore {
     fn len(&self) -> u64 {
         self.len
@@ -200,6 +218,10 @@ pub struct FileWriter {
 impl PageWriter for FileWriter {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        write_back(&self.file)
     }
 
     fn sync(&mut self) -> io::Result<()> {
