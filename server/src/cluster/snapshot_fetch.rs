@@ -11,15 +11,13 @@ use crate::api::status;
 use crate::home::{Home, HomeStore};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;
-use plinth_engine::pagefile::FileWriter;
+use plinth_engine::pagefile::{FileWriter, PageWriter};
 use plinth_raft::{MemberId, PeerBody, PeerMessage, SnapshotMeta};
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// For one piece.
@@ -31,8 +29,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// Pause before a question is repeated.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Bytes written before they are made durable.
-const SYNC_BYTES: usize = 4 << 20;
+/// Bytes written before it is waited until they are on the device, which the log's writes share.
+const SETTLE_BYTES: usize = 1 << 20;
 
 /// How long consensus may take to become ready for the snapshot.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -145,8 +143,8 @@ async fn fetch_and_install(
 async fn copy(home: &Rc<Home>, fetching: &Fetching, path: &Path) -> Result<(), FetchError> {
     let link = home.link().ok_or(FetchError::Silent)?;
     let place = path.to_owned();
-    let file = Arc::new(glommio::executor().spawn_blocking(move || create(&place)).await?);
-    let (mut page, mut unsynced) = (0, 0);
+    let writer = FileWriter::new(glommio::executor().spawn_blocking(move || create(&place)).await?);
+    let (mut page, mut unsettled) = (0, 0);
     loop {
         let start = Instant::now();
         let mut piece = next_piece(home, link, fetching, page).await?;
@@ -157,20 +155,20 @@ async fn copy(home: &Rc<Home>, fetching: &Fetching, path: &Path) -> Result<(), F
         let is_last = piece.get_u8() == 1;
         let pace = u64::from(piece.get_u32_le());
         let bytes = piece.len();
-        unsynced += bytes;
-        // In small portions: the log shares the device, and its writes would wait behind a large one.
-        let sync = unsynced >= SYNC_BYTES;
-        let target = file.clone();
-        glommio::executor().spawn_blocking(move || write(&target, piece, sync)).await?;
+        unsettled += bytes;
+        let settles = unsettled >= SETTLE_BYTES;
+        let target = writer.clone();
+        glommio::executor().spawn_blocking(move || write(target, piece, settles)).await?;
         if is_last {
             break;
         }
-        unsynced = if sync { 0 } else { unsynced };
+        unsettled = if settles { 0 } else { unsettled };
         if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(pace << 10) {
             sleep(Duration::from_micros(micros).saturating_sub(start.elapsed())).await;
         }
     }
-    Ok(glommio::executor().spawn_blocking(move || file.sync_all()).await?)
+    let mut writer = writer;
+    Ok(glommio::executor().spawn_blocking(move || writer.sync()).await?)
 }
 
 async fn next_piece(home: &Home, link: &Link, fetching: &Fetching, page: u64) -> Result<Bytes, FetchError> {
@@ -200,7 +198,7 @@ fn create(path: &PathBuf) -> io::Result<File> {
     File::options().create(true).truncate(true).write(true).open(path)
 }
 
-fn write(file: &File, mut piece: Bytes, sync: bool) -> Result<(), FetchError> {
+fn write(mut file: FileWriter, mut piece: Bytes, settles: bool) -> Result<(), FetchError> {
     while piece.has_remaining() {
         if piece.remaining() < 12 {
             return Err(FetchError::Malformed);
@@ -210,10 +208,10 @@ fn write(file: &File, mut piece: Bytes, sync: bool) -> Result<(), FetchError> {
         if piece.remaining() < length {
             return Err(FetchError::Malformed);
         }
-        file.write_all_at(&piece.split_to(length), offset)?;
+        file.write_at(offset, &piece.split_to(length))?;
     }
-    if sync {
-        file.sync_data()?;
+    if settles {
+        file.settle()?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! Task queues, by what must not wait: consensus and completions of the log, client requests, then watch catch-up,
 //! compaction and flushing. Shares are relative: background work gets about a twentieth while others want to run.
 
+mod awake;
 mod edge;
 mod home;
 mod listen;
@@ -30,10 +31,6 @@ use std::time::Duration;
 
 /// How long work that can wait may keep a reactor from its sockets.
 const SOCKETS_INTERVAL: Duration = Duration::from_micros(500);
-
-/// For how long a reactor sleeps at most, and how many timers see to that; see `keep_waking`.
-const WAKE_INTERVAL: Duration = Duration::from_millis(50);
-const WAKE_TIMERS: u32 = 4;
 
 /// How the process ends.
 pub enum Ended {
@@ -114,7 +111,7 @@ fn run_home(
     let is_alone = channels.is_empty();
     let reactor: ExecutorJoinHandle<Result<(), String>> = builder(0, config.reactors.pin)
         .spawn(move || async move {
-            keep_waking().await;
+            awake::keep_waking().await;
             let home = async move { home::run(config, &member_dir, &log_dir, channels, signals, taken).await };
             if !is_alone {
                 return home.await;
@@ -127,25 +124,6 @@ fn run_home(
         })
         .map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
     reactor.join().map_err(|error| error.to_string())?
-}
-
-/// Starts timers that fire as long as the reactor lives.
-///
-/// A reactor that loses its processor for longer than the shortest interval of its queues, at the moment before it runs
-/// one of them, takes itself for idle and sleeps with tasks that could run. Nothing but the next event wakes it then.
-/// So there has to be one always, above all while the member starts and has no timers of its own yet; and more than one
-/// timer, because the same may happen to the one that fires. Until they run there must be no queue with a short interval.
-async fn keep_waking() {
-    for number in 0..WAKE_TIMERS {
-        glommio::spawn_local(async move {
-            glommio::timer::sleep(WAKE_INTERVAL * number).await;
-            loop {
-                glommio::timer::sleep(WAKE_INTERVAL * WAKE_TIMERS).await;
-            }
-        })
-        .detach();
-    }
-    glommio::executor().yield_task_queue_now().await;
 }
 
 fn reactor_trouble(number: usize) -> String {

@@ -215,6 +215,13 @@ pub struct FileWriter {
     file: Arc<File>,
 }
 
+impl FileWriter {
+    /// Writes to a file that nobody reads yet.
+    pub fn new(file: File) -> FileWriter {
+        FileWriter { file: Arc::new(file) }
+    }
+}
+
 impl PageWriter for FileWriter {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
