@@ -55,9 +55,9 @@ pub fn catch_up(arguments: &CatchUpArgs) -> Result<(), Failure> {
     for program in arguments.servers.programs()? {
         let result = measure(arguments, &program)?;
         show(&result);
-        draw(arguments, &result)?;
         servers.push(result);
     }
+    draw(arguments, &servers)?;
     let results = Results { machine: Machine::here(), rate: arguments.rate, servers };
     write_json(&arguments.servers.out.join("catch-up.json"), &results)
 }
@@ -82,14 +82,22 @@ fn show(result: &CaughtUp) {
     );
 }
 
-fn draw(arguments: &CatchUpArgs, result: &CaughtUp) -> Result<(), Failure> {
+/// All servers in one picture.
+fn draw(arguments: &CatchUpArgs, servers: &[CaughtUp]) -> Result<(), Failure> {
     std::fs::create_dir_all(&arguments.servers.out)?;
-    let points = result.series.iter().map(|point| (point.seconds, point.p99)).collect();
-    let line = Line { name: format!("{}: p99 of puts", result.server), points };
-    let end = result.seconds.map_or(arguments.seconds, |seconds| QUIET.as_secs_f64() + seconds);
-    let band = Band { name: "a member catches up".to_owned(), span: (QUIET.as_secs_f64(), end) };
-    let title = format!("{}: {} puts a second while a member catches up", result.server, arguments.rate);
-    plot::over_time(&arguments.servers.out.join(format!("catch-up-{}.svg", result.server)), &title, &[line], &[band])
+    let quiet = QUIET.as_secs_f64();
+    let line = |result: &CaughtUp| Line {
+        name: format!("{}: p99 of puts", result.server),
+        points: result.series.iter().map(|point| (point.seconds, point.p99)).collect(),
+    };
+    let band = |result: &CaughtUp| Band {
+        name: format!("{} catches up", result.server),
+        span: (quiet, result.seconds.map_or(arguments.seconds, |seconds| quiet + seconds)),
+    };
+    let lines: Vec<Line> = servers.iter().map(line).collect();
+    let bands: Vec<Band> = servers.iter().map(band).collect();
+    let title = format!("{} puts a second while a member catches up", arguments.rate);
+    plot::over_time(&arguments.servers.out.join("catch-up.svg"), &title, &lines, &bands)
 }
 
 fn measure(arguments: &CatchUpArgs, program: &Program) -> Result<CaughtUp, Failure> {
