@@ -93,7 +93,11 @@ async fn a_learner_learns_is_promoted_votes_and_is_removed() {
         }
         assert!(Instant::now() < deadline, "the learner never learns");
     }
-    client.member_promote(id).await.expect("promoted");
+    // The leader hears of it a moment later.
+    while let promoted @ Err(_) = client.member_promote(id).await {
+        assert_eq!(refusal(promoted).1, lagging);
+        assert!(Instant::now() < deadline, "the leader never hears what the learner knows");
+    }
     let (code, text) = refusal(client.member_promote(id).await);
     assert_eq!(
         (code, text.as_str()),
