@@ -457,6 +457,9 @@ fn mutated_files_do_not_panic() {
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     let pages = (bytes.len() / PAGE_SIZE) as u64;
+    if pages < 2 {
+        return; // It was cut off before: there is nothing left to damage.
+    }
     let page = if random.below(3) == 0 { random.below(2) } else { random.below(pages) } as usize;
     let start = page * PAGE_SIZE;
     match random.below(6) {
