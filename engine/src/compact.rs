@@ -36,8 +36,8 @@ pub struct WorkBudget {
 }
 
 impl WorkBudget {
-    /// About 500 µs of work.
-    pub const STEP: WorkBudget = WorkBudget { records: 500, bytes: 1 << 20 };
+    /// About 100 µs of work.
+    pub const STEP: WorkBudget = WorkBudget { records: 100, bytes: 256 << 10 };
     /// No bound.
     pub const UNBOUNDED: WorkBudget = WorkBudget { records: usize::MAX, bytes: usize::MAX };
 }

@@ -114,8 +114,8 @@ pub struct Budget {
 impl Budget {
     /// No bound.
     pub const UNBOUNDED: Budget = Budget { pairs: usize::MAX, bytes: usize::MAX, visits: usize::MAX };
-    /// About 500 µs of work.
-    pub const STEP: Budget = Budget { pairs: 1000, bytes: 1 << 20, visits: 4000 };
+    /// About 100 µs of work.
+    pub const STEP: Budget = Budget { pairs: 300, bytes: 256 << 10, visits: 1000 };
 }
 
 /// Progress of a cursor.
@@ -327,18 +327,6 @@ impl<T: Trees> Store<T> {
         }
         *state = State::Done;
         Ok(Step::Done(self.summary(range, plan, progress)))
-    }
-
-    /// Bytes that the pairs still to come will take, if they are like those so far, which took `appended`: room to make
-    /// for who wants all of them in one piece. 0 before the first pair.
-    pub fn range_expects(&self, cursor: &RangeCursor, appended: usize) -> usize {
-        let RangeCursor { key, range_end, plan, progress, .. } = cursor;
-        if progress.kvs == 0 || plan.count_only {
-            return 0;
-        }
-        let all = usize::try_from(self.index.count(KeyRange::new(key, range_end), plan.at)).unwrap_or(usize::MAX);
-        let rest = all.min(plan.limit).saturating_sub(progress.kvs);
-        appended.saturating_mul(rest) / progress.kvs
     }
 
     fn plan(&self, query: &RangeQuery<'_>, current: i64) -> Result<Plan, OpError> {

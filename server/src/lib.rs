@@ -23,4 +23,5 @@ pub mod metrics;
 pub mod notify;
 pub mod reactor;
 pub mod sys;
+pub mod turn;
 pub mod wake;

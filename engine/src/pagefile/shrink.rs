@@ -19,8 +19,8 @@ use crate::trees::TreeError;
 /// Free pages below the last page in use that are not worth another move: a move copies branches, and takes as many.
 const SLACK_PAGES: usize = 16;
 
-/// Pages cut off the file at a time: 2 MiB.
-const CUT_PAGES: usize = 128;
+/// Pages cut off the file at a time: 512 KiB.
+const CUT_PAGES: usize = 32;
 
 /// How far shrinking has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

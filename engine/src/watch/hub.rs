@@ -69,13 +69,14 @@ impl Default for HubConfig {
         Self {
             // Request limit plus overhead: what a client accepts by default.
             fragment_bytes: 2 << 20,
-            message_bytes: 256 << 10,
+            message_bytes: 64 << 10,
             stream_queue_bytes: 1 << 20,
             retained_bytes: 64 << 20,
             tail_bytes: 8 << 20,
-            chunk_revisions: 1000,
-            chunk_bytes: 1 << 20,
-            pass_watchers: 512,
+            // Together about a tenth of a millisecond: every event of a chunk is offered to every watcher of a pass.
+            chunk_revisions: 256,
+            chunk_bytes: 256 << 10,
+            pass_watchers: 64,
             progress_interval_millis: 600_000,
             seed: 0,
         }

@@ -448,6 +448,17 @@ impl GrpcConnection {
         self.after_message(key, method, length, finish);
     }
 
+    /// As `message_bytes`, for one that exists in pieces, and that ends the call.
+    pub fn message_pieces(&mut self, key: CallKey, pieces: Vec<Bytes>) {
+        let Some(method) = self.begin_answer(key) else { return };
+        let length = pieces.iter().map(Bytes::len).sum();
+        if length <= SEND_BYTES_MAX {
+            self.h2.send_bytes(stream_key(key), Bytes::copy_from_slice(&prefix(length)));
+            pieces.into_iter().for_each(|piece| self.h2.send_bytes(stream_key(key), piece));
+        }
+        self.after_message(key, method, length, true);
+    }
+
     /// Ends a call.
     pub fn finish(&mut self, key: CallKey, status: &Status) {
         let Some(call) = self.remove(key) else { return };

@@ -82,6 +82,10 @@ pub trait ReplySink {
     fn send(&self, call: CallKey, encode: &mut dyn FnMut(&mut Vec<u8>), finish: bool);
     /// As `send`, for a message that exists already: it is written from where it is, without a copy.
     fn send_bytes(&self, call: CallKey, body: Bytes, finish: bool);
+    /// As `send_bytes`, for a large message in pieces, each of which is let go of when it is written. Ends the call.
+    fn send_pieces(&self, call: CallKey, pieces: Vec<Bytes>) {
+        self.send_bytes(call, pieces.concat().into(), true);
+    }
     /// Ends the call.
     fn finish(&self, call: CallKey, status: Status);
     /// Bytes accepted for this call that still wait in its stream.
@@ -127,6 +131,12 @@ impl UnaryReply {
     pub fn send_bytes(mut self, body: Bytes) {
         self.answered = true;
         self.sink.send_bytes(self.call, body, true);
+    }
+
+    /// Answers with a large message that exists in pieces.
+    pub fn send_pieces(mut self, pieces: Vec<Bytes>) {
+        self.answered = true;
+        self.sink.send_pieces(self.call, pieces);
     }
 
     /// Ends the call without a message.

@@ -31,13 +31,19 @@ use crate::http1::Response;
 /// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor
 /// may be kept from its other work.
 const ACTIONS_PER_PASS: usize = 128;
+/// Some calls are dearer; so the time of a pass is looked at after so many of them.
+const ACTIONS_PER_LOOK: usize = 16;
+/// A pass ends when it has taken so long.
+const PASS_TIME: Duration = Duration::from_micros(200);
 /// What a read takes of the same budget, so that large bodies do not hold the reactor either.
 const READ_COST: usize = 8;
 /// Bytes of one turn of writing. A client that reads as fast as it is written to would otherwise get a large answer in
 /// one go, in some ten milliseconds.
-const WRITE_BYTES: usize = 256 << 10;
+const WRITE_BYTES: usize = 128 << 10;
 /// What such a turn takes of the budget of a pass.
 const WRITE_COST: usize = 64;
+/// After it. However short, it lets the reactor look at its other sockets; a task that only yields does not.
+const WRITE_PAUSE: Duration = Duration::from_micros(10);
 /// Slices of one vectored write.
 const SLICES_MAX: usize = 32;
 /// How long a closed connection is still read from. Were it closed with bytes unread, the kernel would reset it, and
@@ -74,6 +80,11 @@ impl ReplySink for Shared {
 
     fn send_bytes(&self, call: CallKey, body: Bytes, finish: bool) {
         self.core.borrow_mut().message_bytes(call, body, finish);
+        self.wake();
+    }
+
+    fn send_pieces(&self, call: CallKey, pieces: Vec<Bytes>) {
+        self.core.borrow_mut().message_pieces(call, pieces);
         self.wake();
     }
 
@@ -189,6 +200,8 @@ enum Pass {
     Idle,
     /// There is more to do, but others come first.
     Yield,
+    /// There is more to write, but others come first, also those whose requests have not been read yet.
+    Pause,
     /// The connection is over.
     Over,
 }
@@ -215,6 +228,11 @@ impl<T: Transport + Unpin> Future for ConnectionTask<T> {
             }
             Pass::Yield => {
                 cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Pass::Pause => {
+                let now = Instant::now();
+                this.timer.arm(Some(now + WRITE_PAUSE), now, cx);
                 Poll::Pending
             }
             Pass::Over => {
@@ -249,7 +267,7 @@ impl<T: Transport> ConnectionTask<T> {
                 Written::All | Written::Blocked => Pass::Idle,
                 Written::Enough => {
                     budget = budget.saturating_sub(WRITE_COST);
-                    Pass::Yield
+                    Pass::Pause
                 }
             };
             if used_up {
@@ -332,6 +350,9 @@ impl<T: Transport> ConnectionTask<T> {
             *budget -= 1;
             calls += u64::from(matches!(action, Action::Unary { .. }));
             self.run(action);
+            if budget.is_multiple_of(ACTIONS_PER_LOOK) && now.elapsed() > PASS_TIME {
+                *budget = 0;
+            }
         };
         self.tally.pass(calls, || now.elapsed());
         done

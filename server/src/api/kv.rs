@@ -6,6 +6,7 @@ use super::{convert, status};
 use crate::home::waiter::Waiter;
 use crate::home::{Home, op_status};
 use crate::metrics::Op;
+use crate::turn;
 use bytes::Bytes;
 use plinth_engine::command::{Command, CommandRef, Range};
 use plinth_engine::error::Error;
@@ -24,6 +25,10 @@ const STREAM_KEYS_FIRST: usize = 10;
 
 /// A `RangeStream` waits while this many bytes are queued in its connection.
 const STREAM_QUEUE_BYTES: usize = 4 << 20;
+
+/// A large answer is made in pieces of this size, each with room for the pair that goes beyond it.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECE_ROOM: usize = 64 << 10;
 
 /// Decodes a request or answers that it cannot be.
 pub(super) fn decode<M: Message + Default>(body: Bytes, reply: UnaryReply) -> Option<(M, UnaryReply)> {
@@ -174,33 +179,31 @@ fn finish_range(home: &Home, summary: plinth_engine::range::RangeSummary, pairs:
     });
 }
 
-/// Goes on with a large range. The answer is built once; its header goes in front when the revision is known.
-async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, small: Vec<u8>, reply: UnaryReply) {
-    // Room for the header in front, so that the pairs are never moved.
-    const HEADER_ROOM: usize = 64;
-    // An estimate is not trusted with more than this at once.
-    const EXPECTED_BYTES_MAX: usize = 256 << 20;
-    // Growing step by step would copy everything twice and hold it twice; a little more than expected, as sizes vary.
-    let expected = home.state().member.store().range_expects(&cursor, small.len()).min(EXPECTED_BYTES_MAX);
-    let mut body = Vec::with_capacity(HEADER_ROOM + small.len() + expected + expected / 32);
-    body.resize(HEADER_ROOM, 0);
-    body.extend_from_slice(&small);
-    drop(small);
+/// Goes on with a large range. The answer is made in pieces, which are let go of as they are written: giving a hundred
+/// megabytes back at once takes the kernel several milliseconds.
+async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, first: Vec<u8>, reply: UnaryReply) {
+    // The header goes in front when the revision is known.
+    let (mut pieces, mut piece) = (vec![Bytes::new()], first);
     loop {
-        glommio::executor().yield_task_queue_now().await;
+        turn::pass().await;
         if reply.is_cancelled() || home.is_stopping() {
             return;
         }
-        let step = home.state().member.store().range_step(&mut cursor, Budget::STEP, &mut body);
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES + PIECE_ROOM));
+            pieces.push(full.into());
+        }
+        let budget = Budget { bytes: Budget::STEP.bytes.min(PIECE_BYTES - piece.len()), ..Budget::STEP };
+        let step = home.state().member.store().range_step(&mut cursor, budget, &mut piece);
         match step {
             Ok(Step::More) => {}
             Ok(Step::Done(summary)) => {
-                summary.append_fields(&mut body);
-                let mut header = Vec::with_capacity(HEADER_ROOM);
+                summary.append_fields(&mut piece);
+                pieces.push(piece.into());
+                let mut header = Vec::new();
                 home.state().header.append(&mut header, summary.revision);
-                let start = HEADER_ROOM - header.len();
-                body[start..HEADER_ROOM].copy_from_slice(&header);
-                return reply.send_bytes(Bytes::from(body).slice(start..));
+                pieces[0] = header.into();
+                return reply.send_pieces(pieces);
             }
             Err(error) => return fail(reply, error),
         }
@@ -327,6 +330,6 @@ async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: 
         } else if pairs.len() > 2 * chunk_bytes {
             keys = (keys / 2).max(1);
         }
-        glommio::executor().yield_task_queue_now().await;
+        turn::pass().await;
     }
 }

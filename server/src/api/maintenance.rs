@@ -8,6 +8,7 @@ use crate::config::version;
 use crate::home::Home;
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
+use crate::turn;
 use bytes::Bytes;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
@@ -20,7 +21,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 /// Pages moved in one step of a defragmentation.
-const SHRINK_PAGES: usize = 64;
+const SHRINK_PAGES: usize = 16;
 
 /// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
 const SHRINK_FLUSHES: usize = 200;
@@ -132,7 +133,7 @@ pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
         loop {
             let step = home.state().member.store().hash_db_step(&mut cursor, WorkBudget::STEP);
             match step {
-                Ok(None) => glommio::executor().yield_task_queue_now().await,
+                Ok(None) => turn::pass().await,
                 Ok(Some(hash)) => {
                     home.metrics.hash_duration.record_duration(start.elapsed());
                     let state = home.state();
@@ -193,7 +194,7 @@ async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> 
     while flushes < SHRINK_FLUSHES && !home.is_stopping() {
         let progress = home.state_mut().member.store_mut().trees_mut().shrink_step(SHRINK_PAGES)?;
         match progress {
-            ShrinkProgress::More => glommio::executor().yield_task_queue_now().await,
+            ShrinkProgress::More => turn::pass().await,
             ShrinkProgress::AwaitFlush | ShrinkProgress::Pinned => {
                 flushes += 1;
                 home.flushed().await;

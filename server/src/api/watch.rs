@@ -12,8 +12,8 @@ use std::rc::Rc;
 /// A stream gets no more messages while its connection has this much to send; the hub keeps them, within its bound.
 const SEND_QUEUE_BYTES: usize = 256 << 10;
 
-/// Bytes encoded in one step; with the writing that follows, some hundred microseconds.
-const STEP_BYTES: usize = 256 << 10;
+/// Bytes encoded in one step; with the writing that follows, about a hundred microseconds.
+const STEP_BYTES: usize = 64 << 10;
 
 /// One watch stream.
 pub struct WatchStream {
@@ -85,7 +85,7 @@ impl StreamHandler for WatchStream {
             Some(RequestUnion::ProgressRequest(_)) => self.home.state_mut().hub.progress_request(self.key),
         }
         let mut state = self.home.state_mut();
-        deliver(&self.home, &mut state, self.key);
+        deliver(&self.home, &mut state, self.key, STEP_BYTES);
         drop(state);
         self.home.background.notify();
     }
@@ -143,7 +143,7 @@ fn deliver_step(home: &Home, next: impl Fn(&mut Hub) -> Option<StreamKey>) -> bo
     while sent < STEP_BYTES
         && let Some(key) = next(&mut state.hub)
     {
-        sent += deliver(home, &mut state, key);
+        sent += deliver(home, &mut state, key, STEP_BYTES - sent);
     }
     let more = sent >= STEP_BYTES;
     if more {
@@ -152,13 +152,18 @@ fn deliver_step(home: &Home, next: impl Fn(&mut Hub) -> Option<StreamKey>) -> bo
     more
 }
 
-/// Sends what the hub has for one stream, as far as its connection takes it; `writable` goes on.
-fn deliver(home: &Home, state: &mut State, key: StreamKey) -> usize {
+/// Sends what the hub has for one stream, as far as its connection takes it, when `writable` goes on, or beyond `most`
+/// bytes by one message, when the background does. Returns the bytes.
+fn deliver(home: &Home, state: &mut State, key: StreamKey, most: usize) -> usize {
     let ids = home.header_ids(state);
     let State { hub, watch_replies, .. } = state;
     let Some(reply) = watch_replies.get(&key) else { return 0 };
     let mut sent = 0;
     while reply.queued_bytes() < SEND_QUEUE_BYTES && hub.has_message(key) {
+        if sent >= most {
+            hub.postpone(key);
+            break;
+        }
         let mut is_open = false;
         // Encoded where it is sent from. A call that has ended takes nothing.
         reply.send(|out| {
@@ -176,5 +181,7 @@ fn deliver(home: &Home, state: &mut State, key: StreamKey) -> usize {
 /// Goes on sending to a stream whose consumer has taken something.
 pub fn resume(home: &Home, key: StreamKey) {
     let mut state = home.state_mut();
-    deliver(home, &mut state, key);
+    deliver(home, &mut state, key, STEP_BYTES);
+    drop(state);
+    home.background.notify();
 }

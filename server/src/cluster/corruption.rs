@@ -5,6 +5,7 @@ use super::Link;
 use super::forward::{Question, read_answer};
 use crate::api::status;
 use crate::home::{Home, op_status};
+use crate::turn;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
@@ -70,7 +71,7 @@ pub async fn hash(home: &Rc<Home>, revision: i64) -> Result<Hashed, Status> {
     loop {
         let step = home.state().member.store().hash_kv_step(&mut cursor, WorkBudget::STEP);
         match step {
-            Ok(HashStep::More) => glommio::executor().yield_task_queue_now().await,
+            Ok(HashStep::More) => turn::pass().await,
             Ok(HashStep::Done(hash)) => return Ok(Hashed { hash, reached }),
             Err(Error::Refused(refusal)) => return Err(op_status(refusal)),
             Err(Error::Broken(broken)) => return Err(status::broken(&broken)),

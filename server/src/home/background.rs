@@ -5,6 +5,7 @@ use super::waiter::Waiter;
 use super::{Home, State};
 use crate::api::watch;
 use crate::metrics::Op;
+use crate::turn;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::compact::CompactProgress;
@@ -35,7 +36,7 @@ pub async fn work(home: Rc<Home>) -> StoreError {
                 Ok(None) => break,
                 Err(error) => return error,
             }
-            glommio::executor().yield_task_queue_now().await;
+            turn::pass().await;
         }
     }
 }

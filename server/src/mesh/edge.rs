@@ -77,6 +77,7 @@ impl Edge {
     fn hand_on(&self, message: ToEdge) {
         match message {
             ToEdge::Send(id, body, finish) => self.answer(id, body, finish),
+            ToEdge::Pieces(id, pieces) => self.answer_unary(id, pieces),
             ToEdge::Finish(id, status) => {
                 let pending = self.pending.borrow_mut().remove(&id);
                 match pending {
@@ -97,6 +98,13 @@ impl Edge {
                 }
             }
             ToEdge::Drain => {}
+        }
+    }
+
+    fn answer_unary(&self, id: CallId, pieces: Vec<Bytes>) {
+        let pending = self.pending.borrow_mut().remove(&id);
+        if let Some(Pending::Unary(reply)) = pending {
+            reply.send_pieces(pieces);
         }
     }
 

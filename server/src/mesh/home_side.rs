@@ -95,6 +95,12 @@ impl ReplySink for EdgeSink {
         self.post(ToEdge::Send(call, body, finish));
     }
 
+    fn send_pieces(&self, call: CallKey, pieces: Vec<Bytes>) {
+        if self.end(id(call)) {
+            self.post(ToEdge::Pieces(id(call), pieces));
+        }
+    }
+
     fn finish(&self, call: CallKey, status: Status) {
         if self.end(id(call)) {
             self.post(ToEdge::Finish(id(call), status));

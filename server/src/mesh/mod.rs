@@ -96,6 +96,8 @@ pub enum ToHome {
 pub enum ToEdge {
     /// A message; the last one if the flag is set, with status OK.
     Send(CallId, Bytes, bool),
+    /// The only message of a call, with status OK.
+    Pieces(CallId, Vec<Bytes>),
     /// The end.
     Finish(CallId, Status),
     /// The answer may take long.

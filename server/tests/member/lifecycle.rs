@@ -60,6 +60,30 @@ async fn several_reactors_serve_one_keyspace() {
     assert_eq!(all.count(), 600);
 }
 
+/// Answers of several megabytes are made in steps and sent in pieces, from a reactor's own connections and from others'.
+#[tokio::test]
+async fn large_answers_are_whole() {
+    for reactors in ["1", "3"] {
+        let server = Server::start(&["--reactors", reactors]);
+        let mut kv = server.client().await.kv_client();
+        let value = |n: usize| vec![b'a' + (n % 26) as u8; 40_000 + 1_999 * n];
+        for n in 0..40 {
+            kv.put(format!("large/{n:02}"), value(n), None).await.expect("put");
+        }
+        for _ in 0..6 {
+            let mut kv = server.client().await.kv_client();
+            let prefix = etcd_client::GetOptions::new().with_prefix();
+            let answer = kv.get("large/", Some(prefix)).await.expect("get");
+            assert_eq!((answer.count(), answer.more()), (40, false));
+            assert!(answer.header().is_some_and(|header| header.revision() == 41));
+            for (n, pair) in answer.kvs().iter().enumerate() {
+                assert_eq!(pair.key(), format!("large/{n:02}").as_bytes());
+                assert!(pair.value() == value(n), "value {n}");
+            }
+        }
+    }
+}
+
 fn refused(folder: &std::path::Path, arguments: &[&str]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
     let output = command(folder, &Port::reserve(), &arguments).output().expect("the binary starts");
