@@ -42,7 +42,8 @@ pub const WINDOW_BYTES: usize = 64 << 20;
 /// can begin with the log.
 pub const WINDOW_ALONE_BYTES: usize = 4 << 20;
 
-/// The window may grow by this factor while a snapshot travels, so that the follower can continue from it.
+/// The window may grow by this factor for a follower that is there but behind, above all while a snapshot travels to it:
+/// so that it can continue from it.
 pub const WINDOW_SNAPSHOT_FACTOR: usize = 4;
 
 /// Reads waiting for a read-index round; more are refused at once.

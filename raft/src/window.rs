@@ -1,8 +1,8 @@
 //! The part of the log that is in memory: recent entries behind a base, and raft-rs's view of them.
 //!
 //! Invariants: entries are contiguous from `base.index + 1`; entries beyond the applied index are never dropped (apply and
-//! recovery need them); applied ones are dropped from the front when the window exceeds its bounds. While a snapshot
-//! travels to a follower the bounds are wider, so that the follower can go on from it.
+//! recovery need them); applied ones are dropped from the front when the window exceeds its bounds. For a follower that
+//! is behind the bounds are wider, so that it can go on from the snapshot that travels to it, or that it has installed.
 //!
 //! Asked for entries it no longer has, raft-rs turns to a snapshot. The shell provides one for each follower that needs it
 //! ([`Window::offer`]); until then the answer is "not yet" and the wish is noted for the next `Ready`.

@@ -82,7 +82,7 @@ struct Run {
 }
 
 fn small_window(config: &mut plinth_raft::GroupConfig) {
-    config.window = WindowBounds { entries: 12, bytes: 1 << 20 };
+    config.window = WindowBounds { entries: 3, bytes: 1 << 20 };
     config.append_bytes = 300;
     config.in_flight_messages = 4;
     config.in_flight_bytes = 500;

@@ -357,10 +357,22 @@ impl Group {
     }
 
     /// Drops what no follower will ask for any more, within bounds.
+    ///
+    /// What follows a travelling snapshot is kept, and also what a follower that is there has yet to get: it may just have
+    /// installed one, and would need the next if the log went on faster than it came.
     pub(super) fn trim_window(&mut self) {
-        let snapshots = self.raw.raft.prs().iter().filter(|(_, progress)| progress.state == ProgressState::Snapshot);
-        let keep = snapshots.map(|(_, progress)| progress.pending_snapshot).min();
-        let is_followed = self.raw.raft.prs().iter().any(|(&id, _)| id != self.member.0);
+        let first = self.raw.raft.raft_log.first_index();
+        let followers = || self.raw.raft.prs().iter().filter(|(id, _)| **id != self.member.0);
+        let is_followed = followers().next().is_some();
+        let has = followers().filter_map(|(_, progress)| {
+            let has = match progress.state {
+                ProgressState::Snapshot => return Some(progress.pending_snapshot),
+                ProgressState::Probe => progress.next_idx - 1,
+                ProgressState::Replicate => progress.matched,
+            };
+            (progress.recent_active && has + 1 >= first).then_some(has)
+        });
+        let keep = has.min();
         let applied = self.applied();
         self.raw.mut_store().trim(applied, is_followed, keep);
     }

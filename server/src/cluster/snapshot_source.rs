@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The pace of a copy that has time, in KiB per second.
-const GENTLE_KIB: u32 = 64 << 10;
+const GENTLE_KIB: u32 = 32 << 10;
 
 /// From here on a copy has no time, in percent of what consensus keeps of the log.
 const URGENT_PERCENT: usize = 50;
