@@ -309,9 +309,14 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// The second half of [`Member::pump`]: applies, and releases what waited for that.
     pub fn apply_committed(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
         let pumped = self.apply(now, out)?;
+        self.release(out);
+        Ok(pumped)
+    }
+
+    /// Releases what waits for what is applied by now; instead of [`Member::apply_committed`] when applying has to wait.
+    pub fn release(&mut self, out: &mut Effects<W>) {
         self.reads.release(self.applied_index(), &mut out.reads);
         self.release_segments();
-        Ok(pumped)
     }
 
     /// Nothing has been written for a while, or the member stops: marks in the log that all of it is durable, so that

@@ -1,6 +1,6 @@
 //! The task that moves the member forward, and the answers that come of it.
 
-use super::{Home, State};
+use super::{Home, State, flush};
 use crate::api::wire::HeaderTemplate;
 use crate::api::{status, watch};
 use crate::cluster::snapshot_source;
@@ -54,7 +54,13 @@ fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped,
         let mut guard = home.state_mut();
         let state = &mut *guard;
         let has_work = state.member.has_committed();
-        let pumped = state.member.apply_committed(advanced.millis(), effects)?;
+        let pumped = if flush::is_overdue(&state.member) {
+            // The end of the flush notifies.
+            state.member.release(effects);
+            Pumped::Idle
+        } else {
+            state.member.apply_committed(advanced.millis(), effects)?
+        };
         if has_work {
             let outcomes = effects.applied.iter().map(|(waiter, result)| (waiter.op(), result.is_ok()));
             state.stages.applied(outcomes, &home.metrics, advanced, home.clock.read());

@@ -1,7 +1,7 @@
 //! The page-file flush: every so often what apply has changed becomes durable in the data file, off the path of
 //! acknowledgements. A thread of its own writes and syncs, in paced chunks; the reactor only freezes and takes notice.
 
-use super::Home;
+use super::{Home, HomeMember};
 use crate::wake::{self, Waker, Woken};
 use glommio::timer::sleep;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 
 /// Beyond this many bytes of changed pages a flush does not wait for its time.
 const DIRTY_BYTES_EAGER: usize = 32 << 20;
+
+/// Beyond this many bytes of changed pages nothing is applied until a flush has ended: a disk that is slower than the
+/// log's would fill the memory.
+const DIRTY_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes written before the thread lets others at the device: the log's own writes and syncs do not wait for more.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -109,6 +113,11 @@ const SLICE_MAX: Duration = Duration::from_millis(20);
 
 /// How often at rest, however long the interval: a stop waits for it.
 const REST: Duration = Duration::from_millis(100);
+
+/// Whether applying has to wait for a flush.
+pub fn is_overdue(member: &HomeMember) -> bool {
+    member.is_between_entries() && member.store().trees().dirty_bytes() > DIRTY_BYTES_MAX
+}
 
 /// Puts and deletes since the data was opened.
 fn operations(home: &Home) -> u64 {
