@@ -114,8 +114,8 @@ pub struct Budget {
 impl Budget {
     /// No bound.
     pub const UNBOUNDED: Budget = Budget { pairs: usize::MAX, bytes: usize::MAX, visits: usize::MAX };
-    /// About 100 µs of work.
-    pub const STEP: Budget = Budget { pairs: 300, bytes: 256 << 10, visits: 1000 };
+    /// Less than 100 µs of work.
+    pub const STEP: Budget = Budget { pairs: 200, bytes: 128 << 10, visits: 800 };
 }
 
 /// Progress of a cursor.

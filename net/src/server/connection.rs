@@ -39,9 +39,9 @@ const PASS_TIME: Duration = Duration::from_micros(200);
 const READ_COST: usize = 8;
 /// Bytes of one turn of writing. A client that reads as fast as it is written to would otherwise get a large answer in
 /// one go, in some ten milliseconds.
-const WRITE_BYTES: usize = 128 << 10;
+const WRITE_BYTES: usize = 64 << 10;
 /// What such a turn takes of the budget of a pass.
-const WRITE_COST: usize = 64;
+const WRITE_COST: usize = 32;
 /// After it. However short, it lets the reactor look at its other sockets; a task that only yields does not.
 const WRITE_PAUSE: Duration = Duration::from_micros(10);
 /// Slices of one vectored write.

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 /// Pages moved in one step of a defragmentation.
-const SHRINK_PAGES: usize = 16;
+const SHRINK_PAGES: usize = 8;
 
 /// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
 const SHRINK_FLUSHES: usize = 200;
