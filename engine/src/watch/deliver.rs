@@ -30,22 +30,12 @@ impl Hub {
     /// The next stream that has something new to send. A stream is named once, here or by [`Hub::pop_late`], until it was
     /// pulled empty: a shell that stops pulling has to come back to it by itself, or [`Hub::postpone`] it.
     pub fn pop_ready(&mut self) -> Option<StreamKey> {
-        while let Some(key) = self.outbox.ready.pop_front() {
-            if self.outbox.get(key).is_some() {
-                return Some(key);
-            }
-        }
-        None
+        self.outbox.pop(|outbox| &mut outbox.ready)
     }
 
     /// The next stream that has something to send for which there is time: history, or what was postponed.
     pub fn pop_late(&mut self) -> Option<StreamKey> {
-        while let Some(key) = self.outbox.late.pop_front() {
-            if self.outbox.get(key).is_some() {
-                return Some(key);
-            }
-        }
-        None
+        self.outbox.pop(|outbox| &mut outbox.late)
     }
 
     /// Names a stream by [`Hub::pop_late`] that was named and not pulled empty.

@@ -246,6 +246,16 @@ impl Outbox {
         self.free.push(key.index);
     }
 
+    /// The next stream of a list that is still open.
+    pub(super) fn pop(&mut self, list: fn(&mut Outbox) -> &mut VecDeque<StreamKey>) -> Option<StreamKey> {
+        while let Some(key) = list(self).pop_front() {
+            if self.get(key).is_some() {
+                return Some(key);
+            }
+        }
+        None
+    }
+
     pub(super) fn get(&self, key: StreamKey) -> Option<&Stream> {
         self.streams.get(key.index as usize).filter(|s| s.is_open && s.generation == key.generation)
     }

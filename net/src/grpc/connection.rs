@@ -439,24 +439,21 @@ impl GrpcConnection {
         if body.len() < SHARED_BODY_BYTES_MIN {
             return self.message(key, &mut |out| out.extend_from_slice(&body), finish);
         }
-        let Some(method) = self.begin_answer(key) else { return };
-        let length = body.len();
-        if length <= SEND_BYTES_MAX {
-            self.h2.send_bytes(stream_key(key), Bytes::copy_from_slice(&prefix(length)));
-            self.h2.send_bytes(stream_key(key), body);
-        }
-        self.after_message(key, method, length, finish);
+        self.message_parts(key, body.len(), [body], finish);
     }
 
     /// As `message_bytes`, for one that exists in pieces, and that ends the call.
     pub fn message_pieces(&mut self, key: CallKey, pieces: Vec<Bytes>) {
+        self.message_parts(key, pieces.iter().map(Bytes::len).sum(), pieces, true);
+    }
+
+    fn message_parts(&mut self, key: CallKey, length: usize, parts: impl IntoIterator<Item = Bytes>, finish: bool) {
         let Some(method) = self.begin_answer(key) else { return };
-        let length = pieces.iter().map(Bytes::len).sum();
         if length <= SEND_BYTES_MAX {
             self.h2.send_bytes(stream_key(key), Bytes::copy_from_slice(&prefix(length)));
-            pieces.into_iter().for_each(|piece| self.h2.send_bytes(stream_key(key), piece));
+            parts.into_iter().for_each(|part| self.h2.send_bytes(stream_key(key), part));
         }
-        self.after_message(key, method, length, true);
+        self.after_message(key, method, length, finish);
     }
 
     /// Ends a call.
