@@ -324,6 +324,9 @@ pub struct DisturbArgs {
     /// Seconds from the start of one disturbance to that of the next.
     #[arg(long, default_value_t = 15.0)]
     pub gap: f64,
+    /// Runs of each server, in turns. A disturbance takes a second or two, and a disk has moods: one run says little.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
 }
 
 /// What can be done beside a load.

@@ -93,13 +93,22 @@ struct Results {
 
 /// `plinth-perf disturb`.
 pub fn disturb(arguments: &DisturbArgs) -> Result<(), Failure> {
+    let programs = arguments.servers.programs()?;
     let mut servers = Vec::new();
-    for program in arguments.servers.programs()? {
-        let result = measure(arguments, &program)?;
-        show(&result);
-        servers.push(result);
+    for _ in 0..arguments.runs {
+        for program in &programs {
+            let result = measure(arguments, program)?;
+            show(&result);
+            servers.push(result);
+        }
     }
-    draw(arguments, &servers)?;
+    draw(arguments, &servers[..programs.len()])?;
+    if arguments.runs > 1 {
+        for program in &programs {
+            let runs: Vec<&Disturbed> = servers.iter().filter(|result| result.server == program.label).collect();
+            show_runs(&runs);
+        }
+    }
     let (keys, value_bytes, rate) = (arguments.keys, arguments.value_bytes, arguments.rate);
     let results = Results { machine: Machine::here(), keys, value_bytes, rate, servers };
     write_json(&arguments.servers.out.join("disturb.json"), &results)
@@ -179,6 +188,36 @@ fn show(result: &Disturbed) {
     }
     println!("{}", table.render());
     println!("others used {:.2} cores, {:.2} were stolen\n", result.other_cores, result.stolen_cores);
+}
+
+/// The p99 of all runs of a server: median, least and most, and by how much it moved.
+fn show_runs(runs: &[&Disturbed]) {
+    let Some(first) = runs.first() else { return };
+    let spread = |mut values: Vec<f64>, form: fn(f64) -> String| {
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (values[0], values[values.len() - 1]);
+        format!("{} ({}–{})", form(values[(values.len() - 1) / 2]), form(least), form(most))
+    };
+    let factor = |value: f64| format!("{value:.1}");
+    let mut table = Table::new(&["beside", "server", "runs", "put p99", "×", "get p99", "×"]);
+    let mut row = |name: &str, of: &dyn Fn(&Disturbed) -> (Latency, Latency)| {
+        let puts = |form: &dyn Fn(&Disturbed, f64) -> f64| runs.iter().map(|run| form(run, of(run).0.p99)).collect();
+        let gets = |form: &dyn Fn(&Disturbed, f64) -> f64| runs.iter().map(|run| form(run, of(run).1.p99)).collect();
+        table.row(vec![
+            name.to_owned(),
+            first.server.clone(),
+            runs.len().to_string(),
+            spread(puts(&|_, p99| p99), micros),
+            spread(puts(&|run, p99| p99 / run.quiet_puts.p99), factor),
+            spread(gets(&|_, p99| p99), micros),
+            spread(gets(&|run, p99| p99 / run.quiet_gets.p99), factor),
+        ]);
+    };
+    row("nothing", &|run| (run.quiet_puts.clone(), run.quiet_gets.clone()));
+    for (index, episode) in first.episodes.iter().enumerate() {
+        row(&episode.name, &|run| (run.episodes[index].puts.clone(), run.episodes[index].gets.clone()));
+    }
+    println!("{}", table.render());
 }
 
 /// All servers in one picture for puts and one for gets.
