@@ -4,7 +4,7 @@
 
 use plinth_server::config::{self, Command};
 use plinth_server::datadir::DataDir;
-use plinth_server::sys::Signals;
+use plinth_server::sys::{self, Signals};
 use plinth_server::{logging, reactor};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -69,6 +69,10 @@ fn serve(loaded: config::Loaded) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = sys::give_back_freed_memory() {
+        eprintln!("plinth: a thread cannot be started: {error}");
+        return ExitCode::FAILURE;
+    }
     logging::notices(&loaded.notices);
     let code = match DataDir::open(&loaded.config) {
         Ok(folder) => {

@@ -1,7 +1,9 @@
-//! The server's unsafe code: handing file descriptors to the reactor, and signals.
+//! The server's unsafe code: handing file descriptors to the reactor, signals, and the allocator's settings.
 
+mod heap;
 mod signals;
 
+pub use heap::give_back_freed_memory;
 pub use signals::Signals;
 
 use glommio::net::UnixStream;
