@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plinth_engine::pagefile::testing::{CheckedFile, MemStore};
 use plinth_engine::pagefile::{
@@ -60,12 +61,61 @@ fn lives_on_a_file_system() {
         file.flush_now().expect("the disk works");
     }
     assert!(file.size_bytes() < full / 2);
+    let mut writer = file.store().writer();
+    while writer.cut().expect("the disk works") {}
+    assert!(!writer.has_surplus());
+    drop(writer); // it holds the lock
     assert_eq!(std::fs::metadata(&path).expect("it exists").len(), file.size_bytes());
     drop(file);
 
     let file = PageFile::open(FileStore::open_read_only(&path).expect("it exists")).expect("sound");
     assert_eq!(count(&file, TreeId::Rev), 800);
     assert!(FileStore::open_read_only(dir.path().join("none")).is_err());
+}
+
+/// What the store has stays readable, byte for byte, while another thread shortens the file behind it.
+#[test]
+fn shortening_leaves_what_the_store_has() {
+    const PAGES: u64 = 4096;
+    let page = |index: u64, round: u64| vec![(index * 7 + round) as u8; PAGE_SIZE];
+    let dir = tempfile::tempdir().expect("a directory for tests");
+    let mut store = FileStore::open(dir.path().join("data")).expect("a new file");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (mut cutter, stop) = (store.writer(), &stop);
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                cutter.cut().expect("the disk works");
+            }
+        });
+        let mut rounds: Vec<u64> = Vec::new();
+        let mut state = 1u64;
+        for round in 0..300 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+            let (keep, grown) = ((state >> 33) % (rounds.len() as u64 + 1), 1 + (state >> 13) % (PAGES / 16));
+            if (keep as usize) < rounds.len() {
+                rounds.truncate(keep as usize);
+                store.truncate(keep * PAGE_SIZE as u64).expect("the disk works");
+            }
+            if round % 3 == 0 {
+                std::thread::yield_now();
+            }
+            store.grow((keep + grown) * PAGE_SIZE as u64).expect("there is room");
+            for index in keep..keep + grown {
+                store.write_at(index * PAGE_SIZE as u64, &page(index, round)).expect("the disk works");
+                rounds.push(round);
+            }
+            for (index, round) in rounds.iter().enumerate() {
+                let found = store.read((index * PAGE_SIZE) as u64, PAGE_SIZE).expect("it has it");
+                assert!(found == page(index as u64, *round), "page {index} of round {round}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let len = store.len();
+    let mut writer = store.writer();
+    while writer.cut().expect("the disk works") {}
+    assert_eq!((std::fs::metadata(store.path()).expect("it exists").len(), writer.has_surplus()), (len, false));
 }
 
 #[test]

@@ -7,3 +7,4 @@ pub mod peer;
 pub mod proto;
 pub mod server;
 mod sys;
+pub mod turn;

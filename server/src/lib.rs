@@ -23,5 +23,4 @@ pub mod metrics;
 pub mod notify;
 pub mod reactor;
 pub mod sys;
-pub mod turn;
 pub mod wake;

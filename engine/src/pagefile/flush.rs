@@ -1,7 +1,7 @@
 //! A flush: the plan by which one transaction becomes durable.
 //!
 //! ```text
-//! begin_flush ──> Flush ──> writes(), in any order ──> sync ──> meta() ──> sync ──> finish_flush
+//! begin_flush ──> Flush ──> writes(), in any order ──> sync ──> meta() ──> sync ──> cut ──> finish_flush
 //! ```
 //!
 //! The first sync keeps the meta page from reaching the disk before the pages it refers to. Until the meta page is on
@@ -82,7 +82,9 @@ impl Flush {
         writer.sync()?;
         let (offset, bytes) = self.meta();
         writer.write_at(offset, bytes)?;
-        writer.sync()
+        writer.sync()?;
+        while writer.cut()? {}
+        Ok(())
     }
 }
 

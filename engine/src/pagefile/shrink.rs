@@ -19,9 +19,6 @@ use crate::trees::TreeError;
 /// Free pages below the last page in use that are not worth another move: a move copies branches, and takes as many.
 const SLACK_PAGES: usize = 16;
 
-/// Pages cut off the file at a time: 512 KiB.
-const CUT_PAGES: usize = 32;
-
 /// How far shrinking has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ShrinkProgress {
@@ -63,7 +60,8 @@ impl<S: PageStore> PageFile<S> {
             Some(settled) if moved == 0 => settled,
             _ => *self.shrink_settled.insert(self.pager.txn().next()),
         };
-        if self.cut_tail()? || matches!(attempt, Attempt::Moved(_)) {
+        self.pager.truncate(self.pager.space.highest_busy().index() + 1)?;
+        if matches!(attempt, Attempt::Moved(_)) {
             return Ok(ShrinkProgress::More);
         }
         if self.pager.durable() < settled {
@@ -124,15 +122,6 @@ impl<S: PageStore> PageFile<S> {
             moved += count;
         }
         Ok(if moved > 0 { Attempt::Moved(moved) } else { Attempt::Waiting })
-    }
-
-    /// Cuts free pages off the end of the file, a bounded number at a time: the system has to let go of each one that
-    /// is cached. True if there are more.
-    fn cut_tail(&mut self) -> Result<bool, TreeError> {
-        let keep = self.pager.space.highest_busy().index() + 1;
-        let surplus = self.pager.space.pages() - keep;
-        self.pager.truncate(keep + surplus.saturating_sub(CUT_PAGES))?;
-        Ok(surplus > CUT_PAGES)
     }
 
     /// Moves a run of the current state to a place below `limit`; false if there is none.

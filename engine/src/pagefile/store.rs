@@ -61,11 +61,11 @@ pub trait PageStore {
     /// Bytes of the file, including writes that are not synced. The slice stays as it is until these bytes are written.
     fn read(&self, offset: u64, len: usize) -> Result<&[u8], PageIoError>;
 
-    /// Makes the file `len` bytes long; the new bytes read as zeros and their space is reserved.
-    /// Nothing has changed if it fails.
+    /// Makes the file `len` bytes long; the space of the new bytes is reserved, and nobody reads them before they are
+    /// written. Nothing has changed if it fails.
     fn grow(&mut self, len: u64) -> Result<(), PageIoError>;
 
-    /// Makes the file `len` bytes short.
+    /// Makes the file `len` bytes short. The system may be told of it later, by [`PageWriter::cut`].
     fn truncate(&mut self, len: u64) -> Result<(), PageIoError>;
 
     /// A hint.
@@ -86,4 +86,10 @@ pub trait PageWriter {
 
     /// Makes everything written so far durable, and the size of the file with it.
     fn sync(&mut self) -> std::io::Result<()>;
+
+    /// Gives a part of what [`PageStore::truncate`] has cut off back to the system; true if there is more. To be called
+    /// after a flush until it is false.
+    fn cut(&mut self) -> std::io::Result<bool> {
+        Ok(false)
+    }
 }

@@ -27,6 +27,7 @@ use super::transport::Transport;
 use crate::grpc::{Action, CallKey, GrpcConnection, Peer, ReplySink, Service, Status, StreamReply, Tally, UnaryReply};
 use crate::h2::frame::ErrorCode;
 use crate::http1::Response;
+use crate::turn;
 
 /// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor
 /// may be kept from its other work.
@@ -42,8 +43,6 @@ const READ_COST: usize = 8;
 const WRITE_BYTES: usize = 64 << 10;
 /// What such a turn takes of the budget of a pass.
 const WRITE_COST: usize = 32;
-/// After it. However short, it lets the reactor look at its other sockets; a task that only yields does not.
-const WRITE_PAUSE: Duration = Duration::from_micros(10);
 /// Slices of one vectored write.
 const SLICES_MAX: usize = 32;
 /// How long a closed connection is still read from. Were it closed with bytes unread, the kernel would reset it, and
@@ -232,7 +231,7 @@ impl<T: Transport + Unpin> Future for ConnectionTask<T> {
             }
             Pass::Pause => {
                 let now = Instant::now();
-                this.timer.arm(Some(now + WRITE_PAUSE), now, cx);
+                this.timer.arm(Some(now + turn::pause(now)), now, cx);
                 Poll::Pending
             }
             Pass::Over => {
@@ -348,6 +347,7 @@ impl<T: Transport> ConnectionTask<T> {
             let action = self.shared.core.borrow_mut().next_action(now);
             let Some(action) = action else { break true };
             *budget -= 1;
+            turn::short_work_came();
             calls += u64::from(matches!(action, Action::Unary { .. }));
             self.run(action);
             if budget.is_multiple_of(ACTIONS_PER_LOOK) && now.elapsed() > PASS_TIME {

@@ -8,7 +8,6 @@ use crate::config::version;
 use crate::home::Home;
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
-use crate::turn;
 use bytes::Bytes;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
@@ -16,12 +15,16 @@ use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::{Code, Status, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
+use plinth_net::turn;
 use plinth_raft::MemberId;
 use std::rc::Rc;
 use std::time::Instant;
 
 /// Pages moved in one step of a defragmentation.
-const SHRINK_PAGES: usize = 8;
+const SHRINK_PAGES: usize = 4;
+
+/// A defragmentation waits for a flush when so much has changed: it goes no faster than the disk takes it beside the log.
+const SHRINK_DIRTY_BYTES: usize = 24 << 20;
 
 /// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
 const SHRINK_FLUSHES: usize = 200;
@@ -194,6 +197,9 @@ async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> 
     while flushes < SHRINK_FLUSHES && !home.is_stopping() {
         let progress = home.state_mut().member.store_mut().trees_mut().shrink_step(SHRINK_PAGES)?;
         match progress {
+            ShrinkProgress::More if home.state().member.store().trees().dirty_bytes() > SHRINK_DIRTY_BYTES => {
+                home.flushed().await
+            }
             ShrinkProgress::More => turn::pass().await,
             ShrinkProgress::AwaitFlush | ShrinkProgress::Pinned => {
                 flushes += 1;
@@ -202,5 +208,7 @@ async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> 
             ShrinkProgress::Done => break,
         }
     }
+    // What was cut off last goes back to the system now.
+    home.flushed().await;
     Ok(())
 }

@@ -10,6 +10,7 @@ use plinth_member::records;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::{Answerer, Lane, PeerHandler, Refusal};
 use plinth_net::server::Http1Reply;
+use plinth_net::turn;
 use plinth_raft::{MemberId, PeerBody, PeerMessage};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -44,6 +45,7 @@ impl PeerHandler for Inbox {
     }
 
     fn message(&self, from: u64, _lane: Lane, payload: Bytes) {
+        turn::short_work_came();
         self.with(|home| match PeerMessage::decode(&payload) {
             Ok(message) if message.from.0 == from && message.to.0 == home.profile.member_id => match message.body {
                 PeerBody::Snapshot(_) => snapshot_fetch::announced(home, message),

@@ -5,12 +5,12 @@ use super::waiter::Waiter;
 use super::{Home, State};
 use crate::api::watch;
 use crate::metrics::Op;
-use crate::turn;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
+use plinth_net::turn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,6 +24,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a part of the resident pages is let go, and how much.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 const TRIM_BYTES: u64 = 64 << 20;
+
+/// And of that in one step: the system takes about 50 µs for it if all of it is resident.
+const TRIM_STEP_BYTES: u64 = 4 << 20;
 
 /// Compacts and catches up whenever there is something to do. Ends only when the data is broken.
 pub async fn work(home: Rc<Home>) -> StoreError {
@@ -169,6 +172,12 @@ pub async fn notify_progress(home: Rc<Home>) {
 pub async fn trim(home: Rc<Home>) {
     while !home.is_stopping() {
         sleep(TRIM_INTERVAL).await;
-        home.state_mut().member.store_mut().trees_mut().trim_resident(TRIM_BYTES);
+        for _ in 0..TRIM_BYTES / TRIM_STEP_BYTES {
+            let at_end = home.state_mut().member.store_mut().trees_mut().trim_resident(TRIM_STEP_BYTES);
+            if at_end {
+                break;
+            }
+            turn::pass().await;
+        }
     }
 }

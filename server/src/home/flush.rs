@@ -18,23 +18,32 @@ const DIRTY_BYTES_EAGER: usize = 32 << 20;
 const DIRTY_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes written before the thread lets others at the device: the log's own writes and syncs do not wait for more.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
 
-/// Pause after a chunk.
-const CHUNK_PAUSE: Duration = Duration::from_millis(1);
+/// The pauses after chunks spread a flush over this time: the log's next sync has to wait for what the device took since
+/// the last one.
+const SPREAD: Duration = Duration::from_millis(200);
+
+/// The pause after a chunk is no shorter, also when there is much to write,
+const CHUNK_PAUSE_MIN: Duration = Duration::from_micros(250);
+
+/// and no longer, when there is little.
+const CHUNK_PAUSE_MAX: Duration = Duration::from_millis(2);
 
 /// What the thread is told.
 enum Job {
-    Flush(Flush),
+    /// Without one: only to shorten the file.
+    Flush(Option<Flush>),
     /// Another file has taken the place of the one before.
     Writer(FileWriter),
 }
 
 /// A flush that was carried out, how long it took to write its pages, and how long it took altogether.
-type Done = (Flush, io::Result<Duration>, Duration);
+type Done = (Option<Flush>, io::Result<Duration>, Duration);
 
 /// The reactor's end of the thread.
 pub struct Flusher {
+    writer: FileWriter,
     jobs: Sender<Job>,
     done: Receiver<Done>,
     woken: Woken,
@@ -46,16 +55,18 @@ impl Flusher {
         let (waker, woken) = wake::pair()?;
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        std::thread::Builder::new().name("page-flush".into()).spawn(move || run(writer, &inbox, &outbox, &waker))?;
-        Ok(Flusher { jobs, done, woken })
+        let its = writer.clone();
+        std::thread::Builder::new().name("page-flush".into()).spawn(move || run(its, &inbox, &outbox, &waker))?;
+        Ok(Flusher { writer, jobs, done, woken })
     }
 
     /// Goes on with another file. No flush may be under way.
-    fn follow(&self, writer: FileWriter) -> io::Result<()> {
+    fn follow(&mut self, writer: FileWriter) -> io::Result<()> {
+        self.writer = writer.clone();
         self.jobs.send(Job::Writer(writer)).map_err(|_| io::Error::other("the page-file thread ended"))
     }
 
-    async fn carry_out(&mut self, flush: Flush) -> io::Result<Done> {
+    async fn carry_out(&mut self, flush: Option<Flush>) -> io::Result<Done> {
         let gone = || io::Error::other("the page-file thread ended");
         self.jobs.send(Job::Flush(flush)).map_err(|_| gone())?;
         loop {
@@ -77,7 +88,8 @@ fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker:
             }
         };
         let start = Instant::now();
-        let result = write(&flush, &mut writer);
+        let result = flush.as_ref().map_or(Ok(Duration::ZERO), |flush| write(flush, &mut writer));
+        let result = result.and_then(|written| cut(&mut writer).map(|()| written));
         if done.send((flush, result, start.elapsed())).is_err() {
             return;
         }
@@ -88,6 +100,8 @@ fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker:
 /// Writes everything durably; how long it took until the pages were written.
 fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
     let start = Instant::now();
+    let chunks = u32::try_from(flush.bytes() / CHUNK_BYTES as u64).unwrap_or(u32::MAX);
+    let pause = (SPREAD / chunks.max(1)).clamp(CHUNK_PAUSE_MIN, CHUNK_PAUSE_MAX);
     let mut writes = flush.writes(CHUNK_BYTES);
     let mut chunk = 0;
     while let Some((offset, bytes)) = writes.next() {
@@ -95,7 +109,7 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
         chunk += bytes.len();
         if chunk >= CHUNK_BYTES {
             writer.settle()?;
-            std::thread::sleep(CHUNK_PAUSE);
+            std::thread::sleep(pause);
             chunk = 0;
         }
     }
@@ -105,6 +119,17 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
     writer.write_at(offset, bytes)?;
     writer.sync()?;
     Ok(written)
+}
+
+/// Pause after a part is cut off the file.
+const CUT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Shortens the file, as far as it is longer than it has to be.
+fn cut(writer: &mut FileWriter) -> io::Result<()> {
+    while writer.cut()? {
+        std::thread::sleep(CUT_PAUSE);
+    }
+    Ok(())
 }
 
 /// How often it is looked whether a flush should wait no longer.
@@ -168,16 +193,18 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
             if state.member.is_between_entries() {
                 let applied = state.member.store().applied().index;
                 let begun = state.member.store_mut().trees_mut().begin_flush();
-                match begun.map_err(io::Error::other)? {
-                    None => return Ok(()),
-                    Some(flush) => break (flush, applied),
-                }
+                break (begun.map_err(io::Error::other)?, applied);
             }
         }
         glommio::executor().yield_task_queue_now().await;
     };
+    if flush.is_none() && !flusher.writer.has_surplus() {
+        return Ok(());
+    }
     let (flush, result, took) = flusher.carry_out(flush).await?;
-    home.metrics.commit_write.record_duration(result?);
+    let written = result?;
+    let Some(flush) = flush else { return Ok(()) };
+    home.metrics.commit_write.record_duration(written);
     home.metrics.backend_commit.record_duration(took);
     let mut state = home.state_mut();
     state.member.store_mut().trees_mut().finish_flush(flush);

@@ -7,6 +7,7 @@ use crate::notify::Notify;
 use bytes::Bytes;
 use glommio::channels::shared_channel::{ConnectedReceiver, ConnectedSender};
 use plinth_net::grpc::{CallKey, ReplySink, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::turn;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -171,6 +172,9 @@ impl HomeSide {
     }
 
     fn take(&mut self, message: ToHome) {
+        if !matches!(message, ToHome::Drained(..)) {
+            turn::short_work_came();
+        }
         match message {
             ToHome::Unary(id, method, facts, body) => self.unary(id, method, facts, body),
             ToHome::Open(id, method, facts) => {

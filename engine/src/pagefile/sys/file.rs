@@ -7,18 +7,24 @@
 //! What makes slices into a shared map sound, and who upholds it:
 //! - the file is locked (`flock`) for as long as the store lives, so that no second process writes it; whoever
 //!   bypasses the lock and shortens the file gets this process killed by SIGBUS, as does a disk that cannot read;
-//! - bytes below `len` exist: the file is shortened only by `truncate`, which borrows exclusively;
+//! - bytes below `len` exist: the file is shortened only to a length that `truncate` has noted, which borrows
+//!   exclusively, and what is being cut off cannot be taken back (see `SizedFile`);
 //! - bytes are written only while nobody looks at them through the map: the pager writes pages that no reachable state
 //!   uses, and reads pages that are being written from memory.
 //!
 //! Writes are plain `pwrite` and so do not make the map resident.
+//!
+//! `truncate` only notes the new length: that the system lets go of the end of a file takes it milliseconds per
+//! megabyte that is cached and mapped, so whoever flushes does it ([`PageWriter::cut`]), in parts. Until then the file
+//! is longer than the store, as it is when a process ends before its file has been cut.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
@@ -27,9 +33,80 @@ use crate::pagefile::store::{Advice, PageIoError, PageStore, PageWriter};
 /// Address space reserved by default: 16 GiB. It costs nothing until it is used.
 const RESERVE_BYTES: u64 = 1 << 34;
 
+/// What is cut off a file in one go. Who wants it longer than it is, or reads pages of it that are not in memory, waits
+/// meanwhile.
+const CUT_BYTES: u64 = 4 << 20;
+
+/// The file and its length, shared by the store and its writers.
+struct SizedFile {
+    file: File,
+    /// Bytes that the store has.
+    wanted: AtomicU64,
+    /// Bytes that the file has, or is being cut down to: as many, or more. Never locked for long.
+    length: Mutex<u64>,
+    /// Held while the system changes the length; taken before `length`.
+    changing: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SizedFile {
+    fn new(file: File, length: u64) -> SizedFile {
+        SizedFile { file, wanted: AtomicU64::new(length), length: Mutex::new(length), changing: Mutex::new(()) }
+    }
+
+    /// Takes `to` bytes, which are more than the store had, back from what has not been cut off yet.
+    fn take_back(&self, to: u64) -> bool {
+        let length = lock(&self.length);
+        let is_there = to <= *length;
+        if is_there {
+            self.wanted.store(to, Ordering::Release);
+        }
+        is_there
+    }
+
+    /// Gives the store `to` bytes, with their space reserved. Without room for them the file is left as it was.
+    fn grow(&self, to: u64) -> io::Result<()> {
+        if self.take_back(to) {
+            return Ok(());
+        }
+        let _changing = lock(&self.changing);
+        let mut length = lock(&self.length);
+        if let Err(error) = reserve_space(&self.file, *length, to) {
+            self.file.set_len(*length)?; // a part may have been allocated
+            return Err(error);
+        }
+        *length = to;
+        self.wanted.store(to, Ordering::Release);
+        Ok(())
+    }
+
+    fn has_surplus(&self) -> bool {
+        *lock(&self.length) > self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Cuts off a part of what the store does not have; true if there is more.
+    fn cut(&self) -> io::Result<bool> {
+        let _changing = lock(&self.changing);
+        let (to, wanted) = {
+            let mut length = lock(&self.length);
+            let wanted = self.wanted.load(Ordering::Acquire);
+            if *length <= wanted {
+                return Ok(false);
+            }
+            *length = wanted.max(length.saturating_sub(CUT_BYTES));
+            (*length, wanted)
+        };
+        self.file.set_len(to)?;
+        Ok(to > wanted)
+    }
+}
+
 /// A page file on a file system. See the module.
 pub struct FileStore {
-    file: Arc<File>,
+    file: Arc<SizedFile>,
     path: PathBuf,
     map: Mmap,
     len: u64,
@@ -49,7 +126,7 @@ impl FileStore {
         let store = Self::open_with(path.as_ref(), &options, reserve_bytes)?;
         if store.len > 0 {
             // A copied file may have holes. That the disk has no room to fill them is no reason not to read it.
-            let _ = reserve_space(&store.file, 0, store.len);
+            let _ = reserve_space(&store.file.file, 0, store.len);
         } else {
             sync_parent(&store.path).map_err(|source| store.failed("sync the directory of", source))?;
         }
@@ -67,7 +144,8 @@ impl FileStore {
         file.try_lock().map_err(|source| failed("lock", source.into()))?;
         let len = file.metadata().map_err(|source| failed("stat", source))?.len();
         let map = map_file(&file, len, reserve_bytes).map_err(|source| failed("map", source))?;
-        Ok(FileStore { file: Arc::new(file), path: path.to_owned(), map, len, reserve_bytes })
+        let file = Arc::new(SizedFile::new(file, len));
+        Ok(FileStore { file, path: path.to_owned(), map, len, reserve_bytes })
     }
 
     /// The path it was opened by.
@@ -78,11 +156,6 @@ impl FileStore {
     /// Writes to the same file, from any thread.
     pub fn writer(&self) -> FileWriter {
         FileWriter { file: Arc::clone(&self.file) }
-    }
-
-    /// The file, for a ring that writes to it.
-    pub fn file(&self) -> &Arc<File> {
-        &self.file
     }
 
     fn failed(&self, operation: &'static str, source: io::Error) -> PageIoError {
@@ -162,16 +235,15 @@ impl PageStore for FileStore {
 
     fn grow(&mut self, len: u64) -> Result<(), PageIoError> {
         assert!(len > self.len);
-        if let Err(error) = reserve_space(&self.file, self.len, len) {
-            // A part may have been allocated: the length must be what it was.
-            self.file.set_len(self.len).map_err(|source| self.failed("truncate", source))?;
+        if let Err(error) = self.file.grow(len) {
             return Err(match error.raw_os_error() {
                 Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => PageIoError::NoSpace { wanted_bytes: len },
                 _ => self.failed("grow", error),
             });
         }
         if len > self.map.len() as u64 {
-            self.map = map_file(&self.file, len, self.reserve_bytes).map_err(|source| self.failed("map", source))?;
+            self.map =
+                map_file(&self.file.file, len, self.reserve_bytes).map_err(|source| self.failed("map", source))?;
         }
         self.len = len;
         Ok(())
@@ -179,8 +251,8 @@ impl PageStore for FileStore {
 
     fn truncate(&mut self, len: u64) -> Result<(), PageIoError> {
         assert!(len < self.len);
-        self.file.set_len(len).map_err(|source| self.failed("truncate", source))?;
         self.len = len;
+        self.file.wanted.store(len, Ordering::Release);
         Ok(())
     }
 
@@ -201,37 +273,50 @@ impl PageStore for FileStore {
 
 impl PageWriter for FileStore {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.file.write_all_at(bytes, offset)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.file.sync_data()
+    }
+
+    fn cut(&mut self) -> io::Result<bool> {
+        self.file.cut()
     }
 }
 
 /// Writes to the file of a [`FileStore`], from any thread.
 #[derive(Clone)]
 pub struct FileWriter {
-    file: Arc<File>,
+    file: Arc<SizedFile>,
 }
 
 impl FileWriter {
     /// Writes to a file that nobody reads yet.
     pub fn new(file: File) -> FileWriter {
-        FileWriter { file: Arc::new(file) }
+        FileWriter { file: Arc::new(SizedFile::new(file, 0)) }
+    }
+
+    /// Whether the file is longer than its store.
+    pub fn has_surplus(&self) -> bool {
+        self.file.has_surplus()
     }
 }
 
 impl PageWriter for FileWriter {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.file.write_all_at(bytes, offset)
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        write_back(&self.file)
+        write_back(&self.file.file)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.file.sync_data()
+    }
+
+    fn cut(&mut self) -> io::Result<bool> {
+        self.file.cut()
     }
 }
