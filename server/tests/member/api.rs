@@ -200,6 +200,8 @@ async fn a_full_quota_refuses_writes_until_the_alarm_is_disarmed() {
     maintenance.defragment().await.expect("defragmentation goes on");
     let status = maintenance.status().await.expect("status");
     assert!(status.db_size() < 8 << 20, "{} bytes are left", status.db_size());
+    let on_disk = std::fs::metadata(server.data_dir().join("member/data.plinth")).expect("the data file").len();
+    assert!(on_disk < 8 << 20, "the file still has {on_disk} bytes");
     let alarms =
         maintenance.alarm(etcd_client::AlarmAction::Get, etcd_client::AlarmType::None, None).await.expect("alarms");
     assert_eq!(alarms.alarms().len(), 1);
