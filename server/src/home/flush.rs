@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Beyond this many bytes of changed pages a flush does not wait for its time.
+/// Beyond this many bytes of changed pages a flush does not wait for its time, and does not take its time.
 const DIRTY_BYTES_EAGER: usize = 32 << 20;
 
 /// Beyond this many bytes of changed pages nothing is applied until a flush has ended: a disk that is slower than the
@@ -97,11 +97,20 @@ fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker:
     }
 }
 
+/// The pause after each chunk of a flush. Changes that come faster than that wait in memory, and in the log, which a
+/// restart has to replay; so a large flush is in a hurry.
+fn pause(flush_bytes: u64) -> Duration {
+    let chunks = u32::try_from(flush_bytes / CHUNK_BYTES as u64).unwrap_or(u32::MAX);
+    match flush_bytes > DIRTY_BYTES_EAGER as u64 {
+        true => CHUNK_PAUSE_MIN,
+        false => (SPREAD / chunks.max(1)).clamp(CHUNK_PAUSE_MIN, CHUNK_PAUSE_MAX),
+    }
+}
+
 /// Writes everything durably; how long it took until the pages were written.
 fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
     let start = Instant::now();
-    let chunks = u32::try_from(flush.bytes() / CHUNK_BYTES as u64).unwrap_or(u32::MAX);
-    let pause = (SPREAD / chunks.max(1)).clamp(CHUNK_PAUSE_MIN, CHUNK_PAUSE_MAX);
+    let pause = pause(flush.bytes());
     let mut writes = flush.writes(CHUNK_BYTES);
     let mut chunk = 0;
     while let Some((offset, bytes)) = writes.next() {
