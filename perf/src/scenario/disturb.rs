@@ -199,23 +199,19 @@ fn show_runs(runs: &[&Disturbed]) {
         format!("{} ({}–{})", form(values[(values.len() - 1) / 2]), form(least), form(most))
     };
     let factor = |value: f64| format!("{value:.1}");
+    let quiet = |run: &Disturbed| [run.quiet_puts.p99, run.quiet_gets.p99];
     let mut table = Table::new(&["beside", "server", "runs", "put p99", "×", "get p99", "×"]);
-    let mut row = |name: &str, of: &dyn Fn(&Disturbed) -> (Latency, Latency)| {
-        let puts = |form: &dyn Fn(&Disturbed, f64) -> f64| runs.iter().map(|run| form(run, of(run).0.p99)).collect();
-        let gets = |form: &dyn Fn(&Disturbed, f64) -> f64| runs.iter().map(|run| form(run, of(run).1.p99)).collect();
-        table.row(vec![
-            name.to_owned(),
-            first.server.clone(),
-            runs.len().to_string(),
-            spread(puts(&|_, p99| p99), micros),
-            spread(puts(&|run, p99| p99 / run.quiet_puts.p99), factor),
-            spread(gets(&|_, p99| p99), micros),
-            spread(gets(&|run, p99| p99 / run.quiet_gets.p99), factor),
-        ]);
+    let mut row = |name: &str, p99: &dyn Fn(&Disturbed) -> [f64; 2]| {
+        let mut row = vec![name.to_owned(), first.server.clone(), runs.len().to_string()];
+        for track in 0..2 {
+            row.push(spread(runs.iter().map(|run| p99(run)[track]).collect(), micros));
+            row.push(spread(runs.iter().map(|run| p99(run)[track] / quiet(run)[track]).collect(), factor));
+        }
+        table.row(row);
     };
-    row("nothing", &|run| (run.quiet_puts.clone(), run.quiet_gets.clone()));
+    row("nothing", &quiet);
     for (index, episode) in first.episodes.iter().enumerate() {
-        row(&episode.name, &|run| (run.episodes[index].puts.clone(), run.episodes[index].gets.clone()));
+        row(&episode.name, &|run| [run.episodes[index].puts.p99, run.episodes[index].gets.p99]);
     }
     println!("{}", table.render());
 }

@@ -23,8 +23,9 @@ use std::time::Instant;
 /// Pages moved in one step of a defragmentation.
 const SHRINK_PAGES: usize = 4;
 
-/// A defragmentation waits for a flush when so much has changed: it goes no faster than the disk takes it beside the log.
-const SHRINK_DIRTY_BYTES: usize = 24 << 20;
+/// A defragmentation waits for a flush after so many steps, 24 MiB: it goes no faster than the disk takes it beside the log.
+/// Its own steps count, not all that has changed: else it would stand still while others write much.
+const SHRINK_STEPS: usize = 384;
 
 /// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
 const SHRINK_FLUSHES: usize = 200;
@@ -193,14 +194,17 @@ pub async fn shrink_at_start(home: Rc<Home>, megabytes: u64) {
 }
 
 async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> {
-    let mut flushes = 0;
+    let (mut flushes, mut steps) = (0, 0);
     while flushes < SHRINK_FLUSHES && !home.is_stopping() {
         let progress = home.state_mut().member.store_mut().trees_mut().shrink_step(SHRINK_PAGES)?;
         match progress {
-            ShrinkProgress::More if home.state().member.store().trees().dirty_bytes() > SHRINK_DIRTY_BYTES => {
-                home.flushed().await
+            ShrinkProgress::More => {
+                steps += 1;
+                match steps % SHRINK_STEPS {
+                    0 => home.flushed().await,
+                    _ => turn::pass().await,
+                }
             }
-            ShrinkProgress::More => turn::pass().await,
             ShrinkProgress::AwaitFlush | ShrinkProgress::Pinned => {
                 flushes += 1;
                 home.flushed().await;

@@ -43,7 +43,6 @@ type Done = (Option<Flush>, io::Result<Duration>, Duration);
 
 /// The reactor's end of the thread.
 pub struct Flusher {
-    writer: FileWriter,
     jobs: Sender<Job>,
     done: Receiver<Done>,
     woken: Woken,
@@ -55,14 +54,12 @@ impl Flusher {
         let (waker, woken) = wake::pair()?;
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        let its = writer.clone();
-        std::thread::Builder::new().name("page-flush".into()).spawn(move || run(its, &inbox, &outbox, &waker))?;
-        Ok(Flusher { writer, jobs, done, woken })
+        std::thread::Builder::new().name("page-flush".into()).spawn(move || run(writer, &inbox, &outbox, &waker))?;
+        Ok(Flusher { jobs, done, woken })
     }
 
     /// Goes on with another file. No flush may be under way.
-    fn follow(&mut self, writer: FileWriter) -> io::Result<()> {
-        self.writer = writer.clone();
+    fn follow(&self, writer: FileWriter) -> io::Result<()> {
         self.jobs.send(Job::Writer(writer)).map_err(|_| io::Error::other("the page-file thread ended"))
     }
 
@@ -207,7 +204,7 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
         }
         glommio::executor().yield_task_queue_now().await;
     };
-    if flush.is_none() && !flusher.writer.has_surplus() {
+    if flush.is_none() && !home.state().member.store().trees().store().has_surplus() {
         return Ok(());
     }
     let (flush, result, took) = flusher.carry_out(flush).await?;

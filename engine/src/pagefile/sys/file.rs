@@ -14,8 +14,8 @@
 //!
 //! Writes are plain `pwrite` and so do not make the map resident.
 //!
-//! `truncate` only notes the new length: that the system lets go of the end of a file takes it milliseconds per
-//! megabyte that is cached and mapped, so whoever flushes does it ([`PageWriter::cut`]), in parts. Until then the file
+//! `truncate` only notes the new length: that the system lets go of the end of a file takes it up to some
+//! milliseconds for a megabyte that is cached and mapped, so whoever flushes does it ([`PageWriter::cut`]), in parts. Until then the file
 //! is longer than the store, as it is when a process ends before its file has been cut.
 
 use std::fs::{File, OpenOptions};
@@ -81,10 +81,6 @@ impl SizedFile {
         *length = to;
         self.wanted.store(to, Ordering::Release);
         Ok(())
-    }
-
-    fn has_surplus(&self) -> bool {
-        *lock(&self.length) > self.wanted.load(Ordering::Acquire)
     }
 
     /// Cuts off a part of what the store does not have; true if there is more.
@@ -156,6 +152,11 @@ impl FileStore {
     /// Writes to the same file, from any thread.
     pub fn writer(&self) -> FileWriter {
         FileWriter { file: Arc::clone(&self.file) }
+    }
+
+    /// Whether the file is longer than the store: [`PageWriter::cut`] has something to do.
+    pub fn has_surplus(&self) -> bool {
+        *lock(&self.file.length) > self.len
     }
 
     fn failed(&self, operation: &'static str, source: io::Error) -> PageIoError {
@@ -295,11 +296,6 @@ impl FileWriter {
     /// Writes to a file that nobody reads yet.
     pub fn new(file: File) -> FileWriter {
         FileWriter { file: Arc::new(SizedFile::new(file, 0)) }
-    }
-
-    /// Whether the file is longer than its store.
-    pub fn has_surplus(&self) -> bool {
-        self.file.has_surplus()
     }
 }
 
