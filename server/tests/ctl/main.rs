@@ -3,7 +3,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `PLINTH_ETCD_BIN` | an etcd with its etcdctl beside it | `target/etcd/usr/bin/etcd`, see `tools/install-etcd` |
+//! | `PLINTH_ETCD_BIN` | an etcd with its etcdctl beside it | `target/etcds/3.5/usr/bin/etcd`, see `tools/install-etcd` |
 
 #[path = "../common/mod.rs"]
 mod common;

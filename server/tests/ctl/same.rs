@@ -15,7 +15,7 @@ fn find_etcdctl() -> Option<PathBuf> {
     if let Some(etcd) = std::env::var_os("PLINTH_ETCD_BIN") {
         return Some(PathBuf::from(etcd).with_file_name("etcdctl"));
     }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcd/usr/bin/etcdctl");
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcds/3.5/usr/bin/etcdctl");
     installed.exists().then_some(installed)
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | variable | meaning | default |
 //! | --- | --- | --- |
-//! | `PLINTH_ETCD_BIN` | the etcd to compare with | `target/etcd/usr/bin/etcd`, see `tools/install-etcd` |
+//! | `PLINTH_ETCD_BIN` | the etcd to compare with | `target/etcds/3.5/usr/bin/etcd`, see `tools/install-etcd` |
 //! | `PLINTH_DIFF_REQUIRED` | set: a missing etcd is a failure, not a skip | unset |
 //! | `PLINTH_DIFF_SEEDS` | how many seeds, counted from 1 | 2 |
 //! | `PLINTH_DIFF_SEED` | this one seed instead | |

@@ -78,6 +78,6 @@ pub fn find_etcd() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("PLINTH_ETCD_BIN") {
         return Some(PathBuf::from(path));
     }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcd/usr/bin/etcd");
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcds/3.5/usr/bin/etcd");
     installed.exists().then_some(installed)
 }
