@@ -4,26 +4,23 @@
 
 use crate::cluster::bootstrap::{self, Plan, PlanError};
 use crate::config::{Config, Gate};
+use crate::home::data_file::{DataFile, DataFileError};
 use crate::home::{HomeMember, HomeStore, Pace, Profile, RequestLimits};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::lease::LessorConfig;
-use plinth_engine::pagefile::{self, FileStore, FileWriter, PageFile};
-use plinth_engine::store::{Store, StoreConfig};
-use plinth_engine::trees::TreeError;
+use plinth_engine::pagefile::FileWriter;
+use plinth_engine::store::StoreConfig;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
 use plinth_raft::{ConfState, EntryId, GroupConfig, RecoveredLog};
 use plinth_wal::{GroupId, SyncMode, UringDisk, UringError, UringOptions, Wal, WalId, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The one group there is.
 const GROUP: GroupId = GroupId(0);
-
-/// Name of the data file in the member's folder.
-const DATA_FILE: &str = "data.plinth";
 
 /// How often the remaining time of long leases is replicated, in seconds, as in etcd.
 const LEASE_CHECKPOINT_SECONDS: i64 = 300;
@@ -32,24 +29,8 @@ const LEASE_CHECKPOINT_SECONDS: i64 = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The data file.
-    #[error("data file {path}: {source}")]
-    Data {
-        /// Its path.
-        path: String,
-        /// What is wrong.
-        source: pagefile::OpenError,
-    },
-    /// The data in it.
-    #[error("data file {path}: {source}; the file is damaged, restore the member from a snapshot")]
-    Content {
-        /// Its path.
-        path: String,
-        /// What is wrong.
-        source: plinth_engine::error::StoreError,
-    },
-    /// Writing it.
-    #[error("data file: {0}")]
-    Write(#[from] TreeError),
+    #[error(transparent)]
+    Data(#[from] DataFileError),
     /// The log's device.
     #[error(transparent)]
     Log(#[from] UringError),
@@ -92,80 +73,11 @@ pub struct Booted {
     pub first_members: Vec<plinth_raft::Member>,
 }
 
-/// The data file of this member, to put another one in its place.
-#[derive(Clone, Debug)]
-pub struct DataFile {
-    path: PathBuf,
-    config: StoreConfig,
-}
-
-impl DataFile {
-    /// The path of a file in the same folder, named after this one. What is left of one is removed at the next start.
-    pub fn beside(&self, suffix: &str) -> PathBuf {
-        self.path.with_file_name(format!("{DATA_FILE}.{suffix}"))
-    }
-
-    /// Opens a whole data file, which need not be in its place. Blocking.
-    pub fn open(&self, path: &Path) -> Result<(HomeStore, FileWriter), BootError> {
-        self.load(path, open_pages(path)?)
-    }
-
-    /// Opens the data file in its place, or makes an empty one if none was ever written. Blocking.
-    fn open_or_create(&self) -> Result<(HomeStore, FileWriter), BootError> {
-        let file = match open_pages(&self.path) {
-            Err(BootError::Data { source: pagefile::OpenError::Blank, .. }) => create_pages(&self.path)?,
-            opened => opened?,
-        };
-        self.load(&self.path, file)
-    }
-
-    fn load(&self, path: &Path, file: PageFile<FileStore>) -> Result<(HomeStore, FileWriter), BootError> {
-        let writer = file.store().writer();
-        let store = Store::open(file, self.config)
-            .map_err(|source| BootError::Content { path: path.display().to_string(), source })?;
-        Ok((store, writer))
-    }
-
-    /// Puts a durable file in the place of this one, durably. Blocking.
-    pub fn put_in_place(&self, from: &Path) -> std::io::Result<()> {
-        std::fs::rename(from, &self.path)?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::File::open(folder)?.sync_all()
-    }
-
-    /// Removes what an interrupted copy has left.
-    fn remove_rests(&self) -> std::io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(&format!("{DATA_FILE}.")) {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A number that differs from start to start.
 fn random() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u128(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
     hasher.finish()
-}
-
-fn open_pages(path: &Path) -> Result<PageFile<FileStore>, BootError> {
-    let failed = |source| BootError::Data { path: path.display().to_string(), source };
-    let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
-    PageFile::open(store).map_err(failed)
-}
-
-/// Makes an empty data file, durably.
-fn create_pages(path: &Path) -> Result<PageFile<FileStore>, BootError> {
-    let failed = |source| BootError::Data { path: path.display().to_string(), source };
-    let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
-    let mut file = PageFile::create(store, pagefile::Options { file_id: random() }).map_err(failed)?;
-    file.flush_now()?;
-    Ok(file)
 }
 
 /// Opens or creates everything below the folders of the data and of the log.
@@ -181,7 +93,6 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
     if config.limits.request_bytes_max > most {
         return Err(BootError::RequestLimit { wanted: config.limits.request_bytes_max, most });
     }
-    let path = folder.join(DATA_FILE);
     let election_millis = config.cluster.election_timeout.as_millis() as u64;
     let checkpoint_interval_seconds = config.gates.enabled(Gate::LeaseCheckpoint).then_some(LEASE_CHECKPOINT_SECONDS);
     let store_config = StoreConfig {
@@ -189,7 +100,7 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
         lessor: LessorConfig { checkpoint_interval_seconds, ..LessorConfig::for_election_timeout(election_millis) },
         ..StoreConfig::default()
     };
-    let data = DataFile { path, config: store_config };
+    let data = DataFile::new(folder, store_config, random());
     data.remove_rests()?;
     let (store, writer) = data.open_or_create()?;
     let data_took = start.elapsed();
@@ -214,7 +125,7 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
 
 fn assemble(
     config: &Config,
-    store: Store<PageFile<FileStore>>,
+    store: HomeStore,
     recovered: recover::Recovered<UringDisk>,
     election_millis: u64,
     data: DataFile,

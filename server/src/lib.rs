@@ -8,6 +8,7 @@
 //! - [`metrics`] is what reactors record into and what `/metrics` shows.
 //! - [`http`] is the content of the HTTP endpoints beside gRPC, as pure functions.
 
+pub mod answer;
 pub mod api;
 pub mod boot;
 pub mod cluster;

@@ -1,26 +1,19 @@
 //! Service `Cluster`: the list of members and changes of it, with etcd's strict checks before a change is proposed.
 
 use super::kv::decode;
-use super::status;
-use crate::cluster::Link;
+use crate::answer::status;
 use crate::cluster::forward;
+use crate::cluster::membership::{promote, strict};
 use crate::config::Url;
 use crate::home::Home;
 use crate::members;
 use bytes::Bytes;
-use plinth_member::records;
 use plinth_net::grpc::{Status, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
-use plinth_raft::{
-    Health, Member, MemberChange, MemberId, Members, MembershipError, Role, check_add, check_learner_ready,
-    check_promote, check_remove,
-};
+use plinth_raft::{Member, MemberChange, MemberId, MembershipError, check_add, check_remove};
 use prost::Message;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// How long a connection must have lasted to count in the strict checks, as in etcd.
-const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `MemberList`.
 pub fn member_list(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
@@ -81,13 +74,10 @@ pub fn member_promote(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::MemberPromoteRequest>(body, reply) else { return };
     let home = home.clone();
     glommio::spawn_local(async move {
-        let result = match home.state().member.is_leader() {
-            true => None,
-            false => Some(()),
-        };
-        let result = match result {
-            None => promote(&home, MemberId(request.id)).await,
-            Some(()) => forward::promote(&home, request.id).await,
+        let is_leader = home.state().member.is_leader();
+        let result = match is_leader {
+            true => promote(&home, MemberId(request.id)).await,
+            false => forward::promote(&home, request.id).await,
         };
         match result {
             Ok(()) => {
@@ -101,42 +91,6 @@ pub fn member_promote(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         }
     })
     .detach();
-}
-
-/// Promotes a learner that has caught up. Only the leader can tell.
-pub async fn promote(home: &Rc<Home>, id: MemberId) -> Result<(), Status> {
-    let progress = home.state().member.group().status();
-    if progress.role != Role::Leader {
-        return Err(status::NOT_LEADER);
-    }
-    strict(home, |members, _| {
-        let member = members.get(id).ok_or(MembershipError::MemberNotFound)?;
-        if !member.is_learner {
-            return Err(MembershipError::MemberNotLearner);
-        }
-        let matched = progress.peers.iter().find(|peer| peer.member == id).map(|peer| peer.matched);
-        check_learner_ready(matched, progress.last_index)?;
-        check_promote(members)
-    })?;
-    home.change(MemberChange::Promote(id)).await
-}
-
-/// Runs a check against the member list and the connections. With the strict check switched off only the rest of it,
-/// which is what every member checks when the change is applied.
-fn strict(home: &Home, check: impl FnOnce(&Members, &Health<'_>) -> Result<(), MembershipError>) -> Result<(), Status> {
-    let state = home.state();
-    let members = records::all(state.member.store()).map_err(|error| status::broken(&error))?;
-    let link = home.link();
-    let lasted = |id: MemberId| link.and_then(|link: &Link| link.connected_for(id));
-    let health = Health {
-        own: MemberId(home.profile.member_id),
-        connected: &|id| lasted(id).is_some_and(|lasted| lasted >= HEALTHY_AFTER),
-        active: &|id| lasted(id).is_some(),
-    };
-    match check(&members, &health) {
-        Err(MembershipError::NotEnoughStarted | MembershipError::Unhealthy) if !home.profile.strict_reconfig => Ok(()),
-        result => result.map_err(membership_status),
-    }
 }
 
 /// Proposes a change that was checked and answers with the list of members after it.
@@ -177,18 +131,4 @@ fn parse_urls(texts: &[String]) -> Option<Vec<String>> {
     let mut urls = texts.iter().map(|text| Url::parse(text)).collect::<Result<Vec<_>, _>>().ok()?;
     urls.sort();
     Some(urls.into_iter().map(|url| url.as_str().to_string()).collect())
-}
-
-/// The status of a refused change.
-pub fn membership_status(error: MembershipError) -> Status {
-    match error {
-        MembershipError::MemberExist => status::MEMBER_EXIST,
-        MembershipError::PeerUrlExist => status::PEER_URL_EXIST,
-        MembershipError::MemberNotFound => status::MEMBER_NOT_FOUND,
-        MembershipError::MemberNotLearner => status::MEMBER_NOT_LEARNER,
-        MembershipError::LearnerNotReady => status::LEARNER_NOT_READY,
-        MembershipError::TooManyLearners => status::TOO_MANY_LEARNERS,
-        MembershipError::NotEnoughStarted => status::NOT_ENOUGH_STARTED,
-        MembershipError::Unhealthy => status::UNHEALTHY,
-    }
 }

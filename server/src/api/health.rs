@@ -1,7 +1,7 @@
 //! Service `grpc.health.v1.Health`: only the server as a whole, under the empty name, and it serves from its start.
 
 use super::kv::decode;
-use super::status;
+use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};

@@ -1,7 +1,7 @@
 //! A watch of the server's own: what the lock and election services wait with. It is a stream of the hub like any
 //! other, whose messages end up in a queue here instead of a connection.
 
-use crate::home::{Home, State};
+use crate::home::{Home, State, watching};
 use bytes::Bytes;
 use plinth_engine::watch::{StreamKey, WatchSpec};
 use plinth_net::grpc::{CallKey, ReplySink, Status, StreamReply};
@@ -91,11 +91,11 @@ impl InternalWatch {
             let stream = hub.open_stream();
             watch_replies.insert(stream, reply);
             let spec = WatchSpec { key, range_end, start_revision, ..WatchSpec::default() };
-            super::watch::add_watcher(member, hub, stream, &spec);
+            watching::add_watcher(member, hub, stream, &spec);
             stream
         };
         home.background.notify();
-        super::watch::deliver_ready(home);
+        watching::deliver_ready(home);
         InternalWatch { home: home.clone(), key: stream, queue }
     }
 
@@ -114,7 +114,7 @@ impl InternalWatch {
                 Poll::Pending
             })
             .await?;
-            super::watch::resume(&self.home, self.key);
+            watching::resume(&self.home, self.key);
             let response = pb::WatchResponse::decode(message).expect("encoded by this process");
             if response.canceled {
                 return None;

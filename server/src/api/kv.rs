@@ -1,15 +1,16 @@
 //! Service `KV`: puts, deletes, transactions and compactions are replicated, ranges and reading transactions wait for
 //! a linearizable moment unless the client asked for a serializable one.
 
-use super::wire::field_message;
-use super::{convert, status};
+use super::convert;
+use crate::answer::header::field_message;
+use crate::answer::refusal::{op_status, read_status};
+use crate::answer::status;
 use crate::home::waiter::Waiter;
-use crate::home::{Home, op_status};
+use crate::home::{Home, reading};
 use crate::metrics::Op;
 use bytes::Bytes;
-use plinth_engine::command::{Command, CommandRef, Range};
-use plinth_engine::error::Error;
-use plinth_engine::range::{Budget, RangeCursor, RangeQuery, Step};
+use plinth_engine::command::{Command, Range};
+use plinth_engine::range::{Budget, RangeQuery, Step};
 use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
 use plinth_net::turn;
@@ -17,18 +18,11 @@ use prost::Message;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Keys looked at in one go before a range is read in steps: a point read or a small list is answered at once.
-const AT_ONCE: Budget = Budget { pairs: 64, bytes: 64 << 10, visits: 1000 };
-
 /// First chunk of a `RangeStream`, in keys.
 const STREAM_KEYS_FIRST: usize = 10;
 
 /// A `RangeStream` waits while this many bytes are queued in its connection.
 const STREAM_QUEUE_BYTES: usize = 4 << 20;
-
-/// A large answer is made in pieces of this size, each with room for the pair that goes beyond it.
-const PIECE_BYTES: usize = 1 << 20;
-const PIECE_ROOM: usize = 64 << 10;
 
 /// Decodes a request or answers that it cannot be.
 pub(super) fn decode<M: Message + Default>(body: Bytes, reply: UnaryReply) -> Option<(M, UnaryReply)> {
@@ -85,7 +79,7 @@ pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         let mut encoded = Vec::new();
         txn.encode_into(&mut encoded);
         return match serializable {
-            true => answer_read_txn(home, &encoded, reply),
+            true => reading::answer_read_txn(home, &encoded, reply),
             false => home.read(Waiter::ReadTxn(encoded.into(), reply, home.moment())),
         };
     }
@@ -127,101 +121,8 @@ pub fn range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return reply.fail(op_status(error));
     }
     match serializable {
-        true => answer_range(home, range, reply),
+        true => reading::answer_range(home, range, reply),
         false => home.read(Waiter::Range(Box::new(range), reply, home.moment())),
-    }
-}
-
-fn fail(reply: UnaryReply, error: Error) {
-    reply.fail(read_status(error));
-}
-
-/// The status of a failed read. Broken storage is told as such; the write path stops the process when it meets it.
-fn read_status(error: Error) -> Status {
-    match error {
-        Error::Refused(refusal) => op_status(refusal),
-        Error::Broken(broken) => {
-            tracing::error!(error = %broken, "stored data is broken");
-            Status::new(plinth_net::grpc::Code::DataLoss, broken.to_string())
-        }
-    }
-}
-
-/// Reads a range now: small ones at once, large ones in steps between which others get their turn.
-pub fn answer_range(home: &Rc<Home>, range: Range, reply: UnaryReply) {
-    let mut pairs = Vec::new();
-    let started = {
-        let state = home.state();
-        let store = state.member.store();
-        store.range_start(&RangeQuery::from(&range)).map_err(Error::from).and_then(|mut cursor| {
-            let step = store.range_step(&mut cursor, AT_ONCE, &mut pairs)?;
-            Ok((cursor, step))
-        })
-    };
-    home.metrics.ranges.inc();
-    match started {
-        Err(error) => fail(reply, error),
-        Ok((_, Step::Done(summary))) => finish_range(home, summary, &pairs, reply),
-        Ok((cursor, Step::More)) => {
-            let home = home.clone();
-            glommio::spawn_local(read_on(home, cursor, pairs, reply)).detach();
-        }
-    }
-}
-
-fn finish_range(home: &Home, summary: plinth_engine::range::RangeSummary, pairs: &[u8], reply: UnaryReply) {
-    let state = home.state();
-    reply.send(|out| {
-        out.reserve(pairs.len() + 64);
-        state.header.append(out, summary.revision);
-        out.extend_from_slice(pairs);
-        summary.append_fields(out);
-    });
-}
-
-/// Goes on with a large range. The answer is made in pieces, which are let go of as they are written: giving a hundred
-/// megabytes back at once takes the kernel several milliseconds.
-async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, first: Vec<u8>, reply: UnaryReply) {
-    // The header goes in front when the revision is known.
-    let (mut pieces, mut piece) = (vec![Bytes::new()], first);
-    loop {
-        turn::pass().await;
-        if reply.is_cancelled() || home.is_stopping() {
-            return;
-        }
-        if piece.len() >= PIECE_BYTES {
-            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES + PIECE_ROOM));
-            pieces.push(full.into());
-        }
-        let budget = Budget { bytes: Budget::STEP.bytes.min(PIECE_BYTES - piece.len()), ..Budget::STEP };
-        let step = home.state().member.store().range_step(&mut cursor, budget, &mut piece);
-        match step {
-            Ok(Step::More) => {}
-            Ok(Step::Done(summary)) => {
-                summary.append_fields(&mut piece);
-                pieces.push(piece.into());
-                let mut header = Vec::new();
-                home.state().header.append(&mut header, summary.revision);
-                pieces[0] = header.into();
-                return reply.send_pieces(pieces);
-            }
-            Err(error) => return fail(reply, error),
-        }
-    }
-}
-
-/// Evaluates a reading transaction now. `encoded` is a command made by [`txn`].
-pub fn answer_read_txn(home: &Home, encoded: &[u8], reply: UnaryReply) {
-    let Ok(CommandRef::Txn(txn)) = Command::access(encoded) else {
-        unreachable!("encoded by this process");
-    };
-    let state = home.state();
-    match state.member.store().read_txn(txn) {
-        Err(error) => fail(reply, error),
-        Ok(outcome) => reply.send(|out| {
-            state.header.append(out, outcome.revision);
-            out.extend_from_slice(&outcome.body);
-        }),
     }
 }
 

@@ -5,8 +5,8 @@ use super::kv::decode;
 use super::session::{
     commit, created_at, delete, get, lease_or_new, place, prefix_end, put, range_of, read, wait_for_turn,
 };
-use super::status;
-use super::wire::field_bytes;
+use crate::answer::header::field_bytes;
+use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_engine::command::{Command, Op, Range, SortOrder, SortTarget, Txn};

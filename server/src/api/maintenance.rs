@@ -1,8 +1,8 @@
 //! Service `Maintenance`: status, alarms, hashes, defragmentation, moving leadership. Snapshots are not served yet.
 
 use super::kv::decode;
-use super::status;
-use super::wire::{field_bytes, field_message, field_varint};
+use crate::answer::header::{field_bytes, field_message, field_varint};
+use crate::answer::status;
 use crate::cluster::{corruption, handover};
 use crate::config::version;
 use crate::home::Home;

@@ -1,10 +1,9 @@
 //! The gRPC API: which method is answered where.
 //!
 //! A unary handler gets the request's bytes and the reply, and answers at once, from the member's effects, or from a
-//! task. [`wire`] encodes hot answers, [`status`] holds every error text, [`convert`] turns requests into commands.
+//! task. [`convert`] turns requests into commands.
 
 pub mod cluster;
-pub mod compactor;
 pub mod convert;
 pub mod election;
 pub mod health;
@@ -15,10 +14,9 @@ pub mod lease;
 pub mod lock;
 pub mod maintenance;
 pub mod session;
-pub mod status;
 pub mod watch;
-pub mod wire;
 
+use crate::answer::status;
 use crate::endpoints::HttpEndpoints;
 use crate::home::Home;
 use crate::http::Endpoints;

@@ -1,14 +1,15 @@
 //! What locks and elections share: keys under a name, one per lease, whose order of creation is the order of turns.
 //! The steps are those of etcd's `concurrency` package, done on the server.
 
+use super::ids;
 use super::internal_watch::{Cancelled, InternalWatch};
-use super::{ids, status};
-use crate::home::{Home, op_status};
+use crate::answer::refusal::read_status;
+use crate::answer::status;
+use crate::home::Home;
 use bytes::Bytes;
 use plinth_engine::command::{
     Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
-use plinth_engine::error::Error;
 use plinth_engine::range::{RangeQuery, RangeSummary};
 use plinth_net::grpc::Status;
 use plinth_net::proto::{etcdserverpb as pb, mvccpb};
@@ -86,10 +87,7 @@ pub fn range_of(response: &pb::TxnResponse, at: usize) -> &[mvccpb::KeyValue] {
 pub async fn read(home: &Home, query: RangeQuery<'_>) -> Result<(RangeSummary, Vec<mvccpb::KeyValue>), Status> {
     home.barrier().await?;
     let mut pairs = Vec::new();
-    let summary = home.state().member.store().range(&query, &mut pairs).map_err(|error| match error {
-        Error::Refused(refusal) => op_status(refusal),
-        Error::Broken(broken) => Status::new(plinth_net::grpc::Code::DataLoss, broken.to_string()),
-    })?;
+    let summary = home.state().member.store().range(&query, &mut pairs).map_err(read_status)?;
     let decoded = pb::RangeResponse::decode(pairs.as_slice()).expect("encoded by this process");
     Ok((summary, decoded.kvs))
 }

@@ -3,13 +3,13 @@
 
 use super::Link;
 use super::forward::{Question, read_answer};
-use crate::api::status;
-use crate::home::{Home, op_status};
+use crate::answer::refusal::{op_status, read_status};
+use crate::answer::status;
+use crate::home::Home;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
-use plinth_engine::error::Error;
 use plinth_engine::hash::{HashKv, HashStep};
 use plinth_net::grpc::{Code, Status};
 use plinth_net::turn;
@@ -73,8 +73,7 @@ pub async fn hash(home: &Rc<Home>, revision: i64) -> Result<Hashed, Status> {
         match step {
             Ok(HashStep::More) => turn::pass().await,
             Ok(HashStep::Done(hash)) => return Ok(Hashed { hash, reached }),
-            Err(Error::Refused(refusal)) => return Err(op_status(refusal)),
-            Err(Error::Broken(broken)) => return Err(status::broken(&broken)),
+            Err(error) => return Err(read_status(error)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Asks the peer ports of a running cluster who its members are, before this member has a reactor. Blocking, with short
 //! timeouts; nothing that is received is trusted beyond its shape.
 
-use super::records;
+use super::member_list;
 use plinth_raft::Member;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -64,7 +64,7 @@ fn parse(answer: &[u8]) -> Result<ClusterView, String> {
         .find(|(name, _)| name.eq_ignore_ascii_case("X-Etcd-Cluster-ID"))
         .and_then(|(_, value)| u64::from_str_radix(value.trim(), 16).ok());
     let cluster = id.ok_or("the answer does not name its cluster")?;
-    let members = records::decode(&answer[end + 4..]).map_err(|error| error.to_string())?;
+    let members = member_list::decode(&answer[end + 4..]).map_err(|error| error.to_string())?;
     Ok(ClusterView { cluster, members })
 }
 

@@ -6,10 +6,10 @@
 //! An answer begins with a byte: 0, then the answer; or 1, the gRPC code and the message of a status.
 
 use super::Link;
-use super::corruption;
-use crate::api::lease::{self, Renewed, clear_checkpoints, renew};
-use crate::api::{cluster, status};
+use super::{corruption, membership};
+use crate::answer::status;
 use crate::home::Home;
+use crate::home::leases::{self, Renewed, clear_checkpoints, renew};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;
 use plinth_net::grpc::{Code, Status};
@@ -142,7 +142,7 @@ pub async fn time_to_live(home: &Home, request: Bytes) -> Result<Option<Bytes>, 
 pub async fn promote(home: &Rc<Home>, id: u64) -> Result<(), Status> {
     match ask_leader(home, Question::Promote, Bytes::copy_from_slice(&id.to_le_bytes())).await? {
         Some(_) => Ok(()),
-        None => cluster::promote(home, MemberId(id)).await,
+        None => membership::promote(home, MemberId(id)).await,
     }
 }
 
@@ -155,7 +155,7 @@ pub fn respond(home: &Rc<Home>, from: MemberId, question: Question, body: Bytes,
             return;
         }
         Question::TimeToLive => {
-            return answerer.answer(match lease::time_to_live_fields(home, body) {
+            return answerer.answer(match leases::time_to_live_fields(home, body) {
                 Ok(fields) => answer(&fields),
                 Err(status) => refusal(&status),
             });
@@ -176,7 +176,7 @@ async fn respond_later(home: Rc<Home>, from: MemberId, question: Question, body:
             None => Err(status::NO_LEADER),
         },
         Question::Promote => match <[u8; 8]>::try_from(&body[..]) {
-            Ok(id) => cluster::promote(&home, MemberId(u64::from_le_bytes(id))).await.map(|()| Bytes::new()),
+            Ok(id) => membership::promote(&home, MemberId(u64::from_le_bytes(id))).await.map(|()| Bytes::new()),
             Err(_) => Err(status::UNKNOWN_QUESTION),
         },
         Question::HashKv => corruption::respond(&home, body).await,

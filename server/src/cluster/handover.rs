@@ -1,7 +1,7 @@
 //! Leadership given to another member: by request, and before this one stops, so that nobody waits for an election.
 
 use super::Link;
-use crate::api::status;
+use crate::answer::status;
 use crate::home::Home;
 use glommio::timer::sleep;
 use plinth_net::grpc::Status;

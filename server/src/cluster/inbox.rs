@@ -1,8 +1,8 @@
 //! What other members say, and who may say it.
 
 use super::forward::{self, Question};
-use super::{records as list, snapshot_fetch};
-use crate::api::status;
+use super::{member_list, snapshot_fetch};
+use crate::answer::status;
 use crate::config::version;
 use crate::home::Home;
 use bytes::Bytes;
@@ -115,7 +115,7 @@ fn respond(home: &Home, request: &Http1Request) -> Response {
     let response = match path {
         "/members" => {
             let members = records::list(home.state().member.store()).unwrap_or_default();
-            Response::with_body(200, "application/json", list::encode(members) + "\n")
+            Response::with_body(200, "application/json", member_list::encode(members) + "\n")
         }
         "/version" => crate::http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
         "/health" => Response::with_body(200, "application/json", r#"{"health":"true"}"#),

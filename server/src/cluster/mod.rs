@@ -2,10 +2,11 @@
 //!
 //! - [`bootstrap`]: what a member without data does first: found a cluster with others, or join one
 //! - [`fetch`]: asks a running cluster for its members before there is any connection
-//! - [`records`]: the list of members as the peer port shows it
+//! - [`member_list`]: the list of members as the peer port shows it
 //! - [`Link`]: the connections to all other members; [`inbox`]: what comes in through them
 //! - [`forward`]: what only the leader can answer
 //! - [`snapshot_source`], [`snapshot_fetch`]: how a member that lags behind gets the leader's data
+//! - [`membership`]: promotion, and the strict checks of a change
 //! - [`handover`]: giving leadership to another member
 //! - [`corruption`]: whether all members hold the same
 
@@ -16,7 +17,8 @@ pub mod forward;
 pub mod handover;
 pub mod inbox;
 mod link;
-pub mod records;
+pub mod member_list;
+pub mod membership;
 pub mod snapshot_fetch;
 pub mod snapshot_source;
 

@@ -7,7 +7,7 @@
 use super::Link;
 use super::forward::{Question, read_answer};
 use super::snapshot_source::{GIVE_UP, read_context};
-use crate::api::status;
+use crate::answer::status;
 use crate::home::{Home, HomeStore};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;

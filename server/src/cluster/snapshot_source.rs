@@ -14,7 +14,7 @@
 //! Invariants: a pin is given back when nobody copies from it any more, or nobody has for [`SILENCE`].
 
 use super::link::Counts;
-use crate::api::status;
+use crate::answer::status;
 use crate::home::{Home, HomeStore};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_engine::pagefile::{Pin, SnapshotCursor};

@@ -2,8 +2,7 @@
 //! resident pages. All of it in bounded steps, in the task queue with the least share.
 
 use super::waiter::Waiter;
-use super::{Home, State};
-use crate::api::watch;
+use super::{Home, State, watching};
 use crate::metrics::Op;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
@@ -14,9 +13,6 @@ use plinth_net::turn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// How often leases are looked at, as in etcd.
-const LEASE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often progress notifications may fall due.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,8 +43,8 @@ pub async fn work(home: Rc<Home>) -> StoreError {
 /// One step of everything; if there is more to do, the pause before it.
 fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
     let catches_up = catch_up(home)?;
-    let catches_up = watch::deliver_ready(home) || catches_up;
-    let catches_up = watch::deliver_late(home) || catches_up;
+    let catches_up = watching::deliver_ready(home) || catches_up;
+    let catches_up = watching::deliver_late(home) || catches_up;
     let compacts = compact(home)?;
     Ok(match (catches_up, compacts) {
         (true, _) => Some(Duration::ZERO),
@@ -126,35 +122,6 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
     Ok(!matches!(progress, CompactProgress::Idle))
 }
 
-/// Ends leases whose time is over and replicates how much is left of long ones; only the leader does.
-pub async fn expire_leases(home: Rc<Home>) {
-    let mut expired = Vec::new();
-    while !home.is_stopping() {
-        sleep(LEASE_INTERVAL).await;
-        if !home.keeps_leases() {
-            continue;
-        }
-        let now = home.clock.now();
-        let (term, checkpoints) = {
-            let mut state = home.state_mut();
-            let term = state.member.group().term();
-            let leases = state.member.store_mut().leases_mut();
-            leases.expired(now, &mut expired);
-            (term, leases.due_checkpoints(now))
-        };
-        for id in expired.drain(..) {
-            home.metrics.leases_expired.inc();
-            home.submit(|out| Command::LeaseExpire { id, term }.encode_into(out), Waiter::Nobody(Op::LeaseRevoke));
-        }
-        if !checkpoints.is_empty() {
-            let checkpoints =
-                checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
-            let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints: checkpoints.collect() });
-            home.submit(|out| command.encode_into(out), Waiter::Nobody(Op::LeaseCheckpoint));
-        }
-    }
-}
-
 /// Sends progress notifications when they are due.
 pub async fn notify_progress(home: Rc<Home>) {
     while !home.is_stopping() {
@@ -163,7 +130,7 @@ pub async fn notify_progress(home: Rc<Home>) {
         let due = home.state().hub.next_tick().is_some_and(|at| at <= now);
         if due {
             home.state_mut().hub.tick(now);
-            watch::deliver_ready(&home);
+            watching::deliver_ready(&home);
         }
     }
 }

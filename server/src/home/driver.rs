@@ -1,9 +1,8 @@
 //! The task that moves the member forward, and the answers that come of it.
 
-use super::{Home, State, flush};
-use crate::api::wire::HeaderTemplate;
-use crate::api::{status, watch};
-use crate::cluster::snapshot_source;
+use super::{Home, State, flush, watching};
+use crate::answer::header::HeaderTemplate;
+use crate::answer::status;
 use crate::metrics::{Stage, Success};
 use crate::wake::Woken;
 use glommio::timer::sleep;
@@ -109,9 +108,9 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
         for batch in effects.events.drain(..) {
             home.state_mut().hub.publish(&batch);
         }
-        watch::deliver_ready(home);
+        watching::deliver_ready(home);
     }
-    watch::close_gap(home);
+    watching::close_gap(home);
 }
 
 /// Answers those whose commands were applied.

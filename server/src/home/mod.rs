@@ -7,29 +7,34 @@
 //! Invariant: a reply is given while the state is borrowed only through calls that append to a connection's buffer;
 //! none of them calls back into the home.
 
+pub mod auto_compaction;
 pub mod background;
 pub mod clock;
+pub mod data_file;
 pub mod driver;
 pub mod flush;
 pub mod flushes;
+pub mod leases;
 pub mod oneshot;
+pub mod queues;
+pub mod reading;
 pub mod stages;
 mod timeout;
 pub mod waiter;
+pub mod watching;
 
-use crate::api::status;
-use crate::api::wire::HeaderTemplate;
-use crate::boot::DataFile;
+use crate::answer::header::HeaderTemplate;
+use crate::answer::refusal::submit_status;
+use crate::answer::status;
 use crate::cluster::Link;
 use crate::metrics::{Op, ReactorMetrics};
 use crate::notify::Notify;
-use crate::reactor::Queues;
 use clock::{Clock, Nanos};
+use data_file::DataFile;
 use flushes::Flushes;
 use oneshot::{Receiver, channel};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
-use plinth_engine::error::OpError;
 use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
@@ -38,6 +43,7 @@ use plinth_net::grpc::{Status, StreamReply};
 use plinth_raft::error::ProposeError;
 use plinth_raft::{MemberChange, MemberId, PeerMessage};
 use plinth_wal::UringDisk;
+use queues::Queues;
 use rustc_hash::FxHashMap;
 use stages::{Asked, Stages};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
@@ -481,33 +487,5 @@ impl Home {
     /// Whether [`Home::stop`] was called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
-    }
-}
-
-fn submit_status(error: SubmitError) -> Status {
-    match error {
-        SubmitError::TooMany => status::TOO_MANY_REQUESTS,
-        SubmitError::NoSpace => status::NO_SPACE,
-    }
-}
-
-/// The status of a refusal by the store.
-pub fn op_status(error: OpError) -> Status {
-    match error {
-        OpError::EmptyKey => status::EMPTY_KEY,
-        OpError::KeyNotFound => status::KEY_NOT_FOUND,
-        OpError::ValueProvided => status::VALUE_PROVIDED,
-        OpError::LeaseProvided => status::LEASE_PROVIDED,
-        OpError::TooManyOps => status::TOO_MANY_OPS,
-        OpError::DuplicateKey => status::DUPLICATE_KEY,
-        OpError::InvalidSortOption => status::INVALID_SORT_OPTION,
-        OpError::Compacted => status::COMPACTED,
-        OpError::FutureRevision => status::FUTURE_REVISION,
-        OpError::NoSpace => status::NO_SPACE,
-        OpError::Corrupt => status::CORRUPT,
-        OpError::LeaseNotFound => status::LEASE_NOT_FOUND,
-        OpError::LeaseExists => status::LEASE_EXISTS,
-        OpError::LeaseTtlTooLarge => status::LEASE_TTL_TOO_LARGE,
-        other => Status::new(plinth_net::grpc::Code::Unknown, other.to_string()),
     }
 }

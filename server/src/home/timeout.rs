@@ -1,6 +1,6 @@
 //! Why a write was not done in time, as etcd tells the reasons apart.
 
-use crate::api::status;
+use crate::answer::status;
 use plinth_net::grpc::Status;
 use std::time::{Duration, Instant};
 

@@ -3,10 +3,10 @@
 use super::clock::Nanos;
 use super::oneshot::Sender;
 use super::stages::Asked;
-use super::{Home, op_status};
-use crate::api::cluster::membership_status;
-use crate::api::kv;
-use crate::api::wire::HeaderTemplate;
+use super::{Home, reading};
+use crate::answer::header::HeaderTemplate;
+use crate::answer::refusal::{membership_status, op_status};
+use crate::answer::status;
 use crate::metrics::Op;
 use plinth_engine::command::Range;
 use plinth_engine::error::OpError;
@@ -15,8 +15,6 @@ use plinth_member::Lost;
 use plinth_net::grpc::{Status, UnaryReply};
 use plinth_raft::MembershipError;
 use std::rc::Rc;
-
-use crate::api::status;
 
 /// Who waits.
 pub enum Waiter {
@@ -105,8 +103,8 @@ impl Waiter {
     /// Answers a read whose moment has come.
     pub fn readable(self, home: &Rc<Home>) {
         match self {
-            Waiter::Range(range, reply, _) => kv::answer_range(home, *range, reply),
-            Waiter::ReadTxn(txn, reply, _) => kv::answer_read_txn(home, &txn, reply),
+            Waiter::Range(range, reply, _) => reading::answer_range(home, *range, reply),
+            Waiter::ReadTxn(txn, reply, _) => reading::answer_read_txn(home, &txn, reply),
             Waiter::Barrier(sender) => sender.send(Ok(())),
             waiter => waiter.fail(status::STOPPED),
         }

@@ -8,13 +8,14 @@
 
 mod awake;
 mod edge;
-mod home;
 mod listen;
 mod peers;
+mod serve;
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::datadir::DataDir;
+use crate::home::queues::SOCKETS_INTERVAL;
 use crate::logging::{self, events};
 use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
 use crate::metrics;
@@ -27,10 +28,6 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
-
-/// How long work that can wait may keep a reactor from its sockets.
-const SOCKETS_INTERVAL: Duration = Duration::from_micros(500);
 
 /// How the process ends.
 pub enum Ended {
@@ -112,7 +109,7 @@ fn run_home(
     let reactor: ExecutorJoinHandle<Result<(), String>> = builder(0, config.reactors.pin)
         .spawn(move || async move {
             awake::keep_waking().await;
-            let home = async move { home::run(config, &member_dir, &log_dir, channels, signals, taken).await };
+            let home = async move { serve::run(config, &member_dir, &log_dir, channels, signals, taken).await };
             if !is_alone {
                 return home.await;
             }
@@ -143,28 +140,6 @@ fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
     logging::flush();
     eprintln!("plinth: {what}: {error}");
     Ended::Failed
-}
-
-/// The task queues of a reactor besides the one that serves clients.
-#[derive(Clone, Copy)]
-pub struct Queues {
-    /// Moves the member forward.
-    pub consensus: TaskQueueHandle,
-    /// What has time.
-    pub background: TaskQueueHandle,
-}
-
-impl Queues {
-    /// New queues of this reactor.
-    pub fn create() -> Queues {
-        let executor = glommio::executor();
-        let soon = Latency::Matters(Duration::from_millis(1));
-        let polite = Latency::Matters(SOCKETS_INTERVAL);
-        Queues {
-            consensus: executor.create_task_queue(Shares::Static(1000), soon, "consensus"),
-            background: executor.create_task_queue(Shares::Static(50), polite, "background"),
-        }
-    }
 }
 
 fn spawn_into<T: 'static>(future: impl Future<Output = T> + 'static, queue: TaskQueueHandle) -> glommio::Task<T> {

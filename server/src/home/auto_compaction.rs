@@ -1,7 +1,8 @@
 //! Auto-compaction, as etcd does it: by age of revisions, or by their number. Only a leader compacts.
 
+use super::Home;
+use crate::answer::status;
 use crate::config::AutoCompaction;
-use crate::home::Home;
 use glommio::timer::sleep;
 use plinth_engine::command::Command;
 use std::collections::VecDeque;
@@ -58,7 +59,7 @@ async fn compact(home: &Home, revision: i64) -> bool {
     match home.propose(Command::Compact { revision }).await {
         Ok(_) => true,
         // Somebody else compacted as far already: as good as done.
-        Err(status) if status == super::status::COMPACTED => true,
+        Err(status) if status == status::COMPACTED => true,
         Err(status) => {
             tracing::warn!(revision, error = %status, "failed auto compaction");
             false

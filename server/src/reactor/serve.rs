@@ -1,14 +1,15 @@
 //! The reactor of the group, from boot to the last flush.
 
-use super::{EdgeChannels, Queues, listen, new_tally, peers, spawn_into, wait_for_signal};
-use crate::api::{Api, compactor, maintenance};
+use super::{EdgeChannels, listen, new_tally, peers, spawn_into, wait_for_signal};
+use crate::api::{Api, maintenance};
 use crate::boot::{self, Booted};
 use crate::cluster::{corruption, handover};
 use crate::config::{Config, Gate};
 use crate::endpoints::HttpEndpoints;
 use crate::home::clock::Clock;
 use crate::home::flush::{self, Flusher};
-use crate::home::{Home, background, driver};
+use crate::home::queues::Queues;
+use crate::home::{Home, auto_compaction, background, driver, leases};
 use crate::http::Endpoints;
 use crate::logging::{self, events, notify_ready};
 use crate::mesh::ToEdge;
@@ -124,10 +125,10 @@ fn start_tasks(
     let work = spawn_into(background::work(home.clone()), queues.background);
     let auto = config.storage.auto_compaction()?;
     let rest: [Pin<Box<dyn Future<Output = ()>>>; 4] = [
-        Box::pin(background::expire_leases(home.clone())),
+        Box::pin(leases::expire_leases(home.clone())),
         Box::pin(background::notify_progress(home.clone())),
         Box::pin(background::trim(home.clone())),
-        Box::pin(compactor::run(home.clone(), auto)),
+        Box::pin(auto_compaction::run(home.clone(), auto)),
     ];
     for task in rest {
         spawn_into(task, queues.background).detach();

@@ -1,0 +1,61 @@
+//! The status that a refusal becomes.
+
+use super::status;
+use plinth_engine::error::{Error, OpError};
+use plinth_member::SubmitError;
+use plinth_net::grpc::{Code, Status};
+use plinth_raft::MembershipError;
+
+/// The status of a submission that was not queued.
+pub fn submit_status(error: SubmitError) -> Status {
+    match error {
+        SubmitError::TooMany => status::TOO_MANY_REQUESTS,
+        SubmitError::NoSpace => status::NO_SPACE,
+    }
+}
+
+/// The status of a refusal by the store.
+pub fn op_status(error: OpError) -> Status {
+    match error {
+        OpError::EmptyKey => status::EMPTY_KEY,
+        OpError::KeyNotFound => status::KEY_NOT_FOUND,
+        OpError::ValueProvided => status::VALUE_PROVIDED,
+        OpError::LeaseProvided => status::LEASE_PROVIDED,
+        OpError::TooManyOps => status::TOO_MANY_OPS,
+        OpError::DuplicateKey => status::DUPLICATE_KEY,
+        OpError::InvalidSortOption => status::INVALID_SORT_OPTION,
+        OpError::Compacted => status::COMPACTED,
+        OpError::FutureRevision => status::FUTURE_REVISION,
+        OpError::NoSpace => status::NO_SPACE,
+        OpError::Corrupt => status::CORRUPT,
+        OpError::LeaseNotFound => status::LEASE_NOT_FOUND,
+        OpError::LeaseExists => status::LEASE_EXISTS,
+        OpError::LeaseTtlTooLarge => status::LEASE_TTL_TOO_LARGE,
+        other => Status::new(Code::Unknown, other.to_string()),
+    }
+}
+
+/// The status of a failed read. Broken storage is told as such; the write path stops the process when it meets it.
+pub fn read_status(error: Error) -> Status {
+    match error {
+        Error::Refused(refusal) => op_status(refusal),
+        Error::Broken(broken) => {
+            tracing::error!(error = %broken, "stored data is broken");
+            status::broken(&broken)
+        }
+    }
+}
+
+/// The status of a refused change.
+pub fn membership_status(error: MembershipError) -> Status {
+    match error {
+        MembershipError::MemberExist => status::MEMBER_EXIST,
+        MembershipError::PeerUrlExist => status::PEER_URL_EXIST,
+        MembershipError::MemberNotFound => status::MEMBER_NOT_FOUND,
+        MembershipError::MemberNotLearner => status::MEMBER_NOT_LEARNER,
+        MembershipError::LearnerNotReady => status::LEARNER_NOT_READY,
+        MembershipError::TooManyLearners => status::TOO_MANY_LEARNERS,
+        MembershipError::NotEnoughStarted => status::NOT_ENOUGH_STARTED,
+        MembershipError::Unhealthy => status::UNHEALTHY,
+    }
+}

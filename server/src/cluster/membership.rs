@@ -1,0 +1,54 @@
+//! Changes of the membership that not every member may decide: promotion of a learner, which only the leader can judge,
+//! and etcd's strict checks before a change is proposed.
+
+use super::Link;
+use crate::answer::refusal::membership_status;
+use crate::answer::status;
+use crate::home::Home;
+use plinth_member::records;
+use plinth_net::grpc::Status;
+use plinth_raft::{Health, MemberChange, MemberId, Members, MembershipError, Role, check_learner_ready, check_promote};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a connection must have lasted to count in the strict checks, as in etcd.
+const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+
+/// Promotes a learner that has caught up. Only the leader can tell.
+pub async fn promote(home: &Rc<Home>, id: MemberId) -> Result<(), Status> {
+    let progress = home.state().member.group().status();
+    if progress.role != Role::Leader {
+        return Err(status::NOT_LEADER);
+    }
+    strict(home, |members, _| {
+        let member = members.get(id).ok_or(MembershipError::MemberNotFound)?;
+        if !member.is_learner {
+            return Err(MembershipError::MemberNotLearner);
+        }
+        let matched = progress.peers.iter().find(|peer| peer.member == id).map(|peer| peer.matched);
+        check_learner_ready(matched, progress.last_index)?;
+        check_promote(members)
+    })?;
+    home.change(MemberChange::Promote(id)).await
+}
+
+/// Runs a check against the member list and the connections. With the strict check switched off only the rest of it,
+/// which is what every member checks when the change is applied.
+pub fn strict(
+    home: &Home,
+    check: impl FnOnce(&Members, &Health<'_>) -> Result<(), MembershipError>,
+) -> Result<(), Status> {
+    let state = home.state();
+    let members = records::all(state.member.store()).map_err(|error| status::broken(&error))?;
+    let link = home.link();
+    let lasted = |id: MemberId| link.and_then(|link: &Link| link.connected_for(id));
+    let health = Health {
+        own: MemberId(home.profile.member_id),
+        connected: &|id| lasted(id).is_some_and(|lasted| lasted >= HEALTHY_AFTER),
+        active: &|id| lasted(id).is_some(),
+    };
+    match check(&members, &health) {
+        Err(MembershipError::NotEnoughStarted | MembershipError::Unhealthy) if !home.profile.strict_reconfig => Ok(()),
+        result => result.map_err(membership_status),
+    }
+}

@@ -1,0 +1,96 @@
+//! Reads whose moment has come: ranges, small ones at once and large ones in steps, and transactions that only read.
+
+use super::Home;
+use crate::answer::refusal::read_status;
+use bytes::Bytes;
+use plinth_engine::command::{Command, CommandRef, Range};
+use plinth_engine::error::Error;
+use plinth_engine::range::{Budget, RangeCursor, RangeQuery, RangeSummary, Step};
+use plinth_net::grpc::UnaryReply;
+use plinth_net::turn;
+use std::rc::Rc;
+
+/// Keys looked at in one go before a range is read in steps: a point read or a small list is answered at once.
+const AT_ONCE: Budget = Budget { pairs: 64, bytes: 64 << 10, visits: 1000 };
+
+/// A large answer is made in pieces of this size, each with room for the pair that goes beyond it.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECE_ROOM: usize = 64 << 10;
+
+/// Reads a range now: small ones at once, large ones in steps between which others get their turn.
+pub fn answer_range(home: &Rc<Home>, range: Range, reply: UnaryReply) {
+    let mut pairs = Vec::new();
+    let started = {
+        let state = home.state();
+        let store = state.member.store();
+        store.range_start(&RangeQuery::from(&range)).map_err(Error::from).and_then(|mut cursor| {
+            let step = store.range_step(&mut cursor, AT_ONCE, &mut pairs)?;
+            Ok((cursor, step))
+        })
+    };
+    home.metrics.ranges.inc();
+    match started {
+        Err(error) => reply.fail(read_status(error)),
+        Ok((_, Step::Done(summary))) => finish_range(home, summary, &pairs, reply),
+        Ok((cursor, Step::More)) => {
+            let home = home.clone();
+            glommio::spawn_local(read_on(home, cursor, pairs, reply)).detach();
+        }
+    }
+}
+
+fn finish_range(home: &Home, summary: RangeSummary, pairs: &[u8], reply: UnaryReply) {
+    let state = home.state();
+    reply.send(|out| {
+        out.reserve(pairs.len() + 64);
+        state.header.append(out, summary.revision);
+        out.extend_from_slice(pairs);
+        summary.append_fields(out);
+    });
+}
+
+/// Goes on with a large range. The answer is made in pieces, which are let go of as they are written: giving a hundred
+/// megabytes back at once takes the kernel several milliseconds.
+async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, first: Vec<u8>, reply: UnaryReply) {
+    // The header goes in front when the revision is known.
+    let (mut pieces, mut piece) = (vec![Bytes::new()], first);
+    loop {
+        turn::pass().await;
+        if reply.is_cancelled() || home.is_stopping() {
+            return;
+        }
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES + PIECE_ROOM));
+            pieces.push(full.into());
+        }
+        let budget = Budget { bytes: Budget::STEP.bytes.min(PIECE_BYTES - piece.len()), ..Budget::STEP };
+        let step = home.state().member.store().range_step(&mut cursor, budget, &mut piece);
+        match step {
+            Ok(Step::More) => {}
+            Ok(Step::Done(summary)) => {
+                summary.append_fields(&mut piece);
+                pieces.push(piece.into());
+                let mut header = Vec::new();
+                home.state().header.append(&mut header, summary.revision);
+                pieces[0] = header.into();
+                return reply.send_pieces(pieces);
+            }
+            Err(error) => return reply.fail(read_status(error)),
+        }
+    }
+}
+
+/// Evaluates a reading transaction now. `encoded` is an encoded [`Command::Txn`] that only reads.
+pub fn answer_read_txn(home: &Home, encoded: &[u8], reply: UnaryReply) {
+    let Ok(CommandRef::Txn(txn)) = Command::access(encoded) else {
+        unreachable!("encoded by this process");
+    };
+    let state = home.state();
+    match state.member.store().read_txn(txn) {
+        Err(error) => reply.fail(read_status(error)),
+        Ok(outcome) => reply.send(|out| {
+            state.header.append(out, outcome.revision);
+            out.extend_from_slice(&outcome.body);
+        }),
+    }
+}
