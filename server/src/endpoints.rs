@@ -1,6 +1,7 @@
 //! The HTTP endpoints of a running member: looks up what a route needs and answers it.
 
-use crate::api::Api;
+use crate::api;
+use crate::cluster::Link;
 use crate::config::{FeatureGates, version};
 use crate::home::Home;
 use crate::http::{
@@ -21,6 +22,7 @@ use std::sync::Arc;
 /// Answers HTTP requests for one home.
 pub struct HttpEndpoints {
     home: Rc<Home>,
+    link: Rc<Link>,
     access: Access,
     schema: Arc<Schema>,
     gates: FeatureGates,
@@ -29,10 +31,16 @@ pub struct HttpEndpoints {
 
 impl HttpEndpoints {
     /// Endpoints with the access rules of a configuration; `tallies`: what all reactors count.
-    pub fn new(home: Rc<Home>, config: &crate::config::Config, tallies: Vec<Arc<Tally>>) -> HttpEndpoints {
+    pub fn new(
+        home: Rc<Home>,
+        link: Rc<Link>,
+        config: &crate::config::Config,
+        tallies: Vec<Arc<Tally>>,
+    ) -> HttpEndpoints {
         let schema = Arc::new(home.metrics.schema(config.monitoring.extensive));
         HttpEndpoints {
             home,
+            link,
             access: Access::new(&config.http.host_whitelist, &config.http.cors),
             schema,
             gates: config.gates.clone(),
@@ -116,14 +124,14 @@ impl HttpEndpoints {
     async fn scrape(&self) -> String {
         let metrics = &self.home.metrics;
         metrics.scrapes_in_flight.add(1);
-        fill_gauges(&self.home);
-        metrics::take_over(metrics, Api::method_table().len(), &self.tallies);
+        fill_gauges(&self.home, &self.link);
+        metrics::take_over(metrics, api::method_table().len(), &self.tallies);
         let snapshot = metrics.snapshot();
         let own = self.home.profile.member_id;
         let alarms = self.alarms().into_iter().map(|(kind, member)| (member, active(kind).name())).collect();
         let mut facts = Facts {
             server_id: own,
-            peers: metrics.peers.facts(own, &peer_figures(&self.home)),
+            peers: metrics.peers.facts(own, &peer_figures(&self.link)),
             cluster_version: version::CLUSTER_VERSION.rsplit_once('.').map(|(minor, _)| minor.to_string()),
             alarms,
             gates: self.gates.clone(),
@@ -183,8 +191,7 @@ async fn read_process() -> ProcessStats {
 }
 
 /// What the transport knows of the other members.
-fn peer_figures(home: &Home) -> Vec<PeerFigures> {
-    let Some(link) = home.link() else { return Vec::new() };
+fn peer_figures(link: &Link) -> Vec<PeerFigures> {
     let figures = |id: MemberId| {
         let (status, counts) = (link.peers().status(id.0).unwrap_or_default(), link.counts(id));
         PeerFigures {
@@ -203,7 +210,7 @@ fn peer_figures(home: &Home) -> Vec<PeerFigures> {
 }
 
 /// Sets what is known only when asked.
-fn fill_gauges(home: &Home) {
+fn fill_gauges(home: &Home, link: &Link) {
     let metrics: &ReactorMetrics = &home.metrics;
     let state = home.state();
     let (member, store) = (&state.member, state.member.store());
@@ -211,8 +218,7 @@ fn fill_gauges(home: &Home) {
     metrics.has_leader.set_bool(group.leader().is_some());
     metrics.is_leader.set_bool(group.role() == Role::Leader);
     metrics.is_learner.set_bool(home.is_learner());
-    let is_installing = home.link().is_some_and(|link| link.fetching.borrow().is_some());
-    metrics.snapshot_apply_in_progress.set_bool(is_installing);
+    metrics.snapshot_apply_in_progress.set_bool(link.fetching.borrow().is_some());
     metrics.proposals_applied.set_unsigned(group.applied());
     metrics.proposals_committed.set_unsigned(group.commit());
     metrics.proposals_pending.set_unsigned(member.pending_commands() as u64);

@@ -23,5 +23,6 @@ pub mod mesh;
 pub mod metrics;
 pub mod notify;
 pub mod reactor;
+pub mod service;
 pub mod sys;
 pub mod wake;

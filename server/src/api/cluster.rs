@@ -2,7 +2,6 @@
 
 use super::kv::decode;
 use crate::answer::status;
-use crate::cluster::forward;
 use crate::cluster::membership::{promote, strict};
 use crate::config::Url;
 use crate::home::Home;
@@ -77,7 +76,7 @@ pub fn member_promote(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         let is_leader = home.state().member.is_leader();
         let result = match is_leader {
             true => promote(&home, MemberId(request.id)).await,
-            false => forward::promote(&home, request.id).await,
+            false => home.others.clone().promote_at_leader(&home, MemberId(request.id)).await,
         };
         match result {
             Ok(()) => {

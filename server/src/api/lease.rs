@@ -5,7 +5,6 @@ use super::kv::decode;
 use crate::answer::header::{field_message, field_varint};
 use crate::answer::refusal::op_status;
 use crate::answer::status;
-use crate::cluster::forward;
 use crate::home::Home;
 use crate::home::leases::{Renewed, remaining, renew};
 use crate::home::waiter::Waiter;
@@ -52,7 +51,7 @@ pub fn time_to_live(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     }
     let home = home.clone();
     glommio::spawn_local(async move {
-        match forward::time_to_live(&home, body).await {
+        match home.others.clone().time_to_live_at_leader(&home, body).await {
             Ok(Some(fields)) => answer_time_to_live(&home, &fields, reply),
             Ok(None) => answer_time_to_live(&home, &remaining(&home, &request), reply),
             Err(status) => reply.fail(status),
@@ -102,9 +101,9 @@ impl StreamHandler for KeepAlive {
             Err(error) => return self.reply.finish(status::undecodable(&error)),
         };
         let revision = self.home.state().member.store().revision();
-        // A leader among others has to make sure that it still leads: see `forward`.
+        // A leader among others has to make sure that it still leads: see `Others::renew_at_leader`.
         if self.home.state().member.group().is_alone()
-            && !forward::is_renewing(&self.home)
+            && !self.home.others.is_renewing()
             && self.home.keeps_leases()
             && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
         {
@@ -115,7 +114,7 @@ impl StreamHandler for KeepAlive {
             Ok(ttl) => answer(&home, &reply, revision, id, ttl),
             Err(status) => reply.finish(status),
         };
-        forward::renew_at_leader(&self.home, (id, Box::new(answered)));
+        self.home.others.clone().renew_at_leader(&self.home, (id, Box::new(answered)));
     }
 
     fn half_close(&mut self) {

@@ -17,14 +17,10 @@ pub mod session;
 pub mod watch;
 
 use crate::answer::status;
-use crate::endpoints::HttpEndpoints;
 use crate::home::Home;
-use crate::http::Endpoints;
 use bytes::Bytes;
-use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::http1::Http1Request;
+use plinth_net::grpc::{Call, Method, MethodKind, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
-use plinth_net::server::Http1Reply;
 use prost::Message;
 use std::rc::Rc;
 
@@ -82,26 +78,48 @@ methods! {
     ServerStream "/grpc.health.v1.Health/Watch" => health::HealthWatch::open;
 }
 
-/// The API of one home, for its reactor.
+/// All methods, for edges and metrics.
+pub fn method_table() -> &'static [Method] {
+    METHODS
+}
+
+/// The API of one home.
 pub struct Api {
     home: Rc<Home>,
-    http: Rc<HttpEndpoints>,
-    endpoints: Endpoints,
 }
 
 impl Api {
-    /// Answers from `home`, and HTTP requests from `http`.
-    pub fn new(home: Rc<Home>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> Rc<Api> {
-        Rc::new(Api { home, http, endpoints })
+    /// Answers from `home`.
+    pub fn new(home: Rc<Home>) -> Api {
+        Api { home }
     }
 
-    /// All methods, for edges and metrics.
-    pub fn method_table() -> &'static [Method] {
-        METHODS
+    /// Answers a unary call of the method at this place in the table.
+    pub fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        self.count(call, false);
+        if let Some(refusal) = admit(&self.home, method, call, Some(&body)) {
+            return reply.fail(refusal);
+        }
+        match HANDLERS[method] {
+            Handler::Unary(handler) => handler(&self.home, body, reply),
+            Handler::Stream(_) => unreachable!("the transport goes by the method's kind"),
+        }
     }
-}
 
-impl Api {
+    /// Opens a stream of the method at this place in the table.
+    pub fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        self.count(call, true);
+        if let Some(refusal) = admit(&self.home, method, call, None) {
+            reply.finish(refusal);
+        } else if call.requires_leader() {
+            self.home.end_without_leader(reply.clone());
+        }
+        match HANDLERS[method] {
+            Handler::Stream(open) => open(&self.home, call, reply),
+            Handler::Unary(_) => unreachable!("the transport goes by the method's kind"),
+        }
+    }
+
     fn count(&self, call: &Call, stream: bool) {
         let version = call.client_api_version().and_then(|version| std::str::from_utf8(version).ok());
         self.home.metrics.client_requests.inc(stream, version);
@@ -121,7 +139,7 @@ fn refused_by_learner(method: usize, body: Option<&Bytes>) -> bool {
 }
 
 /// Whether the call may be served here and its metadata is acceptable; if not, the status to fail it with.
-fn admit(home: &Home, method: usize, call: &Call, body: Option<&Bytes>) -> Option<plinth_net::grpc::Status> {
+fn admit(home: &Home, method: usize, call: &Call, body: Option<&Bytes>) -> Option<Status> {
     if home.is_learner() && refused_by_learner(method, body) {
         return Some(status::NOT_SUPPORTED_FOR_LEARNER);
     }
@@ -132,39 +150,4 @@ fn admit(home: &Home, method: usize, call: &Call, body: Option<&Bytes>) -> Optio
         return Some(status::NO_LEADER);
     }
     None
-}
-
-impl Service for Api {
-    fn methods(&self) -> &'static [Method] {
-        METHODS
-    }
-
-    fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
-        self.count(call, false);
-        if let Some(refusal) = admit(&self.home, method, call, Some(&body)) {
-            return reply.fail(refusal);
-        }
-        match HANDLERS[method] {
-            Handler::Unary(handler) => handler(&self.home, body, reply),
-            Handler::Stream(_) => unreachable!("the transport goes by the method's kind"),
-        }
-    }
-
-    fn http1(&self, request: Http1Request, reply: Http1Reply) {
-        let (http, endpoints) = (self.http.clone(), self.endpoints);
-        glommio::spawn_local(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
-    }
-
-    fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        self.count(call, true);
-        if let Some(refusal) = admit(&self.home, method, call, None) {
-            reply.finish(refusal);
-        } else if call.requires_leader() {
-            self.home.end_without_leader(reply.clone());
-        }
-        match HANDLERS[method] {
-            Handler::Stream(open) => open(&self.home, call, reply),
-            Handler::Unary(_) => unreachable!("the transport goes by the method's kind"),
-        }
-    }
 }

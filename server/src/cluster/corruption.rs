@@ -6,6 +6,7 @@ use super::forward::{Question, read_answer};
 use crate::answer::refusal::{op_status, read_status};
 use crate::answer::status;
 use crate::home::Home;
+use crate::home::others::Others;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
@@ -102,8 +103,7 @@ async fn ask(link: &Link, member: MemberId, revision: i64, only_kept: bool) -> R
 }
 
 /// Before this member serves: an error if another one holds something else at the same revision.
-pub async fn check_at_start(home: &Rc<Home>) -> Result<(), String> {
-    let Some(link) = home.link() else { return Ok(()) };
+pub async fn check_at_start(home: &Rc<Home>, link: &Link) -> Result<(), String> {
     let own = hash(home, 0).await.map_err(|status| status.message.into_owned())?;
     for member in link.others() {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
@@ -128,19 +128,18 @@ pub async fn check_at_start(home: &Rc<Home>) -> Result<(), String> {
 }
 
 /// While this member leads, compares its data with all others, once in an interval.
-pub async fn check_regularly(home: Rc<Home>, interval: Duration) {
+pub async fn check_regularly(home: Rc<Home>, link: Rc<Link>, interval: Duration) {
     while !home.is_stopping() {
         sleep(interval).await;
         if home.state().member.is_leader()
-            && let Err(error) = check_all(&home).await
+            && let Err(error) = check_all(&home, &link).await
         {
             tracing::warn!(%error, "corruption check was not finished");
         }
     }
 }
 
-async fn check_all(home: &Rc<Home>) -> Result<(), Status> {
-    let Some(link) = home.link() else { return Ok(()) };
+async fn check_all(home: &Rc<Home>, link: &Link) -> Result<(), Status> {
     let first = hash(home, 0).await?;
     let mut others = Vec::new();
     for member in link.others() {
@@ -164,20 +163,19 @@ async fn check_all(home: &Rc<Home>) -> Result<(), Status> {
 }
 
 /// While this member leads, compares the hashes that all members kept of their compactions.
-pub async fn check_compactions(home: Rc<Home>, interval: Duration) {
+pub async fn check_compactions(home: Rc<Home>, link: Rc<Link>, interval: Duration) {
     let mut agreed = 0;
     while !home.is_stopping() {
         sleep(interval).await;
         if home.state().member.is_leader() {
-            check_kept(&home, &mut agreed).await;
+            check_kept(&home, &link, &mut agreed).await;
         }
     }
 }
 
 /// Looks for the newest compaction that all members remember, and compares what it left. Minorities are wrong; without
 /// a majority nobody knows who is.
-async fn check_kept(home: &Rc<Home>, agreed: &mut i64) {
-    let Some(link) = home.link() else { return };
+async fn check_kept(home: &Rc<Home>, link: &Link, agreed: &mut i64) {
     let mut kept: Vec<HashKv> = home.state().member.store().compaction_hashes().to_vec();
     kept.sort_by_key(|hash| std::cmp::Reverse(hash.revision));
     for own in kept.into_iter().filter(|hash| hash.revision > *agreed).take(COMPACTIONS_MAX) {

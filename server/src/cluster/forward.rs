@@ -10,6 +10,7 @@ use super::{corruption, membership};
 use crate::answer::status;
 use crate::home::Home;
 use crate::home::leases::{self, Renewed, clear_checkpoints, renew};
+use crate::home::others::LeaseRenewal;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use glommio::timer::sleep;
 use plinth_net::grpc::{Code, Status};
@@ -52,14 +53,18 @@ const RENEWALS_WAITING_MAX: usize = 1 << 16;
 /// How often it is looked again whether there is a leader.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Who waits for a keep-alive.
-pub type Renewal = (i64, Box<dyn FnOnce(Result<i64, Status>)>);
-
 /// Keep-alives on their way to the leader.
 #[derive(Default)]
 pub struct Renewals {
-    waiting: VecDeque<Renewal>,
+    waiting: VecDeque<LeaseRenewal>,
     is_running: bool,
+}
+
+impl Renewals {
+    /// Whether keep-alives wait for an answer.
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
 }
 
 /// A good answer.
@@ -113,11 +118,10 @@ async fn leader(home: &Home, deadline: Instant) -> Result<Option<MemberId>, Stat
 }
 
 /// Asks the leader until there is an answer or the request timeout is over. `Ok(None)`: this member leads now.
-async fn ask_leader(home: &Home, question: Question, body: Bytes) -> Result<Option<Bytes>, Status> {
+async fn ask_leader(home: &Home, link: &Link, question: Question, body: Bytes) -> Result<Option<Bytes>, Status> {
     let deadline = Instant::now() + home.profile.request_timeout;
     loop {
         let Some(leader) = leader(home, deadline).await? else { return Ok(None) };
-        let link: &Link = home.link().ok_or(status::NO_LEADER)?;
         let left = deadline.saturating_duration_since(Instant::now());
         if let Ok(bytes) = link.ask(leader, question, body.clone(), left).await {
             match read_answer(bytes) {
@@ -134,20 +138,20 @@ async fn ask_leader(home: &Home, question: Question, body: Bytes) -> Result<Opti
 }
 
 /// `LeaseTimeToLive` at the leader; `None` if that is this member.
-pub async fn time_to_live(home: &Home, request: Bytes) -> Result<Option<Bytes>, Status> {
-    ask_leader(home, Question::TimeToLive, request).await
+pub async fn time_to_live(home: &Home, link: &Link, request: Bytes) -> Result<Option<Bytes>, Status> {
+    ask_leader(home, link, Question::TimeToLive, request).await
 }
 
 /// Promotion by the leader.
-pub async fn promote(home: &Rc<Home>, id: u64) -> Result<(), Status> {
-    match ask_leader(home, Question::Promote, Bytes::copy_from_slice(&id.to_le_bytes())).await? {
+pub async fn promote(home: &Rc<Home>, link: &Link, id: MemberId) -> Result<(), Status> {
+    match ask_leader(home, link, Question::Promote, Bytes::copy_from_slice(&id.0.to_le_bytes())).await? {
         Some(_) => Ok(()),
-        None => membership::promote(home, MemberId(id)).await,
+        None => membership::promote(home, id).await,
     }
 }
 
 /// Answers another member.
-pub fn respond(home: &Rc<Home>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
+pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
     match question {
         Question::Renew => {
             let home = home.clone();
@@ -162,19 +166,23 @@ pub fn respond(home: &Rc<Home>, from: MemberId, question: Question, body: Bytes,
         }
         Question::Piece | Question::Promote | Question::HashKv => {}
     }
-    let task = respond_later(home.clone(), from, question, body, answerer);
+    let task = respond_later(home.clone(), link.clone(), from, question, body, answerer);
     match glommio::spawn_local_into(task, home.queues.background) {
         Ok(task) => drop(task.detach()),
         Err(error) => tracing::error!(%error, "no background queue"),
     }
 }
 
-async fn respond_later(home: Rc<Home>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
+async fn respond_later(
+    home: Rc<Home>,
+    link: Rc<Link>,
+    from: MemberId,
+    question: Question,
+    body: Bytes,
+    answerer: Answerer,
+) {
     let result = match question {
-        Question::Piece => match home.link() {
-            Some(link) => link.source.piece(&home, from, &body),
-            None => Err(status::NO_LEADER),
-        },
+        Question::Piece => link.source.piece(&home, &link, from, &body),
         Question::Promote => match <[u8; 8]>::try_from(&body[..]) {
             Ok(id) => membership::promote(&home, MemberId(u64::from_le_bytes(id))).await.map(|()| Bytes::new()),
             Err(_) => Err(status::UNKNOWN_QUESTION),
@@ -189,8 +197,7 @@ async fn respond_later(home: Rc<Home>, from: MemberId, question: Question, body:
 }
 
 /// Queues a keep-alive for the leader.
-pub fn renew_at_leader(home: &Rc<Home>, renewal: Renewal) {
-    let Some(link) = home.link() else { return (renewal.1)(Err(status::NO_LEADER)) };
+pub fn renew_at_leader(home: &Rc<Home>, link: &Rc<Link>, renewal: LeaseRenewal) {
     let mut renewals = link.renewals.borrow_mut();
     renewals.waiting.push_back(renewal);
     let refused = match renewals.waiting.len() > RENEWALS_WAITING_MAX {
@@ -203,19 +210,13 @@ pub fn renew_at_leader(home: &Rc<Home>, renewal: Renewal) {
         refused(Err(status::TOO_MANY_REQUESTS));
     }
     if start {
-        glommio::spawn_local(run_renewals(home.clone())).detach();
+        glommio::spawn_local(run_renewals(home.clone(), link.clone())).detach();
     }
 }
 
-/// Whether keep-alives wait for an answer, so that others have to wait behind them.
-pub fn is_renewing(home: &Home) -> bool {
-    home.link().is_some_and(|link| link.renewals.borrow().is_running)
-}
-
-async fn run_renewals(home: Rc<Home>) {
+async fn run_renewals(home: Rc<Home>, link: Rc<Link>) {
     loop {
-        let Some(link) = home.link() else { return };
-        let batch: Vec<Renewal> = {
+        let batch: Vec<LeaseRenewal> = {
             let mut renewals = link.renewals.borrow_mut();
             let count = renewals.waiting.len().min(RENEWALS_MAX);
             renewals.is_running = count > 0;
@@ -225,7 +226,7 @@ async fn run_renewals(home: Rc<Home>) {
             return;
         }
         let (ids, answers): (Vec<i64>, Vec<_>) = batch.into_iter().unzip();
-        match renew_all(&home, &ids).await {
+        match renew_all(&home, &link, &ids).await {
             Ok(ttls) => answers.into_iter().zip(ttls).for_each(|(answer, ttl)| answer(Ok(ttl))),
             Err(status) => answers.into_iter().for_each(|answer| answer(Err(status.clone()))),
         }
@@ -233,13 +234,13 @@ async fn run_renewals(home: Rc<Home>) {
 }
 
 /// Renews leases where their times are kept, however often that changes until the request timeout is over.
-async fn renew_all(home: &Rc<Home>, ids: &[i64]) -> Result<Vec<i64>, Status> {
+async fn renew_all(home: &Rc<Home>, link: &Link, ids: &[i64]) -> Result<Vec<i64>, Status> {
     let mut body = BytesMut::with_capacity(8 * ids.len());
     ids.iter().for_each(|id| body.put_i64_le(*id));
     let body = body.freeze();
     let deadline = Instant::now() + home.profile.request_timeout;
     loop {
-        match ask_leader(home, Question::Renew, body.clone()).await? {
+        match ask_leader(home, link, Question::Renew, body.clone()).await? {
             Some(ttls) if ttls.len() == body.len() => {
                 let ttl = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().expect("eight bytes"));
                 return Ok(ttls.chunks_exact(8).map(ttl).collect());

@@ -1,6 +1,5 @@
 //! Leadership given to another member: by request, and before this one stops, so that nobody waits for an election.
 
-use super::Link;
 use crate::answer::status;
 use crate::home::Home;
 use glommio::timer::sleep;
@@ -45,7 +44,7 @@ pub async fn transfer(home: &Rc<Home>, target: MemberId) -> Result<(), Status> {
 fn was_abandoned(home: &Home, target: MemberId) -> bool {
     let state = home.state();
     let given_up = state.member.is_leader() && state.member.group().transferring_to() != Some(target);
-    given_up || home.link().is_none_or(|link| link.connected_since(target).is_none())
+    given_up || home.others.connected_since(target).is_none()
 }
 
 /// Before this member stops: hands leadership to the voter that has most of the log.
@@ -57,7 +56,6 @@ pub async fn leave(home: &Rc<Home>) {
 }
 
 fn successor(home: &Home) -> Option<MemberId> {
-    let link: &Link = home.link()?;
     let state = home.state();
     if !state.member.is_leader() {
         return None;
@@ -67,7 +65,7 @@ fn successor(home: &Home) -> Option<MemberId> {
         peer.member.0 != home.profile.member_id
             && status.conf.voters.contains(&peer.member.0)
             && peer.state == PeerState::Replicate
-            && link.connected_since(peer.member).is_some()
+            && home.others.connected_since(peer.member).is_some()
     };
     status.peers.iter().filter(fit).max_by_key(|peer| peer.matched).map(|peer| peer.member)
 }

@@ -1,5 +1,6 @@
 //! What other members say, and who may say it.
 
+use super::Link;
 use super::forward::{self, Question};
 use super::{member_list, snapshot_fetch};
 use crate::answer::status;
@@ -17,25 +18,31 @@ use std::time::Duration;
 
 /// Hands over to the home what arrives.
 pub struct Inbox {
-    home: Weak<Home>,
+    link: Weak<Link>,
 }
 
 impl Inbox {
-    /// For a home, which holds the transport that holds this.
-    pub fn new(home: &Rc<Home>) -> Inbox {
-        Inbox { home: Rc::downgrade(home) }
+    /// For the home of a link, which holds the transport that holds this.
+    pub fn new(link: Weak<Link>) -> Inbox {
+        Inbox { link }
     }
 
-    fn with(&self, act: impl FnOnce(&Rc<Home>)) {
-        if let Some(home) = self.home.upgrade().filter(|home| !home.is_stopping()) {
-            act(&home);
+    fn home(&self) -> Option<Rc<Home>> {
+        self.link.upgrade()?.home()
+    }
+
+    fn with(&self, act: impl FnOnce(&Rc<Home>, &Rc<Link>)) {
+        if let Some(link) = self.link.upgrade()
+            && let Some(home) = link.home().filter(|home| !home.is_stopping())
+        {
+            act(&home, &link);
         }
     }
 }
 
 impl PeerHandler for Inbox {
     fn admit(&self, from: u64, _cluster: u64) -> Result<(), Refusal> {
-        let home = self.home.upgrade().ok_or(Refusal::Stopping)?;
+        let home = self.home().ok_or(Refusal::Stopping)?;
         // One that is not known here yet may be the member that this one lags behind.
         let removed = records::is_removed(home.state().member.store(), MemberId(from));
         match removed {
@@ -46,9 +53,9 @@ impl PeerHandler for Inbox {
 
     fn message(&self, from: u64, _lane: Lane, payload: Bytes) {
         turn::short_work_came();
-        self.with(|home| match PeerMessage::decode(&payload) {
+        self.with(|home, link| match PeerMessage::decode(&payload) {
             Ok(message) if message.from.0 == from && message.to.0 == home.profile.member_id => match message.body {
-                PeerBody::Snapshot(_) => snapshot_fetch::announced(home, message),
+                PeerBody::Snapshot(_) => snapshot_fetch::announced(home, link, message),
                 _ => home.step(message),
             },
             Ok(message) => {
@@ -59,18 +66,18 @@ impl PeerHandler for Inbox {
     }
 
     fn request(&self, from: u64, kind: u16, body: Bytes, answerer: Answerer) {
-        self.with(|home| match Question::from_u16(kind) {
-            Some(question) => forward::respond(home, MemberId(from), question, body, answerer),
+        self.with(|home, link| match Question::from_u16(kind) {
+            Some(question) => forward::respond(home, link, MemberId(from), question, body, answerer),
             None => answerer.answer(forward::refusal(&status::UNKNOWN_QUESTION)),
         });
     }
 
     fn unreachable(&self, id: u64) {
-        self.with(|home| home.state_mut().member.report_unreachable(MemberId(id)));
+        self.with(|home, _| home.state_mut().member.report_unreachable(MemberId(id)));
     }
 
     fn gone(&self, id: u64) {
-        self.with(|home| home.state_mut().member.report_gone(MemberId(id)));
+        self.with(|home, _| home.state_mut().member.report_gone(MemberId(id)));
     }
 
     fn connected(&self, id: u64, lane: Lane) {
@@ -84,19 +91,19 @@ impl PeerHandler for Inbox {
     fn refused(&self, id: u64, refusal: Refusal) {
         tracing::error!(peer = %MemberId(id), reason = %refusal, "peer refused the connection");
         if refusal == Refusal::Removed {
-            self.with(|home| home.removed());
+            self.with(|home, _| home.removed());
         }
     }
 
     fn http(&self, request: Http1Request, reply: Http1Reply) {
-        match self.home.upgrade() {
+        match self.home() {
             Some(home) => reply.respond(&respond(&home, &request)),
             None => reply.respond(&Response::error(503, "stopping")),
         }
     }
 
     fn round_trip(&self, id: u64, _lane: Lane, time: Duration) {
-        self.with(|home| home.metrics.peers.record_round_trip(id, time));
+        self.with(|home, _| home.metrics.peers.record_round_trip(id, time));
     }
 
     fn rejected(&self, from: u64, cluster: u64, refusal: Refusal) {

@@ -3,23 +3,27 @@
 //! The addresses follow the replicated list of members. Until a joining member finds itself in that list, it also talks
 //! to those that it was told of when it joined.
 
-use super::forward::{Question, Renewals};
+use super::forward::{self, Question, Renewals};
+use super::inbox::Inbox;
 use super::snapshot_fetch::Fetching;
-use super::snapshot_source::Source;
+use super::snapshot_source::{self, Source};
 use crate::config::Url;
 use crate::home::Home;
+use crate::home::others::{Answer, LeaseRenewal, Others};
 use bytes::Bytes;
 use plinth_member::records;
-use plinth_net::peer::{Lane, Peers, RequestError};
+use plinth_net::peer::{Lane, PeerConfig, Peers, RequestError};
 use plinth_raft::{Lane as MessageLane, Member, MemberId, PeerBody, PeerMessage};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 /// See the module.
 pub struct Link {
     peers: Rc<Peers>,
+    /// Where it goes what arrives.
+    home: OnceCell<Weak<Home>>,
     /// Members to talk to until the replicated list has this one.
     first_members: Vec<Member>,
     addresses: RefCell<BTreeMap<MemberId, Vec<String>>>,
@@ -46,10 +50,11 @@ pub struct Counts {
 }
 
 impl Link {
-    /// Nobody is known yet.
-    pub fn new(peers: Rc<Peers>, first_members: Vec<Member>) -> Link {
-        Link {
-            peers,
+    /// Nobody is known yet; what arrives is ignored until there is a home.
+    pub fn new(config: PeerConfig, first_members: Vec<Member>) -> Rc<Link> {
+        Rc::new_cyclic(|link| Link {
+            peers: Peers::new(config, Rc::new(Inbox::new(link.clone()))),
+            home: OnceCell::new(),
             first_members,
             addresses: RefCell::default(),
             seen_changes: Cell::new(None),
@@ -59,28 +64,22 @@ impl Link {
             counts: RefCell::default(),
             head: RefCell::default(),
             parts: RefCell::default(),
-        }
+        })
+    }
+
+    /// Hands what arrives to `home` from now on. Call once.
+    pub fn attach(&self, home: &Rc<Home>) {
+        assert!(self.home.set(Rc::downgrade(home)).is_ok(), "a link has one home");
+    }
+
+    /// The home that is attached, while it lives.
+    pub fn home(&self) -> Option<Rc<Home>> {
+        self.home.get()?.upgrade()
     }
 
     /// The transport.
     pub fn peers(&self) -> &Rc<Peers> {
         &self.peers
-    }
-
-    /// Sends all messages, or as many as there is room for: consensus copes with the loss of any.
-    pub fn send_all(&self, home: &Home, messages: &mut Vec<PeerMessage>) {
-        for message in messages.drain(..) {
-            let (to, is_snapshot) = (message.to, matches!(message.body, PeerBody::Snapshot(_)));
-            let is_answer = !matches!(message.body, PeerBody::Append { .. } | PeerBody::Snapshot(_));
-            if self.send(message) {
-                continue;
-            }
-            if is_snapshot {
-                home.state_mut().member.report_snapshot(to, false);
-            } else if !is_answer {
-                home.state_mut().member.report_unreachable(to);
-            }
-        }
     }
 
     fn send(&self, message: PeerMessage) -> bool {
@@ -110,16 +109,6 @@ impl Link {
         self.peers.request(to.0, lane, question as u16, body, timeout).await
     }
 
-    /// For how long there has been a connection to a member.
-    pub fn connected_for(&self, id: MemberId) -> Option<Duration> {
-        self.connected_since(id).map(|since| since.elapsed())
-    }
-
-    /// Since when there has been a connection to a member.
-    pub fn connected_since(&self, id: MemberId) -> Option<Instant> {
-        self.peers.status(id.0).and_then(|status| status.active_since)
-    }
-
     /// Counts something about a member.
     pub fn count(&self, id: MemberId, count: impl FnOnce(&mut Counts)) {
         count(self.counts.borrow_mut().entry(id).or_default());
@@ -134,9 +123,25 @@ impl Link {
     pub fn others(&self) -> Vec<MemberId> {
         self.addresses.borrow().keys().copied().collect()
     }
+}
 
-    /// Follows the replicated list of members, if it has changed since the last time.
-    pub fn follow_members(&self, home: &Home) {
+impl Others for Link {
+    fn send_all(&self, home: &Home, messages: &mut Vec<PeerMessage>) {
+        for message in messages.drain(..) {
+            let (to, is_snapshot) = (message.to, matches!(message.body, PeerBody::Snapshot(_)));
+            let is_answer = !matches!(message.body, PeerBody::Append { .. } | PeerBody::Snapshot(_));
+            if self.send(message) {
+                continue;
+            }
+            if is_snapshot {
+                home.state_mut().member.report_snapshot(to, false);
+            } else if !is_answer {
+                home.state_mut().member.report_unreachable(to);
+            }
+        }
+    }
+
+    fn follow_members(&self, home: &Home) {
         let changes = home.state().member.conf_changes();
         if self.seen_changes.replace(Some(changes)) == Some(changes) {
             return;
@@ -171,6 +176,36 @@ impl Link {
             self.peers.set_peer(id.0, addresses.clone());
         }
         *known = wanted;
+    }
+
+    fn connected_since(&self, id: MemberId) -> Option<Instant> {
+        self.peers.status(id.0).and_then(|status| status.active_since)
+    }
+
+    fn provide_snapshot(self: Rc<Self>, home: &Rc<Home>, to: MemberId) {
+        snapshot_source::provide(home, &self, to);
+    }
+
+    fn data_replaced(&self) {
+        self.source.clear();
+    }
+
+    fn renew_at_leader(self: Rc<Self>, home: &Rc<Home>, renewal: LeaseRenewal) {
+        forward::renew_at_leader(home, &self, renewal);
+    }
+
+    fn is_renewing(&self) -> bool {
+        self.renewals.borrow().is_running()
+    }
+
+    fn time_to_live_at_leader(self: Rc<Self>, home: &Rc<Home>, request: Bytes) -> Answer<Option<Bytes>> {
+        let home = home.clone();
+        Box::pin(async move { forward::time_to_live(&home, &self, request).await })
+    }
+
+    fn promote_at_leader(self: Rc<Self>, home: &Rc<Home>, id: MemberId) -> Answer<()> {
+        let home = home.clone();
+        Box::pin(async move { forward::promote(&home, &self, id).await })
     }
 }
 

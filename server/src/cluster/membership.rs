@@ -1,7 +1,6 @@
 //! Changes of the membership that not every member may decide: promotion of a learner, which only the leader can judge,
 //! and etcd's strict checks before a change is proposed.
 
-use super::Link;
 use crate::answer::refusal::membership_status;
 use crate::answer::status;
 use crate::home::Home;
@@ -40,8 +39,7 @@ pub fn strict(
 ) -> Result<(), Status> {
     let state = home.state();
     let members = records::all(state.member.store()).map_err(|error| status::broken(&error))?;
-    let link = home.link();
-    let lasted = |id: MemberId| link.and_then(|link: &Link| link.connected_for(id));
+    let lasted = |id: MemberId| home.others.connected_since(id).map(|since| since.elapsed());
     let health = Health {
         own: MemberId(home.profile.member_id),
         connected: &|id| lasted(id).is_some_and(|lasted| lasted >= HEALTHY_AFTER),

@@ -64,8 +64,8 @@ enum FetchError {
 }
 
 /// The leader has a snapshot for this member.
-pub fn announced(home: &Rc<Home>, message: PeerMessage) {
-    let (Some(link), PeerBody::Snapshot(meta)) = (home.link(), &message.body) else { return };
+pub fn announced(home: &Rc<Home>, link: &Rc<Link>, message: PeerMessage) {
+    let PeerBody::Snapshot(meta) = &message.body else { return };
     let Some((id, bytes)) = read_context(&meta.context) else { return };
     let (term, commit) = {
         let state = home.state();
@@ -76,7 +76,7 @@ pub fn announced(home: &Rc<Home>, message: PeerMessage) {
     }
     let from = message.from;
     if meta.id.index <= commit {
-        glommio::spawn_local(give_up(home.clone(), from, id)).detach();
+        glommio::spawn_local(give_up(link.clone(), from, id)).detach();
         return;
     }
     let fetching = Rc::new(Fetching { from, id, is_cancelled: Cell::new(false) });
@@ -89,20 +89,19 @@ pub fn announced(home: &Rc<Home>, message: PeerMessage) {
     }
     *link.fetching.borrow_mut() = Some(fetching.clone());
     tracing::info!(peer = %from, index = meta.id.index, bytes, "receiving snapshot");
-    glommio::spawn_local(run(home.clone(), message, fetching)).detach();
+    glommio::spawn_local(run(home.clone(), link.clone(), message, fetching)).detach();
 }
 
-async fn give_up(home: Rc<Home>, from: MemberId, id: u64) {
-    let Some(link) = home.link() else { return };
+async fn give_up(link: Rc<Link>, from: MemberId, id: u64) {
     // If it does not arrive, the leader gives up by itself.
     let _ = link.ask(from, Question::Piece, question(id, GIVE_UP), ANSWER_TIMEOUT).await;
 }
 
-async fn run(home: Rc<Home>, message: PeerMessage, fetching: Rc<Fetching>) {
+async fn run(home: Rc<Home>, link: Rc<Link>, message: PeerMessage, fetching: Rc<Fetching>) {
     let PeerBody::Snapshot(meta) = message.body.clone() else { return };
     let start = Instant::now();
     let path = home.data.beside(&format!("fetched-{:x}", fetching.id));
-    let result = fetch_and_install(&home, message, &meta, &fetching, &path).await;
+    let result = fetch_and_install(&home, &link, message, &meta, &fetching, &path).await;
     let index = meta.id.index;
     match result {
         Ok(()) => tracing::info!(peer = %fetching.from, index, took = ?start.elapsed(), "installed snapshot"),
@@ -110,26 +109,25 @@ async fn run(home: Rc<Home>, message: PeerMessage, fetching: Rc<Fetching>) {
             tracing::warn!(peer = %fetching.from, index, %error, "dropped snapshot");
             let _ = std::fs::remove_file(&path);
             if !fetching.is_cancelled.get() {
-                give_up(home.clone(), fetching.from, fetching.id).await;
+                give_up(link.clone(), fetching.from, fetching.id).await;
             }
         }
     }
-    if let Some(link) = home.link() {
-        let mut current = link.fetching.borrow_mut();
-        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, &fetching)) {
-            *current = None;
-        }
+    let mut current = link.fetching.borrow_mut();
+    if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, &fetching)) {
+        *current = None;
     }
 }
 
 async fn fetch_and_install(
     home: &Rc<Home>,
+    link: &Link,
     message: PeerMessage,
     meta: &SnapshotMeta,
     fetching: &Fetching,
     path: &Path,
 ) -> Result<(), FetchError> {
-    copy(home, fetching, path).await?;
+    copy(home, link, fetching, path).await?;
     let (data, place) = (home.data.clone(), path.to_owned());
     let opened = glommio::executor().spawn_blocking(move || data.open(&place)).await;
     let (store, writer) = opened.map_err(|error| FetchError::Open(error.to_string()))?;
@@ -140,8 +138,7 @@ async fn fetch_and_install(
 }
 
 /// Copies all pieces into the file and makes it durable.
-async fn copy(home: &Rc<Home>, fetching: &Fetching, path: &Path) -> Result<(), FetchError> {
-    let link = home.link().ok_or(FetchError::Silent)?;
+async fn copy(home: &Rc<Home>, link: &Link, fetching: &Fetching, path: &Path) -> Result<(), FetchError> {
     let place = path.to_owned();
     let writer = FileWriter::new(glommio::executor().spawn_blocking(move || create(&place)).await?);
     let (mut page, mut unsettled) = (0, 0);

@@ -13,7 +13,7 @@
 //!
 //! Invariants: a pin is given back when nobody copies from it any more, or nobody has for [`SILENCE`].
 
-use super::link::Counts;
+use super::Link;
 use crate::answer::status;
 use crate::home::{Home, HomeStore};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -67,17 +67,15 @@ pub fn read_context(mut context: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Consensus wants a snapshot for this follower.
-pub fn provide(home: &Rc<Home>, to: MemberId) {
-    let Some(link) = home.link() else { return };
+pub fn provide(home: &Rc<Home>, link: &Rc<Link>, to: MemberId) {
     link.source.wanted.borrow_mut().push(to);
     if !link.source.is_pinning.replace(true) {
-        glommio::spawn_local(pin_for_all(home.clone())).detach();
+        glommio::spawn_local(pin_for_all(home.clone(), link.clone())).detach();
     }
 }
 
 /// Pins states until everybody who waits has one.
-async fn pin_for_all(home: Rc<Home>) {
-    let Some(link) = home.link() else { return };
+async fn pin_for_all(home: Rc<Home>, link: Rc<Link>) {
     loop {
         if link.source.wanted.borrow().is_empty() || home.is_stopping() {
             link.source.is_pinning.set(false);
@@ -160,14 +158,14 @@ impl Source {
     }
 
     /// Gives up those that have been silent for too long.
-    pub fn expire(&self, home: &Home) {
+    pub fn expire(&self, home: &Home, link: &Link) {
         let silent: Vec<MemberId> = {
             let pinned = self.pinned.borrow();
             let silent = pinned.iter().flat_map(|pinned| &pinned.copying);
             silent.filter(|(_, asked)| asked.elapsed() > SILENCE).map(|(to, _)| *to).collect()
         };
         for to in silent {
-            count(home, to, |counts| counts.snapshots_failed += 1);
+            link.count(to, |counts| counts.snapshots_failed += 1);
             tracing::warn!(peer = %to, "gave up sending snapshot: the peer has stopped copying it");
             self.release(home, to);
             home.state_mut().member.report_snapshot(to, false);
@@ -176,7 +174,7 @@ impl Source {
     }
 
     /// Answers a question for a piece.
-    pub fn piece(&self, home: &Home, from: MemberId, mut question: &[u8]) -> Result<Bytes, Status> {
+    pub fn piece(&self, home: &Home, link: &Link, from: MemberId, mut question: &[u8]) -> Result<Bytes, Status> {
         if question.len() != 16 {
             return Err(status::UNKNOWN_QUESTION);
         }
@@ -186,7 +184,7 @@ impl Source {
         let Some(known) = known else { return Err(status::SNAPSHOT_GONE) };
         if page == GIVE_UP {
             drop(pinned);
-            count(home, from, |counts| counts.snapshots_failed += 1);
+            link.count(from, |counts| counts.snapshots_failed += 1);
             self.release(home, from);
             home.state_mut().member.report_snapshot(from, false);
             home.pump.notify();
@@ -196,16 +194,10 @@ impl Source {
         let (piece, is_last) =
             cut(home, known, page).map_err(|error| Status::new(Code::DataLoss, error.to_string()))?;
         if is_last {
-            count(home, from, |counts| counts.snapshots_sent += 1);
+            link.count(from, |counts| counts.snapshots_sent += 1);
             tracing::info!(peer = %from, index = known.meta.id.index, "sent snapshot");
         }
         Ok(piece)
-    }
-}
-
-fn count(home: &Home, id: MemberId, count: impl FnOnce(&mut Counts)) {
-    if let Some(link) = home.link() {
-        link.count(id, count);
     }
 }
 

@@ -96,11 +96,9 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
     }
     send(home, effects);
     for to in effects.snapshot_requests.drain(..) {
-        snapshot_source::provide(home, to);
+        home.others.clone().provide_snapshot(home, to);
     }
-    if let Some(link) = home.link() {
-        link.follow_members(home);
-    }
+    home.others.follow_members(home);
     if std::mem::take(&mut effects.removed) {
         home.removed();
     }
@@ -177,17 +175,12 @@ fn count_lost_reads(home: &Home, effects: &Effects<super::Waiter>) {
 
 /// Sends what may leave.
 fn send(home: &Home, effects: &mut Effects<super::Waiter>) {
-    match home.link() {
-        Some(link) => link.send_all(home, &mut effects.messages),
-        None => effects.messages.clear(),
-    }
+    home.others.send_all(home, &mut effects.messages);
 }
 
 /// A snapshot took the place of the data.
 fn installed(home: &Home, meta: &SnapshotMeta) {
-    if let Some(link) = home.link() {
-        link.source.clear();
-    }
+    home.others.data_replaced();
     let physical = {
         let mut guard = home.state_mut();
         let State { member, hub, physical, .. } = &mut *guard;

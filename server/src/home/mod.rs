@@ -16,6 +16,7 @@ pub mod flush;
 pub mod flushes;
 pub mod leases;
 pub mod oneshot;
+pub mod others;
 pub mod queues;
 pub mod reading;
 pub mod stages;
@@ -26,13 +27,13 @@ pub mod watching;
 use crate::answer::header::HeaderTemplate;
 use crate::answer::refusal::submit_status;
 use crate::answer::status;
-use crate::cluster::Link;
 use crate::metrics::{Op, ReactorMetrics};
 use crate::notify::Notify;
 use clock::{Clock, Nanos};
 use data_file::DataFile;
 use flushes::Flushes;
 use oneshot::{Receiver, channel};
+use others::Others;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
@@ -46,7 +47,7 @@ use plinth_wal::UringDisk;
 use queues::Queues;
 use rustc_hash::FxHashMap;
 use stages::{Asked, Stages};
-use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use waiter::Waiter;
@@ -140,7 +141,8 @@ pub struct Home {
     pub queues: Queues,
     /// What this reactor counts.
     pub metrics: Rc<ReactorMetrics>,
-    link: OnceCell<Link>,
+    /// The other members.
+    pub others: Rc<dyn Others>,
     fatal: RefCell<Option<Fatal>>,
     /// Writes the data file that has taken the place of the one before.
     new_writer: RefCell<Option<FileWriter>>,
@@ -161,12 +163,12 @@ impl Home {
     /// A home for a member that was recovered.
     pub fn new(
         profile: Profile,
-        clock: Clock,
         data: DataFile,
         queues: Queues,
         member: HomeMember,
         hub: Hub,
         metrics: Rc<ReactorMetrics>,
+        others: Rc<dyn Others>,
     ) -> Rc<Home> {
         let header = HeaderTemplate::new(profile.cluster_id, profile.member_id, member.group().term());
         let state = State {
@@ -180,13 +182,13 @@ impl Home {
         Rc::new(Home {
             state: RefCell::new(state),
             profile,
-            clock,
+            clock: Clock::start(),
             pump: Notify::new(),
             background: Notify::new(),
             data,
             queues,
             metrics,
-            link: OnceCell::new(),
+            others,
             fatal: RefCell::default(),
             new_writer: RefCell::default(),
             is_learner: Cell::new(false),
@@ -282,16 +284,6 @@ impl Home {
         let (sender, receiver) = channel();
         self.read(Waiter::Barrier(sender));
         receiver
-    }
-
-    /// The connections to the other members, once there are any.
-    pub fn link(&self) -> Option<&Link> {
-        self.link.get()
-    }
-
-    /// Sets the connections to the other members, once.
-    pub fn set_link(&self, link: Link) {
-        assert!(self.link.set(link).is_ok(), "a home has one link");
     }
 
     /// Hands a message of another member to consensus.
@@ -430,7 +422,7 @@ impl Home {
             elected: self.elected.get(),
             election: Duration::from_millis(self.profile.election_millis),
         };
-        view.status(start, |id| self.link.get().and_then(|link| link.connected_since(MemberId(id))))
+        view.status(start, |id| self.others.connected_since(MemberId(id)))
     }
 
     /// Whether a write of this cost fits the quota and the disk; if not, the NOSPACE alarm is raised.

@@ -1,7 +1,7 @@
 //! A reactor that has connections and no group: everything it is asked goes to the home.
 
 use super::{builder, listen};
-use crate::api::Api;
+use crate::api;
 use crate::config::Config;
 use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
@@ -34,7 +34,7 @@ async fn run(
     to_edge: SharedReceiver<Vec<ToEdge>>,
     tally: Arc<Tally>,
 ) -> Result<(), String> {
-    let edge = Edge::new(Api::method_table());
+    let edge = Edge::new(api::method_table());
     let sender = to_home.connect().await;
     let receiver = to_edge.connect().await;
     let sending = glommio::spawn_local(edge.clone().send(sender));

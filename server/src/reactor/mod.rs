@@ -12,7 +12,7 @@ mod listen;
 mod peers;
 mod serve;
 
-use crate::api::Api;
+use crate::api;
 use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::home::queues::SOCKETS_INTERVAL;
@@ -93,7 +93,7 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
 
 /// What a reactor's servers count.
 fn new_tally(config: &Config) -> Arc<Tally> {
-    metrics::tally(Api::method_table().len(), config.monitoring.extensive)
+    metrics::tally(api::method_table().len(), config.monitoring.extensive)
 }
 
 fn run_home(

@@ -1,14 +1,14 @@
 //! The member among the others: its port for them, and what it does before it serves clients.
 
 use super::listen;
-use crate::cluster::inbox::Inbox;
 use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
-use crate::home::Home;
+use crate::home::others::Others;
+use crate::home::{Home, Profile};
 use crate::logging::events;
 use glommio::timer::sleep;
 use plinth_engine::command::{Command, MemberAttributes};
-use plinth_net::peer::{PeerConfig, PeerOptions, Peers};
+use plinth_net::peer::{PeerConfig, PeerOptions};
 use plinth_raft::Member;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,28 +22,32 @@ const REMOVED_DELAY: Duration = Duration::from_secs(1);
 /// Pause between two attempts to publish.
 const PUBLISH_RETRY: Duration = Duration::from_millis(100);
 
-/// Starts listening for the other members and dials them.
-pub fn connect(home: &Rc<Home>, config: &Config, first_members: Vec<Member>) -> Result<(), String> {
+/// The transport to the other members, without connections yet.
+pub fn link(profile: &Profile, config: &Config, first_members: Vec<Member>) -> Rc<Link> {
     let cluster = &config.cluster;
     let peer_config = PeerConfig {
-        cluster: home.profile.cluster_id,
-        member: home.profile.member_id,
-        seed: home.profile.member_id ^ u64::from(std::process::id()),
+        cluster: profile.cluster_id,
+        member: profile.member_id,
+        seed: profile.member_id ^ u64::from(std::process::id()),
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
-    let peers = Peers::new(peer_config, Rc::new(Inbox::new(home)));
+    Link::new(peer_config, first_members)
+}
+
+/// Starts listening for the other members and dials them.
+pub fn connect(home: &Rc<Home>, link: &Link, config: &Config) -> Result<(), String> {
     for url in &config.addresses.listen_peer {
-        peers.listen(listen::bind(url, config, false)?);
+        link.peers().listen(listen::bind(url, config, false)?);
     }
-    home.set_link(Link::new(peers, first_members));
-    home.link().expect("just set").follow_members(home);
+    link.attach(home);
+    link.follow_members(home);
     Ok(())
 }
 
 /// Before clients are served: waits for a leader, compares data if asked to, and publishes this member.
-pub async fn join(home: &Rc<Home>, config: &Config) -> Result<(), String> {
+pub async fn join(home: &Rc<Home>, link: &Link, config: &Config) -> Result<(), String> {
     if config.gates.enabled(Gate::InitialCorruptCheck) {
-        corruption::check_at_start(home).await?;
+        corruption::check_at_start(home, link).await?;
     }
     let attributes = MemberAttributes {
         member: home.profile.member_id,
@@ -67,12 +71,10 @@ async fn publish(home: &Home, attributes: MemberAttributes) -> Result<(), plinth
 }
 
 /// Ends some time after this member was removed.
-pub async fn wait_for_removal(home: &Rc<Home>) {
+pub async fn wait_for_removal(home: &Rc<Home>, link: &Link) {
     while !home.is_removed() {
         sleep(LOOK).await;
-        if let Some(link) = home.link() {
-            link.source.expire(home);
-        }
+        link.source.expire(home, link);
     }
     sleep(REMOVED_DELAY).await;
 }

@@ -1,12 +1,11 @@
 //! The reactor of the group, from boot to the last flush.
 
 use super::{EdgeChannels, listen, new_tally, peers, spawn_into, wait_for_signal};
-use crate::api::{Api, maintenance};
+use crate::api::{self, maintenance};
 use crate::boot::{self, Booted};
-use crate::cluster::{corruption, handover};
+use crate::cluster::{Link, corruption, handover};
 use crate::config::{Config, Gate};
 use crate::endpoints::HttpEndpoints;
-use crate::home::clock::Clock;
 use crate::home::flush::{self, Flusher};
 use crate::home::queues::Queues;
 use crate::home::{Home, auto_compaction, background, driver, leases};
@@ -15,6 +14,7 @@ use crate::logging::{self, events, notify_ready};
 use crate::mesh::ToEdge;
 use crate::mesh::home_side::{EdgeSink, HomeSide};
 use crate::metrics::ReactorMetrics;
+use crate::service::HomeService;
 use crate::sys::Signals;
 use crate::wake::Woken;
 use futures_lite::FutureExt;
@@ -41,19 +41,20 @@ pub async fn run(
         boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
     let log = member.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
-    let metrics = Rc::new(ReactorMetrics::new(Api::method_table()));
+    let metrics = Rc::new(ReactorMetrics::new(api::method_table()));
     let queues = Queues::create();
-    let home = Home::new(profile, Clock::start(), data, queues, member, hub, metrics);
-    let failed = start_tasks(&home, &config, &queues, Woken::on(log))?;
+    let link = peers::link(&profile, &config, first_members);
+    let home = Home::new(profile, data, queues, member, hub, metrics, link.clone());
+    let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
     let mut flushing = spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
-    peers::connect(&home, &config, first_members)?;
+    peers::connect(&home, &link, &config)?;
     home.pump.notify();
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
     let broken = async { Err(flush_fault((&mut flushing).await)) };
     let removed = async {
-        peers::wait_for_removal(&home).await;
+        peers::wait_for_removal(&home, &link).await;
         Ok(())
     };
     let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(removed));
@@ -61,8 +62,8 @@ pub async fn run(
     let shutdown = Shutdown::new();
     let tally = new_tally(&config);
     let tallies = channels.iter().map(|channel| channel.tally.clone()).chain([tally.clone()]).collect();
-    let http = Rc::new(HttpEndpoints::new(home.clone(), &config, tallies));
-    let ready = async { peers::join(&home, &config).await.map(|()| true) };
+    let http = Rc::new(HttpEndpoints::new(home.clone(), link.clone(), &config, tallies));
+    let ready = async { peers::join(&home, &link, &config).await.map(|()| true) };
     let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
     let (mut servers, mut edges) = (Vec::new(), Vec::new());
     if is_ready {
@@ -86,9 +87,7 @@ pub async fn run(
         server.await;
     }
     home.stop();
-    if let Some(link) = home.link() {
-        link.peers().stop();
-    }
+    link.peers().stop();
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
     driver::rest_for_good(&home).await.map_err(|error| text(&error))?;
@@ -115,10 +114,11 @@ fn hub_config(config: &Config, member: u64) -> HubConfig {
 /// Starts the home's tasks. The future ends only when one of them fails for good.
 fn start_tasks(
     home: &Rc<Home>,
+    link: &Rc<Link>,
     config: &Config,
-    queues: &Queues,
     log: Woken,
 ) -> Result<impl Future<Output = Result<(), String>> + use<>, String> {
+    let queues = home.queues;
     let drive = spawn_into(driver::drive(home.clone()), queues.consensus);
     let log = spawn_into(driver::watch_log(home.clone(), log), queues.consensus);
     spawn_into(driver::tick(home.clone(), config.cluster.heartbeat_interval), queues.consensus).detach();
@@ -137,11 +137,11 @@ fn start_tasks(
         spawn_into(maintenance::shrink_at_start(home.clone(), megabytes), queues.background).detach();
     }
     if let Some(interval) = config.cluster.corrupt_check_interval {
-        spawn_into(corruption::check_regularly(home.clone(), interval), queues.background).detach();
+        spawn_into(corruption::check_regularly(home.clone(), link.clone(), interval), queues.background).detach();
     }
     if config.gates.enabled(Gate::CompactHashCheck) {
         let interval = config.cluster.compact_hash_check_interval;
-        spawn_into(corruption::check_compactions(home.clone(), interval), queues.background).detach();
+        spawn_into(corruption::check_compactions(home.clone(), link.clone(), interval), queues.background).detach();
     }
     Ok(async move {
         let fatal = async { Err(drive.await.to_string()) };
@@ -162,12 +162,12 @@ async fn serve(
 ) -> Result<(Vec<glommio::Task<()>>, Vec<Rc<EdgeSink>>), String> {
     let addresses = &config.addresses;
     let client = Endpoints::Client { gateway: false };
-    let api = Api::new(home.clone(), http.clone(), client);
+    let api = HomeService::new(home.clone(), http.clone(), client);
     let mut servers =
         listen::start(&addresses.listen_client, config, !channels.is_empty(), api.clone(), shutdown, tally)?;
-    let http_api = Api::new(home.clone(), http.clone(), client);
+    let http_api = HomeService::new(home.clone(), http.clone(), client);
     servers.extend(listen::start(&addresses.listen_client_http, config, false, http_api, shutdown, tally)?);
-    let metrics_api = Api::new(home.clone(), http.clone(), Endpoints::Metrics);
+    let metrics_api = HomeService::new(home.clone(), http.clone(), Endpoints::Metrics);
     servers.extend(listen::start(&addresses.listen_metrics, config, false, metrics_api, shutdown, tally)?);
     let mut edges = Vec::new();
     for channel in channels {

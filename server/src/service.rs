@@ -1,0 +1,44 @@
+//! What a listener of the home serves: gRPC from the handlers of the API, HTTP/1.1 from the endpoints.
+
+use crate::api::{self, Api};
+use crate::endpoints::HttpEndpoints;
+use crate::home::Home;
+use crate::http::Endpoints;
+use bytes::Bytes;
+use plinth_net::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Http1Request;
+use plinth_net::server::Http1Reply;
+use std::rc::Rc;
+
+/// See the module.
+pub struct HomeService {
+    api: Api,
+    http: Rc<HttpEndpoints>,
+    endpoints: Endpoints,
+}
+
+impl HomeService {
+    /// Answers from `home`, and HTTP requests from `http`, as far as `endpoints` says.
+    pub fn new(home: Rc<Home>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> Rc<HomeService> {
+        Rc::new(HomeService { api: Api::new(home), http, endpoints })
+    }
+}
+
+impl Service for HomeService {
+    fn methods(&self) -> &'static [Method] {
+        api::method_table()
+    }
+
+    fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        self.api.unary(method, call, body, reply);
+    }
+
+    fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        self.api.stream(method, call, reply)
+    }
+
+    fn http1(&self, request: Http1Request, reply: Http1Reply) {
+        let (http, endpoints) = (self.http.clone(), self.endpoints);
+        glommio::spawn_local(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
+    }
+}
