@@ -1,12 +1,19 @@
-//! The Plinth server: configuration, logging, metrics, HTTP endpoints and the wiring of the cores to the world.
+//! The Plinth server: one process that serves etcd's clients and talks to the other members.
 //!
-//! A tour, in the order a process passes through it:
+//! A tour, from the top floor to the ground. A room names rooms of lower floors, and neighbours where no circle comes of
+//! it (`tests/tidy.rs` checks both):
 //!
-//! - [`config`] turns command line, environment and configuration file into one typed [`config::Config`].
-//! - [`logging`] installs the process's log: JSON lines in etcd's shape, written by a thread of its own.
-//! - [`datadir`] lays out and locks the data directory and refuses foreign or newer ones.
-//! - [`metrics`] is what reactors record into and what `/metrics` shows.
-//! - [`http`] is the content of the HTTP endpoints beside gRPC, as pure functions.
+//! - [`reactor`]: the process: reactors, their listeners, start and stop; [`boot`]: from a data directory to a member
+//! - [`service`]: what a listener serves: the handlers and the endpoints together
+//! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones; [`mesh`]: calls between reactors
+//! - [`cluster`]: the other members: connections, questions to the leader, snapshots, comparison, changes of membership
+//! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
+//! - [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
+//! - [`metrics`]: what reactors record into and what `/metrics` shows
+//! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
+//! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
+//! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
+//! - [`notify`], [`wake`]: wake a task from the same reactor, and from outside; [`sys`]: signals, heap, sockets
 
 pub mod answer;
 pub mod api;
@@ -18,7 +25,6 @@ pub mod endpoints;
 pub mod home;
 pub mod http;
 pub mod logging;
-pub mod members;
 pub mod mesh;
 pub mod metrics;
 pub mod notify;

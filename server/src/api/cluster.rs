@@ -4,9 +4,9 @@ use super::kv::decode;
 use crate::answer::status;
 use crate::cluster::membership::{promote, strict};
 use crate::config::Url;
-use crate::home::Home;
-use crate::members;
+use crate::home::{Home, HomeStore};
 use bytes::Bytes;
+use plinth_member::records;
 use plinth_net::grpc::{Status, UnaryReply};
 use plinth_net::proto::etcdserverpb as pb;
 use plinth_raft::{Member, MemberChange, MemberId, MembershipError, check_add, check_remove};
@@ -115,11 +115,27 @@ fn change<M: Message>(
 
 fn answer<M: Message>(home: &Home, reply: UnaryReply, message: impl FnOnce(Vec<pb::Member>) -> M) {
     let state = home.state();
-    let message = message(members::list(state.member.store()));
+    let message = message(list_of(state.member.store()));
     reply.send(|out| {
         state.header.append(out, 0);
         message.encode(out).expect("a vector grows");
     });
+}
+
+/// All members, by id, as clients see them.
+fn list_of(store: &HomeStore) -> Vec<pb::Member> {
+    let members = records::list(store).unwrap_or_else(|error| {
+        tracing::error!(%error, "the list of members cannot be read");
+        Vec::new()
+    });
+    let public = members.into_iter().map(|member| pb::Member {
+        id: member.id.0,
+        name: member.name,
+        peer_ur_ls: member.peer_urls,
+        client_ur_ls: member.client_urls,
+        is_learner: member.is_learner,
+    });
+    public.collect()
 }
 
 /// The URLs in the order and form in which they count; `None` if one does not parse or there is none.

@@ -3,9 +3,7 @@
 
 use super::waiter::Waiter;
 use super::{Home, State, watching};
-use crate::metrics::Op;
 use glommio::timer::sleep;
-use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};

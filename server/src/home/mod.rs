@@ -39,7 +39,7 @@ use plinth_engine::compact::WorkBudget;
 use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
-use plinth_member::{Effects, Fatal, Member, SubmitError};
+use plinth_member::{Effects, Fatal, Member};
 use plinth_net::grpc::{Status, StreamReply};
 use plinth_raft::error::ProposeError;
 use plinth_raft::{MemberChange, MemberId, PeerMessage};
