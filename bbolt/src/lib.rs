@@ -1,0 +1,30 @@
+//! The database file of etcd (bbolt, format version 2): read with suspicion, written in one pass.
+//!
+//! Sans-I/O: a file is a [`Source`] of bytes at offsets, a new one goes to a [`Sink`] page by page. Memory is bounded by
+//! one path of pages from root to leaf, whatever the size of the file.
+//!
+//! Tour, from the bottom up:
+//!
+//! - [`format`]: pages, elements and metas as bytes
+//! - [`Database`] and [`Cursor`]: the buckets of a file and their entries in order; every page is checked before it is
+//!   believed
+//! - [`Writer`]: a new file from buckets in order; [`Plan`] tells its size before the first byte is written
+//! - [`check`]: what `snapshot status` and bbolt's own check demand, and the figures that it prints
+//!
+//! Invariant: no input makes it panic, read out of range or loop; what is damaged is named by page and bucket.
+//!
+//! Deliberately absent: changing a file in place, the free list (new files have none), nested buckets (etcd has none).
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+mod cursor;
+mod database;
+mod error;
+pub mod format;
+mod writer;
+
+pub use cursor::Cursor;
+pub use database::{Bucket, Database, Source};
+pub use error::Error;
+pub use writer::{Layout, Plan, Sink, Writer};
