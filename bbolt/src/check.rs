@@ -117,7 +117,10 @@ fn check_free<S: Source + ?Sized>(database: &Database<'_, S>, seen: &Pages, erro
     }
     let page = match database.page("", meta.freelist) {
         Ok(page) if page.header.kind == PageKind::Freelist => page,
-        Ok(page) => return errors.push(format!("page {}: a {:?} page in the place of the free list", page.id, page.header.kind)),
+        Ok(page) => {
+            return errors
+                .push(format!("page {}: a {:?} page in the place of the free list", page.id, page.header.kind));
+        }
         Err(error) => return errors.push(error.to_string()),
     };
     let mut free = Pages::new(meta.high_water);

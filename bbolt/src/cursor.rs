@@ -5,7 +5,9 @@
 
 use crate::database::{Database, Page, Place, Source};
 use crate::error::Error;
-use crate::format::{ELEMENT_BYTES, KEY_BYTES_MAX, LEAF_BUCKET, PAGE_HEADER_BYTES, PageHeader, PageKind, u32_at, u64_at};
+use crate::format::{
+    ELEMENT_BYTES, KEY_BYTES_MAX, LEAF_BUCKET, PAGE_HEADER_BYTES, PageHeader, PageKind, u32_at, u64_at,
+};
 use std::ops::Range;
 
 /// Levels that a tree may have: more do not come about with two children a page and 64-bit numbers.
@@ -131,7 +133,8 @@ impl<'d, 's, S: Source + ?Sized> Cursor<'d, 's, S> {
         }
         let mut previous: Option<Range<usize>> = None;
         for index in 0..count {
-            let (key, _) = element(&page, index).map_err(|detail| self.bad(page.id, format!("element {index}: {detail}")))?;
+            let (key, _) =
+                element(&page, index).map_err(|detail| self.bad(page.id, format!("element {index}: {detail}")))?;
             if previous.is_some_and(|previous| page.bytes[previous] >= page.bytes[key.clone()]) {
                 return Err(self.bad(page.id, format!("element {index}: key not above the one before")));
             }

@@ -81,7 +81,8 @@ impl<'s, S: Source + ?Sized> Database<'s, S> {
         };
         let size = meta.high_water.checked_mul(u64::from(meta.page_size));
         if size.is_none_or(|size| size > source.size()) {
-            let detail = format!("{} pages of {} bytes do not fit in {}", meta.high_water, meta.page_size, source.size());
+            let detail =
+                format!("{} pages of {} bytes do not fit in {}", meta.high_water, meta.page_size, source.size());
             return Err(Error::NoMeta { detail });
         }
         Ok(Database { source, meta })

@@ -39,7 +39,8 @@ pub const LEAF_BUCKET: u32 = 0x01;
 
 const META_CHECKED_BYTES: usize = META_BYTES - 8;
 const _: () = assert!(META_CHECKED_BYTES == 56, "the checksum is the last field of a meta");
-const _: () = assert!(PAGE_SIZE.is_multiple_of(512), "a file with its SHA-256 behind it is told by its length modulo 512");
+const _: () =
+    assert!(PAGE_SIZE.is_multiple_of(512), "a file with its SHA-256 behind it is told by its length modulo 512");
 
 /// What a page holds. Exactly one flag is set in a page's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@
 //! - [`Database`] and [`Cursor`]: the buckets of a file and their entries in order; every page is checked before it is
 //!   believed
 //! - [`Writer`]: a new file from buckets in order; [`Plan`] tells its size before the first byte is written
+//! - [`schema`]: what etcd keeps in which bucket
 //! - [`check`]: what `snapshot status` and bbolt's own check demand, and the figures that it prints
 //!
 //! Invariant: no input makes it panic, read out of range or loop; what is damaged is named by page and bucket.
@@ -22,6 +23,7 @@ mod cursor;
 mod database;
 mod error;
 pub mod format;
+pub mod schema;
 mod writer;
 
 pub use cursor::Cursor;

@@ -112,6 +112,11 @@ impl<K: Sink> Writer<K> {
         self.trees.entry(key, Value::Is(value))
     }
 
+    /// Where the bytes go, to take them along.
+    pub fn sink_mut(&mut self) -> &mut K {
+        &mut self.trees.out.sink
+    }
+
     /// That was all. An error if it is not what was planned: the file is then worthless.
     pub fn finish(mut self) -> Result<K, Error> {
         let written = self.trees.finish()?;
@@ -286,7 +291,8 @@ impl<O: Out> Trees<O> {
 
     fn branch(&mut self, children: Vec<Child>) -> Result<Child, Error> {
         assert!(children.len() >= 2, "a branch has at least two children");
-        let id = self.page(branch_bytes(&children), |id, overflow, page| encode_branch(&children, id, overflow, page))?;
+        let id =
+            self.page(branch_bytes(&children), |id, overflow, page| encode_branch(&children, id, overflow, page))?;
         let (first, _) = children.into_iter().next().expect("at least two");
         Ok((first, id))
     }

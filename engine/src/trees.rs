@@ -112,6 +112,26 @@ pub trait Trees {
     fn in_use_bytes(&self) -> u64;
 }
 
+/// What can be read of named trees: the present state, or one that is pinned.
+pub trait View {
+    /// The value of `key`, without a copy.
+    fn value(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError>;
+
+    /// Calls `visit` for every entry with a key not below `from`, in order, until it breaks. Made for passes over
+    /// everything: what was read need not stay in memory.
+    fn walk(&self, tree: TreeId, from: &[u8], visit: &mut Visit<'_>) -> Result<(), TreeError>;
+}
+
+impl<T: Trees> View for T {
+    fn value(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        self.get(tree, key)
+    }
+
+    fn walk(&self, tree: TreeId, from: &[u8], visit: &mut Visit<'_>) -> Result<(), TreeError> {
+        self.scan_cold(tree, from, visit)
+    }
+}
+
 /// Trees in memory, for models and tests. Sizes are the sums of key and value lengths.
 #[derive(Clone, Debug, Default)]
 pub struct MemTrees {

@@ -13,6 +13,7 @@
 //!
 //! Deliberately absent: sockets, clocks, protobuf, watch delivery (see `plinth_engine::watch`).
 
+pub mod backup;
 mod batching;
 mod changes;
 mod install;

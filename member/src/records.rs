@@ -5,7 +5,7 @@
 
 use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
-use plinth_engine::trees::{TreeId, Trees};
+use plinth_engine::trees::{TreeId, Trees, View};
 use plinth_raft::{ConfChange, Member, MemberChange, MemberId, Members, MembershipError};
 use std::ops::ControlFlow;
 
@@ -52,14 +52,19 @@ pub fn is_removed<T: Trees>(store: &Store<T>, member: MemberId) -> Result<bool, 
 
 /// The members and the removed ones.
 pub fn all<T: Trees>(store: &Store<T>) -> Result<Members, StoreError> {
+    Ok(Members::restore(list(store)?, removed(store.trees())?))
+}
+
+/// The ids of removed members, in order.
+pub fn removed(view: &impl View) -> Result<Vec<MemberId>, StoreError> {
     let mut removed = Vec::new();
-    store.trees().scan(TreeId::Members, &[], &mut |key, _| {
+    view.walk(TreeId::Members, &[], &mut |key, _| {
         if let (9, Some(&REMOVED)) = (key.len(), key.last()) {
             removed.push(MemberId(u64::from_be_bytes(key[..8].try_into().expect("eight bytes"))));
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Members::restore(list(store)?, removed))
+    Ok(removed)
 }
 
 /// Changes the records as a committed configuration change says.
@@ -99,9 +104,14 @@ fn get<T: Trees>(store: &Store<T>, id: MemberId) -> Result<Option<Member>, Store
 
 /// All members, by id, with what they published.
 pub fn list<T: Trees>(store: &Store<T>) -> Result<Vec<Member>, StoreError> {
+    listed(store.trees())
+}
+
+/// As [`list`], in any state that can be read.
+pub fn listed(view: &impl View) -> Result<Vec<Member>, StoreError> {
     let mut members: Vec<Member> = Vec::new();
     let mut bad = None;
-    store.trees().scan(TreeId::Members, &[], &mut |key, value| {
+    view.walk(TreeId::Members, &[], &mut |key, value| {
         let known = match key.len() {
             8 => Member::decode(value).map(|member| members.push(member)).is_ok(),
             9 if key[8] == ATTRIBUTES => match members.last_mut() {

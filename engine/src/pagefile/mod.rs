@@ -44,7 +44,7 @@ pub use format::{
     FORMAT_VERSION, KEY_BYTES_MAX, MAGIC, PAGE_SIZE, PageBytes, PageId, PageKind, TxnId, VALUE_BYTES_MAX,
 };
 pub use open::{OpenError, Options};
-pub use pin::{Pin, SnapshotCursor};
+pub use pin::{Pin, PinnedView, SnapshotCursor};
 pub use scrub::{ScrubCursor, ScrubProgress};
 pub use shrink::ShrinkProgress;
 pub use store::{Advice, PageIoError, PageStore, PageWriter};

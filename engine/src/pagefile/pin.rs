@@ -10,7 +10,7 @@ use super::PageFile;
 use super::format::{Meta, PAGE_SIZE, PageId, Root, SEGMENT_WORDS, TxnId, seal};
 use super::space::{next_run, segment_words};
 use super::store::{Advice, PageStore};
-use crate::trees::{TreeError, TreeId, Visit};
+use crate::trees::{TreeError, TreeId, View, Visit};
 
 /// A state that stays readable. Dropping it gives its pages up with the next flush, [`PageFile::unpin`] at once.
 #[must_use = "the state stays readable only while the pin lives"]
@@ -32,6 +32,22 @@ impl Pin {
 
     fn root(&self, tree: TreeId) -> Root {
         self.meta.roots[tree as usize]
+    }
+}
+
+/// A pinned state as trees that can be read.
+pub struct PinnedView<'f, S: PageStore> {
+    file: &'f PageFile<S>,
+    pin: &'f Pin,
+}
+
+impl<S: PageStore> View for PinnedView<'_, S> {
+    fn value(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        self.file.pinned_get(self.pin, tree, key)
+    }
+
+    fn walk(&self, tree: TreeId, from: &[u8], visit: &mut Visit<'_>) -> Result<(), TreeError> {
+        self.file.pinned_scan(self.pin, tree, from, visit)
     }
 }
 
@@ -68,6 +84,11 @@ impl<S: PageStore> PageFile<S> {
     pub fn unpin(&mut self, pin: Pin) {
         drop(pin);
         self.pager.release();
+    }
+
+    /// The pinned state, to read.
+    pub fn view<'f>(&'f self, pin: &'f Pin) -> PinnedView<'f, S> {
+        PinnedView { file: self, pin }
     }
 
     /// The value of `key` in the pinned state.

@@ -1,0 +1,213 @@
+//! The two passes over a pinned state: planning the file, and writing it.
+
+use super::small::{self, Entries};
+use plinth_bbolt::schema::BUCKETS;
+use plinth_bbolt::{Layout, Plan, Sink, Writer};
+use plinth_engine::error::StoreError;
+use plinth_engine::trees::{TreeError, TreeId, View};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Transaction of the files written: the two before made their metas.
+const TXID: u64 = 2;
+
+/// A store could not be written as an etcd database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The state could not be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A record in it is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A small record in it is damaged.
+    #[error("stored {what} does not decode")]
+    Record {
+        /// Which one.
+        what: &'static str,
+    },
+    /// The file could not be made.
+    #[error(transparent)]
+    File(#[from] plinth_bbolt::Error),
+}
+
+/// How far a pass has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// There is more to do.
+    More,
+    /// That was all.
+    Done,
+}
+
+/// An export under way. Every call must see the same pinned state.
+pub struct Export<K: Sink> {
+    small: BTreeMap<&'static str, Entries>,
+    place: Place,
+    phase: Phase<K>,
+}
+
+enum Phase<K: Sink> {
+    Planning(Plan),
+    Planned(Layout),
+    Writing(Writer<K>),
+    Over,
+}
+
+/// Where a pass goes on: in this bucket, above this key.
+#[derive(Default)]
+struct Place {
+    bucket: usize,
+    is_open: bool,
+    after: Vec<u8>,
+}
+
+/// What takes the entries of a pass.
+trait Target {
+    fn bucket(&mut self, name: &[u8]) -> Result<(), plinth_bbolt::Error>;
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), plinth_bbolt::Error>;
+}
+
+impl Target for Plan {
+    fn bucket(&mut self, name: &[u8]) -> Result<(), plinth_bbolt::Error> {
+        Plan::bucket(self, name)
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), plinth_bbolt::Error> {
+        Plan::entry(self, key, value.len())
+    }
+}
+
+impl<K: Sink> Target for Writer<K> {
+    fn bucket(&mut self, name: &[u8]) -> Result<(), plinth_bbolt::Error> {
+        Writer::bucket(self, name)
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), plinth_bbolt::Error> {
+        Writer::entry(self, key, value)
+    }
+}
+
+impl<K: Sink> Export<K> {
+    /// Begins with the plan.
+    pub fn new(view: &impl View) -> Result<Self, ExportError> {
+        Ok(Export { small: small::translate(view)?, place: Place::default(), phase: Phase::Planning(Plan::new()) })
+    }
+
+    /// Length of the file in bytes, once [`Export::plan`] is done.
+    pub fn file_bytes(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Planned(layout) => Some(layout.file_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Plans about `entries` more entries.
+    pub fn plan(&mut self, view: &impl View, entries: usize) -> Result<Progress, ExportError> {
+        let Phase::Planning(plan) = &mut self.phase else { panic!("a plan is made once") };
+        let progress = pass(&mut self.place, &self.small, view, entries, u64::MAX, plan)?;
+        if progress == Progress::Done
+            && let Phase::Planning(plan) = std::mem::replace(&mut self.phase, Phase::Over)
+        {
+            self.phase = Phase::Planned(plan.finish()?);
+        }
+        Ok(progress)
+    }
+
+    /// Begins to write what was planned to `sink`.
+    pub fn begin(&mut self, sink: K) -> Result<(), ExportError> {
+        let Phase::Planned(layout) = self.phase else { panic!("a file is planned before it is written") };
+        self.place = Place::default();
+        self.phase = Phase::Writing(Writer::new(sink, layout, TXID)?);
+        Ok(())
+    }
+
+    /// Where the bytes go, between two steps.
+    pub fn sink_mut(&mut self) -> &mut K {
+        let Phase::Writing(writer) = &mut self.phase else { panic!("there is a sink while the file is written") };
+        writer.sink_mut()
+    }
+
+    /// Writes about `bytes` more bytes of entries, in at most `entries` entries.
+    pub fn write(&mut self, view: &impl View, entries: usize, bytes: u64) -> Result<Progress, ExportError> {
+        let Phase::Writing(writer) = &mut self.phase else { panic!("writing has begun") };
+        pass(&mut self.place, &self.small, view, entries, bytes, writer)
+    }
+
+    /// Writes what is left when [`Export::write`] is done; the sink.
+    pub fn finish(self) -> Result<K, ExportError> {
+        let Phase::Writing(writer) = self.phase else { panic!("writing has begun") };
+        Ok(writer.finish()?)
+    }
+}
+
+/// The tree that is copied as a bucket, if it is one of those.
+fn tree_of(bucket: &str) -> Option<TreeId> {
+    match bucket {
+        "key" => Some(TreeId::Rev),
+        "lease" => Some(TreeId::Lease),
+        _ => None,
+    }
+}
+
+/// Goes on with a pass until a budget is used up.
+fn pass(
+    place: &mut Place,
+    small: &BTreeMap<&'static str, Entries>,
+    view: &impl View,
+    mut entries: usize,
+    mut bytes: u64,
+    target: &mut impl Target,
+) -> Result<Progress, ExportError> {
+    while let Some(&name) = BUCKETS.get(place.bucket) {
+        if !std::mem::replace(&mut place.is_open, true) {
+            target.bucket(name.as_bytes())?;
+            place.after.clear();
+        }
+        match tree_of(name) {
+            None => small[name].iter().try_for_each(|(key, value)| target.entry(key, value))?,
+            Some(tree) => {
+                if copy(&mut place.after, tree, view, &mut entries, &mut bytes, target)? == Progress::More {
+                    return Ok(Progress::More);
+                }
+            }
+        }
+        *place = Place { bucket: place.bucket + 1, ..Place::default() };
+    }
+    Ok(Progress::Done)
+}
+
+/// Copies entries of a tree above `after` until a budget is used up.
+fn copy(
+    after: &mut Vec<u8>,
+    tree: TreeId,
+    view: &impl View,
+    entries: &mut usize,
+    bytes: &mut u64,
+    target: &mut impl Target,
+) -> Result<Progress, ExportError> {
+    let mut from = after.clone();
+    if !from.is_empty() {
+        // The least key above it.
+        from.push(0);
+    }
+    let mut failed = None;
+    let mut progress = Progress::Done;
+    view.walk(tree, &from, &mut |key, value| {
+        if *entries == 0 || *bytes == 0 {
+            progress = Progress::More;
+            return ControlFlow::Break(());
+        }
+        *entries -= 1;
+        *bytes = bytes.saturating_sub((key.len() + value.len()) as u64);
+        if let Err(error) = target.entry(key, value) {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        after.clear();
+        after.extend_from_slice(key);
+        ControlFlow::Continue(())
+    })?;
+    failed.map_or(Ok(progress), |error| Err(error.into()))
+}

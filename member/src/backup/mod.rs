@@ -1,0 +1,12 @@
+//! A store in the form of an etcd database: what a snapshot for the outside holds.
+//!
+//! [`Export`] goes over a pinned state twice, in steps that the caller paces: once to plan the file, so that its size is
+//! known, and once to write it. Nothing but the small buckets is kept in memory.
+//!
+//! Tree `Rev` is bucket `key` and tree `Lease` is bucket `lease`, byte for byte, so that `HashKV` is the same number on
+//! both sides. The other buckets are small and are translated at the beginning.
+
+mod export;
+mod small;
+
+pub use export::{Export, ExportError, Progress};

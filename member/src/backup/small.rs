@@ -1,0 +1,96 @@
+//! The small buckets of an etcd database, translated from the trees of a store.
+
+use super::ExportError;
+use crate::META_CONF_STATE;
+use crate::records;
+use plinth_bbolt::schema::{self, BUCKETS, Downgrade};
+use plinth_engine::store::{EntryId, meta};
+use plinth_engine::trees::{TreeId, View};
+use plinth_raft::ConfState;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Entries of one bucket, in order.
+pub(super) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Schema versions are written from this release on; a file without one is read as 3.5's.
+const FIRST_STORAGE_VERSION: (u32, u32) = (3, 6);
+
+/// All buckets but `key` and `lease`, which are copied from their trees.
+pub(super) fn translate(view: &impl View) -> Result<BTreeMap<&'static str, Entries>, ExportError> {
+    let mut buckets: BTreeMap<&'static str, Entries> = BUCKETS
+        .into_iter()
+        .filter(|name| !matches!(*name, "key" | "lease"))
+        .map(|name| (name, Entries::new()))
+        .collect();
+    let mut set = |bucket: &'static str, key: &[u8], value: Vec<u8>| {
+        buckets.get_mut(bucket).expect("a bucket of the schema").insert(key.to_vec(), value);
+    };
+    view.walk(TreeId::Alarm, &[], &mut |key, value| {
+        set("alarm", key, value.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    for member in records::listed(view)? {
+        let record = schema::Member {
+            id: member.id.0,
+            peer_urls: member.peer_urls,
+            is_learner: member.is_learner,
+            name: member.name,
+            client_urls: member.client_urls,
+        };
+        set("members", &schema::member_key(record.id), schema::to_json(&record));
+    }
+    for id in records::removed(view)? {
+        set("members_removed", &schema::member_key(id.0), schema::REMOVED.into());
+    }
+    let version = view.value(TreeId::Meta, meta::CLUSTER_VERSION)?;
+    if let Some(version) = version {
+        set("cluster", schema::cluster::CLUSTER_VERSION.as_bytes(), version.to_vec());
+    }
+    if let Some(target) = view.value(TreeId::Meta, meta::DOWNGRADE)? {
+        let target_version = String::from_utf8_lossy(target).into_owned();
+        let downgrade = Downgrade { target_version, enabled: true };
+        set("cluster", schema::cluster::DOWNGRADE.as_bytes(), schema::to_json(&downgrade));
+    }
+    for (key, value) in meta_entries(view, version)? {
+        set("meta", key.as_bytes(), value);
+    }
+    Ok(buckets)
+}
+
+fn meta_entries(view: &impl View, version: Option<&[u8]>) -> Result<Vec<(&'static str, Vec<u8>)>, ExportError> {
+    let applied = match view.value(TreeId::Meta, meta::APPLIED)? {
+        Some(value) => EntryId::decode(value).ok_or(ExportError::Record { what: "applied entry" })?,
+        None => EntryId::default(),
+    };
+    let mut entries = vec![
+        (schema::meta::CONSISTENT_INDEX, applied.index.to_be_bytes().to_vec()),
+        (schema::meta::TERM, applied.term.to_be_bytes().to_vec()),
+    ];
+    if let Some(value) = view.value(TreeId::Meta, META_CONF_STATE)? {
+        let conf = ConfState::decode(value).map_err(|_| ExportError::Record { what: "configuration" })?;
+        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = conf;
+        let conf = schema::ConfState { voters, learners, voters_outgoing, learners_next, auto_leave };
+        entries.push((schema::meta::CONF_STATE, schema::to_json(&conf)));
+    }
+    for (ours, theirs) in [
+        (meta::SCHEDULED_COMPACT, schema::meta::SCHEDULED_COMPACT),
+        (meta::FINISHED_COMPACT, schema::meta::FINISHED_COMPACT),
+    ] {
+        if let Some(value) = view.value(TreeId::Meta, ours)? {
+            entries.push((theirs, value.to_vec()));
+        }
+    }
+    if let Some(version) = version.and_then(storage_version) {
+        entries.push((schema::meta::STORAGE_VERSION, version.into_bytes()));
+    }
+    Ok(entries)
+}
+
+/// The schema's version for a cluster's: its minor release; none before there were any.
+fn storage_version(cluster_version: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(cluster_version).ok()?;
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    let (major, minor) = (parts.next()??, parts.next()??);
+    ((major, minor) >= FIRST_STORAGE_VERSION).then(|| format!("{major}.{minor}.0"))
+}
