@@ -440,6 +440,67 @@ pub enum CommandRef<'a> {
     SetDowngrade(&'a ArchivedDowngrade),
 }
 
+/// What a command is, without what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the variants are those of `Command`")]
+pub enum CommandKind {
+    Noop,
+    Put,
+    DeleteRange,
+    Txn,
+    Compact,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseExpire,
+    LeaseCheckpoint,
+    Alarm,
+    SetMemberAttributes,
+    SetClusterVersion,
+    SetDowngrade,
+}
+
+impl CommandRef<'_> {
+    /// What it is.
+    pub fn kind(&self) -> CommandKind {
+        match self {
+            CommandRef::Noop => CommandKind::Noop,
+            CommandRef::Put(_) => CommandKind::Put,
+            CommandRef::DeleteRange(_) => CommandKind::DeleteRange,
+            CommandRef::Txn(_) => CommandKind::Txn,
+            CommandRef::Compact(_) => CommandKind::Compact,
+            CommandRef::LeaseGrant(_) => CommandKind::LeaseGrant,
+            CommandRef::LeaseRevoke(_) => CommandKind::LeaseRevoke,
+            CommandRef::LeaseExpire(_) => CommandKind::LeaseExpire,
+            CommandRef::LeaseCheckpoint(_) => CommandKind::LeaseCheckpoint,
+            CommandRef::Alarm(_) => CommandKind::Alarm,
+            CommandRef::SetMemberAttributes(_) => CommandKind::SetMemberAttributes,
+            CommandRef::SetClusterVersion(_) => CommandKind::SetClusterVersion,
+            CommandRef::SetDowngrade(_) => CommandKind::SetDowngrade,
+        }
+    }
+}
+
+impl Command {
+    /// What it is.
+    pub fn kind(&self) -> CommandKind {
+        match self {
+            Command::Noop => CommandKind::Noop,
+            Command::Put(_) => CommandKind::Put,
+            Command::DeleteRange(_) => CommandKind::DeleteRange,
+            Command::Txn(_) => CommandKind::Txn,
+            Command::Compact { .. } => CommandKind::Compact,
+            Command::LeaseGrant { .. } => CommandKind::LeaseGrant,
+            Command::LeaseRevoke { .. } => CommandKind::LeaseRevoke,
+            Command::LeaseExpire { .. } => CommandKind::LeaseExpire,
+            Command::LeaseCheckpoint(_) => CommandKind::LeaseCheckpoint,
+            Command::Alarm(_) => CommandKind::Alarm,
+            Command::SetMemberAttributes(_) => CommandKind::SetMemberAttributes,
+            Command::SetClusterVersion(_) => CommandKind::SetClusterVersion,
+            Command::SetDowngrade(_) => CommandKind::SetDowngrade,
+        }
+    }
+}
+
 /// Replicated bytes are not a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -11,7 +11,7 @@ use crate::limits::{APPLY_COMMANDS_PER_PUMP, READS_PENDING_MAX};
 use crate::reads::Reads;
 use crate::records;
 use crate::recover::{self, Identity};
-use plinth_engine::command::{Command, CommandError};
+use plinth_engine::command::{Command, CommandError, CommandKind, CommandRef};
 use plinth_engine::error::{Error, OpError, StoreError};
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{Outcome, Store};
@@ -121,6 +121,10 @@ pub type Changed<W> = (W, Result<(), MembershipError>);
 pub struct Effects<W> {
     /// Outcomes of commands.
     pub applied: Vec<Applied<W>>,
+    /// Commands applied for which nobody waits here, in order, and whether they did something: all that a follower does.
+    pub unasked: Vec<(CommandKind, bool)>,
+    /// Seconds for which leases were granted, whoever asked.
+    pub granted: Vec<i64>,
     /// Linearizable reads that may be served now.
     pub reads: Vec<W>,
     /// Waiters that get no outcome.
@@ -145,6 +149,8 @@ impl<W> Default for Effects<W> {
     fn default() -> Self {
         Effects {
             applied: Vec::new(),
+            unasked: Vec::new(),
+            granted: Vec::new(),
             reads: Vec::new(),
             lost: Vec::new(),
             messages: Vec::new(),
@@ -592,7 +598,13 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
                 Err(Error::Refused(refusal)) => Err(refusal),
                 Err(Error::Broken(broken)) => return Err(broken.into()),
             };
-            out.applied.extend(waiter.map(|waiter| (waiter, result)));
+            if let (CommandRef::LeaseGrant(grant), Ok(_)) = (command, &result) {
+                out.granted.extend(self.store.leases().stored_ttl(grant.id.to_native()).map(|(ttl, _)| ttl));
+            }
+            match waiter {
+                Some(waiter) => out.applied.push((waiter, result)),
+                None => out.unasked.push((command.kind(), result.is_ok())),
+            }
         }
         Ok(true)
     }

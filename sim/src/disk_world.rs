@@ -343,6 +343,8 @@ impl World {
         }
         process.effects.roles.clear();
         process.effects.events.clear();
+        process.effects.unasked.clear();
+        process.effects.granted.clear();
         Ok(())
     }
 

@@ -50,6 +50,11 @@ pub(super) struct CatchUpState {
 }
 
 impl Hub {
+    /// Whether [`Hub::next_catch_up`] has a request.
+    pub fn wants_history(&self) -> bool {
+        self.catch_up.pending.is_none() && !self.runnable.is_empty()
+    }
+
     /// The next history request, if there is one and none is under way.
     pub fn next_catch_up(&mut self) -> Option<CatchUp> {
         if self.catch_up.pending.is_some() {

@@ -31,7 +31,6 @@ pub fn grant(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return reply.fail(status::NO_SPACE);
     }
     let id = if request.id == 0 { ids::next(home) } else { request.id };
-    home.metrics.lease_ttl.record(request.ttl.max(0) as u64);
     let waiter = Waiter::Reply(reply, home.asked(Op::LeaseGrant));
     home.submit(|out| Command::LeaseGrant { id, ttl: request.ttl }.encode_into(out), waiter);
 }

@@ -61,8 +61,7 @@ fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped,
             state.member.apply_committed(advanced.millis(), effects)?
         };
         if has_work {
-            let outcomes = effects.applied.iter().map(|(waiter, result)| (waiter.op(), result.is_ok()));
-            state.stages.applied(outcomes, &home.metrics, advanced, home.clock.read());
+            state.stages.applied(effects, &home.metrics, advanced, home.clock.read());
         }
         pumped
     };
@@ -109,6 +108,16 @@ pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
         watching::deliver_ready(home);
     }
     watching::close_gap(home);
+    wake_background(home);
+}
+
+/// Lets the background see to what waits in the state itself. Whoever caused it: a follower compacts and catches up, too,
+/// though nobody asks it anything.
+fn wake_background(home: &Home) {
+    let state = home.state();
+    if state.member.store().is_compacting() || state.hub.wants_history() {
+        home.background.notify();
+    }
 }
 
 /// Answers those whose commands were applied.
@@ -132,9 +141,6 @@ fn answer_applied(home: &Home, effects: &mut Effects<super::Waiter>) {
         let mut state = home.state_mut();
         let compact_revision = state.member.store().compact_revision();
         state.physical.extend(physical.into_iter().map(|(waiter, _)| (compact_revision, waiter)));
-    }
-    if home.state().member.store().is_compacting() {
-        home.background.notify();
     }
     let ended = home.clock.read();
     home.metrics.stages.with(Stage::Respond).record_many(ended.since(begun), commands);
@@ -191,7 +197,6 @@ fn installed(home: &Home, meta: &SnapshotMeta) {
         waiter.fail(status::LEADER_CHANGED);
     }
     tracing::info!(index = meta.id.index, term = meta.id.term, "applied snapshot");
-    home.background.notify();
 }
 
 fn change_role(home: &Home, change: RoleChange) {

@@ -269,7 +269,7 @@ impl Home {
     /// Replicates a command of the server itself and waits for its outcome.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Status> {
         let (sender, receiver) = channel();
-        let asked = self.asked(stages::op_of(&command));
+        let asked = self.asked(stages::op_of(command.kind()));
         self.submit(|out| command.encode_into(out), Waiter::Outcome(sender, asked));
         receiver.await.unwrap_or(Err(status::STOPPED))
     }

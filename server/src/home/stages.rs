@@ -6,11 +6,12 @@
 //!
 //! Invariant: every flush that was counted as submitted is recorded once, when it is durable.
 
-use super::HomeMember;
 use super::clock::Nanos;
+use super::{HomeMember, Waiter};
 use crate::metrics::{Applied, Op, ReactorMetrics, Request, Stage};
-use plinth_engine::command::Command;
+use plinth_engine::command::CommandKind;
 use plinth_engine::compact::CompactProgress;
+use plinth_member::Effects;
 use plinth_wal::Lsn;
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -61,20 +62,20 @@ pub struct Stages {
     compacting: Option<Nanos>,
 }
 
-/// What a command of the server itself counts as.
-pub fn op_of(command: &Command) -> Op {
-    match command {
-        Command::Put(_) => Op::Put,
-        Command::DeleteRange(_) => Op::DeleteRange,
-        Command::Compact { .. } => Op::Compaction,
-        Command::LeaseGrant { .. } => Op::LeaseGrant,
-        Command::LeaseRevoke { .. } | Command::LeaseExpire { .. } => Op::LeaseRevoke,
-        Command::LeaseCheckpoint(_) => Op::LeaseCheckpoint,
-        Command::Alarm(_) => Op::Alarm,
-        Command::SetMemberAttributes(_) => Op::ClusterMemberAttrSet,
-        Command::SetClusterVersion(_) => Op::ClusterVersionSet,
-        Command::SetDowngrade(_) => Op::DowngradeInfoSet,
-        Command::Txn(_) | Command::Noop => Op::Txn,
+/// What a command counts as that no client of this member waits for.
+pub fn op_of(kind: CommandKind) -> Op {
+    match kind {
+        CommandKind::Put => Op::Put,
+        CommandKind::DeleteRange => Op::DeleteRange,
+        CommandKind::Compact => Op::Compaction,
+        CommandKind::LeaseGrant => Op::LeaseGrant,
+        CommandKind::LeaseRevoke | CommandKind::LeaseExpire => Op::LeaseRevoke,
+        CommandKind::LeaseCheckpoint => Op::LeaseCheckpoint,
+        CommandKind::Alarm => Op::Alarm,
+        CommandKind::SetMemberAttributes => Op::ClusterMemberAttrSet,
+        CommandKind::SetClusterVersion => Op::ClusterVersionSet,
+        CommandKind::SetDowngrade => Op::DowngradeInfoSet,
+        CommandKind::Txn | CommandKind::Noop => Op::Txn,
     }
 }
 
@@ -139,15 +140,11 @@ impl Stages {
         }
     }
 
-    /// Commands of this member's clients were applied from `before` to `after`.
-    pub fn applied(
-        &mut self,
-        ops: impl ExactSizeIterator<Item = (Option<Op>, bool)>,
-        metrics: &ReactorMetrics,
-        before: Nanos,
-        after: Nanos,
-    ) {
-        let (took, count) = (after.since(before), ops.len() as u64);
+    /// Commands were applied from `before` to `after`, those of this member's clients and all others.
+    pub fn applied(&mut self, effects: &mut Effects<Waiter>, metrics: &ReactorMetrics, before: Nanos, after: Nanos) {
+        effects.granted.drain(..).for_each(|ttl| metrics.lease_ttl.record(ttl.max(0) as u64));
+        let count = (effects.applied.len() + effects.unasked.len()) as u64;
+        let took = after.since(before);
         if took > self.slow_apply {
             metrics.slow_applies.inc();
             let took = Duration::from_nanos(took);
@@ -161,7 +158,9 @@ impl Stages {
         metrics.stages.with(Stage::Apply).record_many(took, count);
         // Neighbours are mostly of one kind.
         let mut run: Option<(Applied, u64)> = None;
-        for (op, success) in ops {
+        let asked = effects.applied.iter().map(|(waiter, result)| (waiter.op(), result.is_ok()));
+        let unasked = effects.unasked.drain(..).map(|(kind, success)| (Some(op_of(kind)), success));
+        for (op, success) in asked.chain(unasked) {
             let Some(op) = op else { continue };
             let label = Applied { op, success };
             match &mut run {

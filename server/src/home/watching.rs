@@ -28,7 +28,6 @@ pub fn close_gap(home: &Home) {
     let behind = hub.event_mode() != EventMode::Off && hub.revision() < member.store().revision();
     if behind && member.is_between_entries() {
         hub.jump(member.store().revision());
-        home.background.notify();
     }
 }
 

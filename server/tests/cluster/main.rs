@@ -12,6 +12,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
+mod followers;
 mod history;
 mod membership;
 mod net;

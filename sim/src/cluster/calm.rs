@@ -85,6 +85,10 @@ impl World {
             if store.revision() != revision || !process.member.is_between_entries() {
                 return Some(format!("member {at} is at revision {} of {revision}", store.revision()));
             }
+            if store.finished_compact_revision() < store.compact_revision() {
+                let (done, asked) = (store.finished_compact_revision(), store.compact_revision());
+                return Some(format!("member {at} has compacted up to revision {done} of {asked}"));
+            }
             indexes.push(store.applied().index);
         }
         if indexes.iter().any(|index| *index != indexes[0]) {
@@ -120,7 +124,8 @@ impl World {
         Ok(())
     }
 
-    /// All members hold the same: pairs, history, leases, member records.
+    /// All members hold the same: pairs, leases, member records, and of history what compaction leaves, so that none needs
+    /// more space than another.
     pub(super) fn compare(&mut self) -> Result<(), Broken> {
         let mut first = None;
         for at in self.members() {
@@ -128,8 +133,9 @@ impl World {
             let store = process.member.store_mut();
             self.truth.check_store(store).map_err(|why| format!("member {at}: {why}"))?;
             let hash = store.hash_kv(0).map_err(|error| format!("member {at}: {error}"))?;
-            let found =
-                (hash, tree_content(store, TreeId::Lease)?, tree_content(store, TreeId::Members)?, store.applied());
+            let [history, leases, members] =
+                [TreeId::Rev, TreeId::Lease, TreeId::Members].map(|tree| tree_content(store, tree));
+            let found = (hash, history?, leases?, members?, store.applied());
             store.trees().check().map_err(|error| format!("member {at}: {error}"))?;
             self.note(u64::from(hash.hash));
             match &first {

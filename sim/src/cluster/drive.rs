@@ -187,6 +187,8 @@ impl World {
             let answer = if result.is_ok() { Answer::Done(0, Vec::new()) } else { Answer::Refused };
             self.reply(call, answer);
         }
+        effects.unasked.clear();
+        effects.granted.clear();
         for call in effects.reads.drain(..) {
             self.readable(at, call)?;
         }
