@@ -34,16 +34,19 @@ pub const TTL_MAX_SECONDS: i64 = 9_000_000_000;
 const FOREVER_SECONDS: i64 = i64::MAX / 1_000_000_000;
 /// Leases are looked through for expiry in windows of this length.
 pub const EXPIRY_PASS_MILLIS: u64 = 500;
-/// At most so many leases are found expired per window.
-pub const EXPIRIES_PER_PASS: usize = 500;
-/// At most so many revokes are under way at a time.
-pub const REVOKES_PENDING_MAX: usize = 16;
+/// At most so many leases are found expired per window, so that a crowd leaves most of the log to others.
+pub const EXPIRIES_PER_PASS: usize = 2_000;
+/// At most so many revokes are under way at a time. Those that are found together share an entry of the log.
+pub const REVOKES_PENDING_MAX: usize = 1_000;
 /// A revoke that has not been applied for this long is proposed again.
 pub const REVOKE_RETRY_MILLIS: u64 = 3_000;
 /// From this many leases on, promotion spreads the deadlines.
 pub const SPREAD_LEASES_MIN: usize = 1_000;
-/// When spread, at most so many deadlines fall into one second: three quarters of what expiry can do.
-pub const SPREAD_PER_SECOND: usize = 750;
+/// When spread, at most so many deadlines fall into one second: three quarters of what expiry can do. More if there are
+/// so many leases that some would live for longer than [`SPREAD_MAX_MILLIS`] beyond their time.
+pub const SPREAD_PER_SECOND: usize = 3_000;
+/// Spreading adds no more than this to a deadline.
+pub const SPREAD_MAX_MILLIS: u64 = 10_000;
 /// At most so many checkpoints are proposed in one Raft entry.
 pub const CHECKPOINTS_PER_ENTRY: usize = 1_000;
 
@@ -127,13 +130,18 @@ struct Lease {
     deadline: Millis,
     /// When the next checkpoint is due; [`Millis::FOREVER`] if none is planned.
     checkpoint_at: Millis,
-    /// The revoke was proposed: the lease is in `revoking`, no longer in `deadlines`.
-    is_revoking: bool,
+    /// The revoke was proposed, and counts as lost from then on: the lease is in `revoking`, no longer in `deadlines`.
+    /// [`Millis::FOREVER`] if none was.
+    retry_at: Millis,
     /// Attached keys, as indices into `Attachments::items`.
     items: Vec<u32>,
 }
 
 impl Lease {
+    fn is_revoking(&self) -> bool {
+        self.retry_at != Millis::FOREVER
+    }
+
     fn seconds_after_promotion(&self) -> i64 {
         if self.remaining_ttl > 0 { self.remaining_ttl } else { self.ttl }
     }
@@ -149,7 +157,7 @@ pub struct Lessor {
     deadlines: BTreeSet<(Millis, i64)>,
     checkpoints: BTreeSet<(Millis, i64)>,
     /// Leases whose revoke is under way, with the time at which it counts as lost. At most [`REVOKES_PENDING_MAX`].
-    revoking: Vec<(Millis, i64)>,
+    revoking: BTreeSet<(Millis, i64)>,
     pass_ends: Millis,
     pass_budget: usize,
 }
@@ -166,7 +174,7 @@ impl Lessor {
             attachments: Attachments::default(),
             deadlines: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
-            revoking: Vec::with_capacity(REVOKES_PENDING_MAX),
+            revoking: BTreeSet::new(),
             pass_ends: Millis(0),
             pass_budget: EXPIRIES_PER_PASS,
         }
@@ -224,8 +232,8 @@ impl Lessor {
     pub fn revoke(&mut self, id: i64) -> Result<Vec<Box<[u8]>>, LeaseError> {
         let lease = self.leases.remove(&id).ok_or(LeaseError::NotFound)?;
         if self.promoted {
-            if lease.is_revoking {
-                self.revoking.retain(|&(_, other)| other != id);
+            if lease.is_revoking() {
+                assert!(self.revoking.remove(&(lease.retry_at, id)), "a lease whose revoke is under way is listed");
             } else {
                 assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
             }
@@ -306,7 +314,7 @@ impl Lessor {
             return Err(LeaseError::NotPrimary);
         }
         let lease = self.leases.get_mut(&id).ok_or(LeaseError::NotFound)?;
-        if lease.is_revoking || lease.deadline <= now {
+        if lease.is_revoking() || lease.deadline <= now {
             return Ok(Renewal::Expired);
         }
         let clear_checkpoint = lease.remaining_ttl > 0 || lease.is_checkpointed;
@@ -322,6 +330,8 @@ impl Lessor {
     pub fn time_to_live(&self, id: i64, now: Millis) -> Result<TimeToLive, LeaseError> {
         let lease = self.leases.get(&id).ok_or(LeaseError::NotFound)?;
         let left = i128::from(lease.deadline.0) - i128::from(now.0);
+        // The clock has passed `now` by a part of a millisecond, always: of 90 seconds just granted, 89 whole ones are left.
+        let left = if left > 0 { left - 1 } else { left };
         let remaining_seconds = i64::try_from(left / 1_000).map_or(FOREVER_SECONDS, |s| s.min(FOREVER_SECONDS));
         Ok(TimeToLive { remaining_seconds, granted_seconds: lease.ttl })
     }
@@ -351,9 +361,7 @@ impl Lessor {
             .collect();
         deadlines.sort_unstable();
         if deadlines.len() >= SPREAD_LEASES_MIN {
-            for i in SPREAD_PER_SECOND..deadlines.len() {
-                deadlines[i].0 = deadlines[i].0.max(deadlines[i - SPREAD_PER_SECOND].0.plus(1_000));
-            }
+            spread(&mut deadlines);
         }
         for &(deadline, id) in &deadlines {
             self.leases.get_mut(&id).expect("listed above").deadline = deadline;
@@ -372,7 +380,7 @@ impl Lessor {
             lease.deadline = Millis::FOREVER;
             lease.checkpoint_at = Millis::FOREVER;
             lease.is_checkpointed = false;
-            lease.is_revoking = false;
+            lease.retry_at = Millis::FOREVER;
         }
     }
 
@@ -383,9 +391,11 @@ impl Lessor {
             self.pass_ends = now.plus(EXPIRY_PASS_MILLIS);
             self.pass_budget = EXPIRIES_PER_PASS;
         }
-        for (retry_at, id) in self.revoking.iter_mut().filter(|(retry_at, _)| *retry_at <= now) {
-            *retry_at = now.plus(REVOKE_RETRY_MILLIS);
-            out.push(*id);
+        let retry_at = now.plus(REVOKE_RETRY_MILLIS);
+        while let Some(&(lost_at, id)) = self.revoking.first().filter(|(lost_at, _)| *lost_at <= now) {
+            self.revoking.remove(&(lost_at, id));
+            self.wait_for_revoke(id, retry_at);
+            out.push(id);
         }
         while self.pass_budget > 0 && self.revoking.len() < REVOKES_PENDING_MAX {
             let Some(&(deadline, id)) = self.deadlines.first() else { return };
@@ -393,12 +403,15 @@ impl Lessor {
                 return;
             }
             self.deadlines.pop_first();
-            let lease = self.leases.get_mut(&id).expect("queued leases exist");
-            lease.is_revoking = true;
-            self.revoking.push((now.plus(REVOKE_RETRY_MILLIS), id));
+            self.wait_for_revoke(id, retry_at);
             self.pass_budget -= 1;
             out.push(id);
         }
+    }
+
+    fn wait_for_revoke(&mut self, id: i64, retry_at: Millis) {
+        self.leases.get_mut(&id).expect("queued leases exist").retry_at = retry_at;
+        assert!(self.revoking.insert((retry_at, id)), "a revoke is under way once");
     }
 
     /// When [`Self::expired`] may next have something to say, as far as deadlines go.
@@ -436,7 +449,7 @@ impl Lessor {
         if remaining_ttl == 0 {
             lease.is_checkpointed = false;
             let deadline = now.plus(span_millis(lease.ttl));
-            if self.promoted && !lease.is_revoking && lease.deadline < deadline {
+            if self.promoted && !lease.is_revoking() && lease.deadline < deadline {
                 assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
                 lease.deadline = deadline;
                 self.deadlines.insert((deadline, id));
@@ -452,7 +465,7 @@ impl Lessor {
             is_checkpointed: false,
             deadline: Millis::FOREVER,
             checkpoint_at: Millis::FOREVER,
-            is_revoking: false,
+            retry_at: Millis::FOREVER,
             items: Vec::new(),
         };
         let old = self.leases.insert(id, lease);
@@ -467,6 +480,16 @@ impl Lessor {
         }
         lease.checkpoint_at = now.plus(span_millis(interval));
         self.checkpoints.insert((lease.checkpoint_at, id));
+    }
+}
+
+/// Moves deadlines, which are in order, apart: so many as expiry can do fall into a second. They stay in order.
+fn spread(deadlines: &mut [(Millis, i64)]) {
+    let seconds = (SPREAD_MAX_MILLIS / 1_000) as usize;
+    let per_second = SPREAD_PER_SECOND.max(deadlines.len().div_ceil(seconds));
+    // A deadline is moved by a second at most for every `per_second` before it, so by no more than SPREAD_MAX_MILLIS.
+    for i in per_second..deadlines.len() {
+        deadlines[i].0 = deadlines[i].0.max(deadlines[i - per_second].0.plus(1_000));
     }
 }
 
@@ -506,7 +529,7 @@ impl Attachments {
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
-        self.by_key.find(spread(hash(key)), |&item| *self.items[item as usize].key == *key).copied()
+        self.by_key.find(widen(hash(key)), |&item| *self.items[item as usize].key == *key).copied()
     }
 
     fn key(&self, item: u32) -> &[u8] {
@@ -535,7 +558,7 @@ impl Attachments {
             }
         };
         let items = &self.items;
-        self.by_key.insert_unique(spread(hash), index, |&other| spread(items[other as usize].hash));
+        self.by_key.insert_unique(widen(hash), index, |&other| widen(items[other as usize].hash));
         index
     }
 
@@ -544,7 +567,7 @@ impl Attachments {
         let slot = &mut self.items[item as usize];
         let (key, lease, position) = (std::mem::take(&mut slot.key), slot.lease, slot.position as usize);
         let entry =
-            self.by_key.find_entry(spread(slot.hash), |&other| other == item).expect("attached keys are indexed");
+            self.by_key.find_entry(widen(slot.hash), |&other| other == item).expect("attached keys are indexed");
         entry.remove();
         self.free.push(item);
         if self.by_key.is_empty() && self.items.len() > ITEMS_KEPT {
@@ -559,7 +582,7 @@ fn hash(key: &[u8]) -> u32 {
 }
 
 /// 64 bits out of 32, for a table that uses both ends of a hash.
-fn spread(hash: u32) -> u64 {
+fn widen(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 

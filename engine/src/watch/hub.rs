@@ -142,6 +142,8 @@ pub(super) struct Watcher {
     class: u8,
     place: Option<Place>,
     pub(super) state: State,
+    /// The revision asked for, 0 for what comes: there is no progress to tell before the store reaches it.
+    start: i64,
     /// The first (main, sub) revision owed. The sub revision is 0 unless a revision was sent in part, as fragments.
     pub(super) next: (i64, i64),
     /// Deliveries in the stream's queue.
@@ -310,6 +312,7 @@ impl Hub {
             class: if spec.no_put { NO_PUT } else { 0 } | if spec.no_delete { NO_DELETE } else { 0 },
             place: None,
             state: State::Dead,
+            start: spec.start_revision,
             next: (next, 0),
             queued: 0,
             prev_kv: spec.prev_kv,
@@ -333,6 +336,7 @@ impl Hub {
         let entry = &mut self.outbox.streams[stream as usize];
         entry.watches.insert(watch_id, id);
         entry.live += 1;
+        entry.latest_start = entry.latest_start.max(spec.start_revision);
         if spec.progress_notify {
             entry.progress_watchers += 1;
             if entry.progress_watchers == 1 {
@@ -363,13 +367,21 @@ impl Hub {
         }
     }
 
-    /// The client asks how far its watchers are: answered if all of them are synced, else not at all.
+    /// The client asks how far its watchers are: answered if all of them are synced and have begun, else not at all.
     pub fn progress_request(&mut self, key: StreamKey) {
+        let revision = self.revision;
         let Some(stream) = self.outbox.get_mut(key) else { return };
-        if stream.live == 0 || stream.unsynced > 0 || self.revision < stream.announced_revision {
+        if stream.live == 0 || stream.unsynced > 0 || revision < stream.announced_revision {
             return;
         }
-        let revision = self.revision;
+        if stream.latest_start > revision {
+            // Whoever was to begin last may be gone by now.
+            let watchers = stream.watches.values().filter_map(|&id| self.watchers.get(id as usize));
+            stream.latest_start = watchers.map(|watcher| watcher.start).max().unwrap_or(0);
+            if stream.latest_start > revision {
+                return;
+            }
+        }
         if let Some(Item::Control(Control::Progress { watch_id: INVALID_WATCH_ID, revision: last })) =
             stream.queue.back_mut()
         {
@@ -404,7 +416,8 @@ impl Hub {
         let mut due = Vec::new();
         for &id in stream.watches.values().filter(|&&id| id != COMPACTED_WATCHER) {
             let watcher = &mut self.watchers[id as usize];
-            if watcher.progress_notify && watcher.is_quiet && watcher.state == State::Synced && may_announce {
+            let has_begun = watcher.state == State::Synced && watcher.start <= self.revision;
+            if watcher.progress_notify && watcher.is_quiet && has_begun && may_announce {
                 due.push(watcher.watch_id);
             }
             watcher.is_quiet = true;

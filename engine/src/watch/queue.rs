@@ -146,6 +146,8 @@ pub(super) struct Stream {
     /// The greatest revision that a create or a history chunk spoke of. It may be ahead of what was published here;
     /// until that has followed, no progress is told, so that revisions do not seem to go back.
     pub(super) announced_revision: i64,
+    /// The greatest revision at which one of its watchers was asked to begin; it may be gone.
+    pub(super) latest_start: i64,
     /// Live watchers, those of them that read history, and those that want progress.
     pub(super) live: usize,
     pub(super) unsynced: usize,
@@ -171,6 +173,7 @@ impl Stream {
             watches: BTreeMap::new(),
             next_id: 0,
             announced_revision: 0,
+            latest_start: 0,
             live: 0,
             unsynced: 0,
             progress_watchers: 0,

@@ -592,6 +592,37 @@ fn progress_notifications_come_with_jitter_to_quiet_synced_watchers() {
     assert_ne!(other_interval, interval, "each stream has its own jitter");
 }
 
+/// A client goes on behind the revision that it was told of last: that may not lie before what it asked for.
+#[test]
+fn there_is_no_progress_before_a_watch_has_begun() {
+    let mut f = Fixture::with(HubConfig { progress_interval_millis: 1000, seed: 4, ..HubConfig::default() });
+    f.hub.tick(Millis(0));
+    f.create(WatchSpec { progress_notify: true, ..spec("a") });
+    f.create(WatchSpec { progress_notify: true, start_revision: 3, ..spec("b") });
+    f.messages();
+    let interval = f.hub.next_tick().unwrap().0;
+    let told = |f: &mut Fixture, at: u64| -> Vec<(i64, i64)> {
+        f.hub.tick(Millis(at));
+        f.hub.progress_request(f.stream);
+        f.messages().iter().map(|m| (m.watch_id, m.revision)).collect()
+    };
+    assert_eq!(told(&mut f, interval), [(0, 1)], "the other one begins at 3");
+    f.put("c", "1");
+    assert_eq!(told(&mut f, 2 * interval), [(0, 2)]);
+    f.put("c", "2");
+    assert_eq!(told(&mut f, 3 * interval), [(0, 3), (1, 3), (-1, 3)]);
+
+    // One that never began does not keep the others from being told when it is gone.
+    f.create(WatchSpec { watch_id: 9, start_revision: 100, ..spec("d") });
+    f.messages();
+    f.hub.progress_request(f.stream);
+    assert_eq!(f.messages(), []);
+    f.hub.cancel(f.stream, 9);
+    f.messages();
+    f.hub.progress_request(f.stream);
+    assert_eq!(f.next().watch_id, -1);
+}
+
 #[test]
 fn missed_batches_are_read_from_history() {
     let mut f = Fixture::new();
