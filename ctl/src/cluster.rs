@@ -4,7 +4,8 @@
 //! does not hold up the rest. A read is repeated elsewhere, a write never: it may have taken effect.
 
 use crate::failure::{Exit, Failure};
-use crate::rpc::{Client, ConnectError, Method, Options};
+use crate::rpc::{Client, ConnectError, Options};
+use plinth_api::methods::Method;
 use prost::Message;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -8,6 +8,7 @@ use crate::quote;
 use crate::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+use plinth_api::range::prefix_end;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -226,18 +227,6 @@ pub fn serializable(consistency: &str) -> Result<bool, Failure> {
     }
 }
 
-/// The smallest key behind all keys that start with `prefix`.
-pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return end;
-        }
-    }
-    vec![0]
-}
-
 /// Key and range end for the flags `--prefix` and `--from-key`.
 pub fn key_range(args: &[OsString], prefix: bool, from_key: bool) -> (Vec<u8>, Vec<u8>) {
     let key = args.first().map(|key| key.as_encoded_bytes().to_vec()).unwrap_or_default();
@@ -255,8 +244,6 @@ mod tests {
 
     #[test]
     fn ranges() {
-        assert_eq!(prefix_end(b"a\xff"), b"b");
-        assert_eq!(prefix_end(b"\xff\xff"), b"\0");
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(key_range(&words(&["a"]), true, false), (b"a".to_vec(), b"b".to_vec()));
         assert_eq!(key_range(&words(&[""]), true, false), (vec![0], vec![0]));

@@ -4,16 +4,16 @@
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::flags::prefix_end;
-use crate::rpc::{RANGE, TXN};
 use crate::watching::{Seen, Watcher};
-use plinth_net::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use plinth_net::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-use plinth_net::proto::etcdserverpb::request_op::Request;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{RANGE, TXN};
+use plinth_api::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use plinth_api::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use plinth_api::proto::etcdserverpb::request_op::Request;
+use plinth_api::proto::etcdserverpb::{
     Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest, WatchCreateRequest,
 };
-use plinth_net::proto::mvccpb::event::EventType;
+use plinth_api::proto::mvccpb::event::EventType;
+use plinth_api::range::prefix_end;
 
 /// A place in a queue.
 #[derive(Clone, Debug)]

@@ -1,11 +1,13 @@
-//! gRPC calls: one typed constant per method, one connection, messages encoded by prost.
+//! gRPC calls: one connection, messages encoded by prost.
 //!
 //! Deliberately absent: generated clients (a method is a path and two types), and the choice among several endpoints,
 //! which is [`crate::cluster`]'s.
 
 use crate::failure::{Exit, Failure};
 use http::uri::PathAndQuery;
-use plinth_net::proto::etcdserverpb as pb;
+use plinth_api::metadata::{HAS_LEADER, TOKEN};
+use plinth_api::methods::{AUTHENTICATE, Method};
+use plinth_api::proto::etcdserverpb as pb;
 use prost::Message;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -25,76 +27,6 @@ pub const REQUEST_BYTES_MAX: usize = 2 << 20;
 
 /// Servers end connections that are probed more often.
 const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
-
-/// A method of the API.
-pub struct Method<Q, A> {
-    path: &'static str,
-    /// Reading changes nothing: after a broken connection it may be asked elsewhere.
-    pub(crate) read: bool,
-    types: PhantomData<fn(Q) -> A>,
-}
-
-macro_rules! methods {
-    ($($kind:ident $name:ident: $path:literal, $request:ident => $answer:ident;)*) => {
-        $(
-            #[doc = concat!("`", $path, "`")]
-            pub const $name: Method<pb::$request, pb::$answer> = Method {
-                path: concat!("/etcdserverpb.", $path),
-                read: methods!(@ $kind),
-                types: PhantomData,
-            };
-        )*
-    };
-    (@ read) => { true };
-    (@ write) => { false };
-}
-
-methods! {
-    read RANGE: "KV/Range", RangeRequest => RangeResponse;
-    read RANGE_STREAM: "KV/RangeStream", RangeRequest => RangeStreamResponse;
-    write PUT: "KV/Put", PutRequest => PutResponse;
-    write DELETE: "KV/DeleteRange", DeleteRangeRequest => DeleteRangeResponse;
-    write TXN: "KV/Txn", TxnRequest => TxnResponse;
-    write COMPACT: "KV/Compact", CompactionRequest => CompactionResponse;
-    read WATCH: "Watch/Watch", WatchRequest => WatchResponse;
-    write LEASE_GRANT: "Lease/LeaseGrant", LeaseGrantRequest => LeaseGrantResponse;
-    write LEASE_REVOKE: "Lease/LeaseRevoke", LeaseRevokeRequest => LeaseRevokeResponse;
-    read LEASE_KEEP_ALIVE: "Lease/LeaseKeepAlive", LeaseKeepAliveRequest => LeaseKeepAliveResponse;
-    read LEASE_TIME_TO_LIVE: "Lease/LeaseTimeToLive", LeaseTimeToLiveRequest => LeaseTimeToLiveResponse;
-    read LEASES: "Lease/LeaseLeases", LeaseLeasesRequest => LeaseLeasesResponse;
-    write MEMBER_ADD: "Cluster/MemberAdd", MemberAddRequest => MemberAddResponse;
-    write MEMBER_REMOVE: "Cluster/MemberRemove", MemberRemoveRequest => MemberRemoveResponse;
-    write MEMBER_UPDATE: "Cluster/MemberUpdate", MemberUpdateRequest => MemberUpdateResponse;
-    write MEMBER_PROMOTE: "Cluster/MemberPromote", MemberPromoteRequest => MemberPromoteResponse;
-    read MEMBER_LIST: "Cluster/MemberList", MemberListRequest => MemberListResponse;
-    write ALARM: "Maintenance/Alarm", AlarmRequest => AlarmResponse;
-    read STATUS: "Maintenance/Status", StatusRequest => StatusResponse;
-    write DEFRAGMENT: "Maintenance/Defragment", DefragmentRequest => DefragmentResponse;
-    read HASH_KV: "Maintenance/HashKV", HashKvRequest => HashKvResponse;
-    read SNAPSHOT: "Maintenance/Snapshot", SnapshotRequest => SnapshotResponse;
-    write MOVE_LEADER: "Maintenance/MoveLeader", MoveLeaderRequest => MoveLeaderResponse;
-    write DOWNGRADE: "Maintenance/Downgrade", DowngradeRequest => DowngradeResponse;
-    write AUTHENTICATE: "Auth/Authenticate", AuthenticateRequest => AuthenticateResponse;
-    write AUTH_ENABLE: "Auth/AuthEnable", AuthEnableRequest => AuthEnableResponse;
-    write AUTH_DISABLE: "Auth/AuthDisable", AuthDisableRequest => AuthDisableResponse;
-    read AUTH_STATUS: "Auth/AuthStatus", AuthStatusRequest => AuthStatusResponse;
-    write USER_ADD: "Auth/UserAdd", AuthUserAddRequest => AuthUserAddResponse;
-    write USER_DELETE: "Auth/UserDelete", AuthUserDeleteRequest => AuthUserDeleteResponse;
-    read USER_GET: "Auth/UserGet", AuthUserGetRequest => AuthUserGetResponse;
-    read USER_LIST: "Auth/UserList", AuthUserListRequest => AuthUserListResponse;
-    write USER_CHANGE_PASSWORD: "Auth/UserChangePassword",
-        AuthUserChangePasswordRequest => AuthUserChangePasswordResponse;
-    write USER_GRANT_ROLE: "Auth/UserGrantRole", AuthUserGrantRoleRequest => AuthUserGrantRoleResponse;
-    write USER_REVOKE_ROLE: "Auth/UserRevokeRole", AuthUserRevokeRoleRequest => AuthUserRevokeRoleResponse;
-    write ROLE_ADD: "Auth/RoleAdd", AuthRoleAddRequest => AuthRoleAddResponse;
-    write ROLE_DELETE: "Auth/RoleDelete", AuthRoleDeleteRequest => AuthRoleDeleteResponse;
-    read ROLE_GET: "Auth/RoleGet", AuthRoleGetRequest => AuthRoleGetResponse;
-    read ROLE_LIST: "Auth/RoleList", AuthRoleListRequest => AuthRoleListResponse;
-    write ROLE_GRANT_PERMISSION: "Auth/RoleGrantPermission",
-        AuthRoleGrantPermissionRequest => AuthRoleGrantPermissionResponse;
-    write ROLE_REVOKE_PERMISSION: "Auth/RoleRevokePermission",
-        AuthRoleRevokePermissionRequest => AuthRoleRevokePermissionResponse;
-}
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -213,7 +145,7 @@ impl Client {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
+            request.metadata_mut().insert(TOKEN, token.clone());
         }
         request
     }
@@ -253,7 +185,7 @@ impl Client {
         // Nobody has dropped the receiver yet.
         let _ = requests.send(first);
         let mut request = self.request(UnboundedReceiverStream::new(outgoing));
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+        request.metadata_mut().insert(HAS_LEADER, MetadataValue::from_static("true"));
         let path = PathAndQuery::from_static(method.path);
         let answers = self.grpc().await?.streaming(request, path, Prost::new()).await?.into_inner();
         Ok(Stream { requests, answers })
@@ -350,6 +282,5 @@ mod tests {
         assert_eq!(target("http://a:1").as_deref(), Ok("http://a:1"));
         assert_eq!(target("unix:///tmp/s").as_deref(), Ok("unix:///tmp/s"));
         assert_eq!(target("https://a:1").map_err(|failure| failure.exit), Err(Exit::Error));
-        assert_eq!(RANGE.path, "/etcdserverpb.KV/Range");
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::rpc::{LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Stream};
-use plinth_net::proto::etcdserverpb::{
+use crate::rpc::Stream;
+use plinth_api::methods::{LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE};
+use plinth_api::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,
 };
 use std::time::Duration;

@@ -2,9 +2,10 @@
 
 use crate::cluster::{Cluster, is_broken};
 use crate::failure::Failure;
-use crate::rpc::{Stream, WATCH};
-use plinth_net::proto::etcdserverpb::watch_request::RequestUnion;
-use plinth_net::proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use crate::rpc::Stream;
+use plinth_api::methods::WATCH;
+use plinth_api::proto::etcdserverpb::watch_request::RequestUnion;
+use plinth_api::proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -130,8 +131,8 @@ fn reason(answer: &WatchResponse) -> String {
 mod tests {
     use super::*;
     use crate::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
-    use plinth_net::proto::etcdserverpb::ResponseHeader;
-    use plinth_net::proto::mvccpb::{Event, KeyValue};
+    use plinth_api::proto::etcdserverpb::ResponseHeader;
+    use plinth_api::proto::mvccpb::{Event, KeyValue};
 
     fn watcher(start_revision: i64) -> Watcher {
         let options = Options {

@@ -2,6 +2,7 @@
 //!
 //! Active alarms are keys of tree `Alarm`: encoded `etcdserverpb.AlarmMember`, so that they survive restarts.
 
+use plinth_api::wire::take_varint;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -39,7 +40,7 @@ fn encode(kind: AlarmKind, member: u64) -> Vec<u8> {
 fn decode(mut key: &[u8]) -> Option<(AlarmKind, u64)> {
     let (mut member, mut kind) = (0, 0);
     while let Some((&tag, rest)) = key.split_first() {
-        let (value, rest) = kv_codec::take_varint(rest)?;
+        let (value, rest) = take_varint(rest)?;
         match tag {
             0x08 => member = value,
             0x10 => kind = value,

@@ -3,6 +3,8 @@
 //! Canonical means: fields in order of their numbers, each at most once, defaults left out, varints of least length.
 //! `HashKV` runs over these bytes, so they have to be the ones that etcd would have written.
 
+use plinth_api::wire::{put_varint, take_varint, varint_len};
+
 /// Key, value and history marks of a stored pair. A tombstone has only its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KeyValue<'a> {
@@ -115,39 +117,6 @@ impl<'a> Reader<'a> {
         self.at = end;
         Ok(field)
     }
-}
-
-/// Splits a varint off the front; `None` if there is none.
-#[inline]
-pub fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    for (i, &byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte < 0x80 {
-            return (i < 9 || byte <= 1).then_some((value, &bytes[i + 1..]));
-        }
-    }
-    None
-}
-
-/// Encoded size of a varint.
-#[inline]
-pub fn varint_len(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
-}
-
-/// Appends a varint.
-#[inline]
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    let mut bytes = [0; 10];
-    let mut len = 0;
-    while value >= 0x80 {
-        bytes[len] = value as u8 | 0x80;
-        value >>= 7;
-        len += 1;
-    }
-    bytes[len] = value as u8;
-    out.extend_from_slice(&bytes[..=len]);
 }
 
 /// Appends an integer field unless it is 0. Tags here are single bytes, as all of the API's are.

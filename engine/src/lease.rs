@@ -8,6 +8,7 @@
 //! Not here: persistence (the store writes tree `Lease`, keys carry their lease), replication of grants and revokes,
 //! and choosing ids.
 
+use plinth_api::limits::TTL_MAX_SECONDS;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
@@ -28,8 +29,6 @@ impl Millis {
     }
 }
 
-/// The largest TTL a client may ask for, in seconds.
-pub const TTL_MAX_SECONDS: i64 = 9_000_000_000;
 /// What is left of a lease without deadline: the largest span that fits 63 bits of nanoseconds.
 const FOREVER_SECONDS: i64 = i64::MAX / 1_000_000_000;
 /// Leases are looked through for expiry in windows of this length.

@@ -3,12 +3,13 @@
 //! The key index and the keys' leases come from one pass over tree `Rev`, in order of revisions. Compaction that was
 //! asked for but not finished is put back on the list of work.
 
+use plinth_api::wire::take_varint;
 use std::ops::ControlFlow;
 
 use crate::compact::Compaction;
 use crate::error::StoreError;
 use crate::index::{KeyIndex, Restore};
-use crate::kv_codec::{KeyValue, take_varint};
+use crate::kv_codec::KeyValue;
 use crate::lease::Lessor;
 use crate::revision::{RevKey, Revision};
 use crate::store::{EntryId, Store, StoreConfig, decode, meta};

@@ -7,6 +7,7 @@
 //! A cursor is pinned at the revision of its first step. A compaction above that revision between two steps ends it with
 //! `Compacted`, as etcd's RangeStream does.
 
+use plinth_api::wire::put_varint;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
@@ -555,7 +556,7 @@ enum Walk {
 
 fn append_encoded(pair: &KeyValue<'_>, out: &mut Vec<u8>) {
     out.push(TAG_KVS);
-    kv_codec::put_varint(out, pair.encoded_len() as u64);
+    put_varint(out, pair.encoded_len() as u64);
     pair.encode_into(out);
 }
 

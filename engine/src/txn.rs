@@ -3,12 +3,13 @@
 //! All conditions, those of nested txns on the chosen path too, look at the state before the txn. Operations run in
 //! order and see what earlier ones did. All changes share one main revision.
 
+use plinth_api::wire::put_varint;
 use std::ops::ControlFlow;
 
 use crate::command::{ArchivedCompare, ArchivedOp, ArchivedRange, ArchivedTxn, CompareResult, CompareTarget};
 use crate::error::{Error, OpError, StoreError};
 use crate::index::{At, KeyRange};
-use crate::kv_codec::{put_int_field, put_varint};
+use crate::kv_codec::put_int_field;
 use crate::range::RangeQuery;
 use crate::store::{Outcome, Store, Write, decode, pair};
 use crate::trees::Trees;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plinth_api::limits::TTL_MAX_SECONDS;
 use plinth_engine::lease::*;
 use proptest::prelude::*;
 

@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use glommio::{LocalExecutorBuilder, Placement};
 use plinth_net::grpc::{Call, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::{Http1Request, Response};
+use plinth_net::rt;
 use plinth_net::server::{Http1Reply, ListenOptions, Listener, ServerOptions, Shutdown, serve};
 
 #[global_allocator]
@@ -71,7 +71,7 @@ impl StreamHandler for EchoStream {
 fn main() -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into()).parse()?;
     let max_concurrent_streams = std::env::args().nth(2).map_or(Ok(u32::MAX), |most| most.parse())?;
-    let reactor = LocalExecutorBuilder::new(Placement::Unbound).spawn(move || async move {
+    let reactor = rt::reactor("echo", None, move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
         println!("listening on {}", listener.local_addr()?);
         let options = ServerOptions { http_over_h2: true, max_concurrent_streams, ..ServerOptions::default() };

@@ -1,10 +1,10 @@
-//! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the wire types of etcd's API.
+//! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the transport between members. It knows no word of etcd.
 
 pub mod grpc;
 pub mod h2;
 pub mod http1;
 pub mod peer;
-pub mod proto;
+pub mod rt;
 pub mod server;
 mod sys;
 pub mod turn;

@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use glommio::timer::sleep;
+use crate::rt::sleep;
 
 /// Alone: too short to matter, and longer than what the timer could find to be over already.
 const PAUSE_ALONE: Duration = Duration::from_micros(10);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Code, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::rt;
 use plinth_net::server::ServerOptions;
 use support::{
     Answer, Server, answer, call, call_with, connect, connect_with, framed, open, read, run_client, send_all,
@@ -61,8 +62,8 @@ impl Service for Test {
             "/t.Test/Fail" => reply.fail(Status::new(Code::NotFound, "100% not found: \u{e9}")),
             "/t.Test/Later" => {
                 let wait = Duration::from_millis(20);
-                glommio::spawn_local(async move {
-                    glommio::timer::sleep(wait).await;
+                rt::spawn(async move {
+                    rt::sleep(wait).await;
                     reply.send(|out| out.extend_from_slice(&body));
                 })
                 .detach();

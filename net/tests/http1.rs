@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::{Http1Request, Response};
+use plinth_net::rt;
 use plinth_net::server::{Http1Reply, ServerOptions};
 use support::{Server, answer, call, connect, run_client, send_all};
 
@@ -42,18 +43,18 @@ impl Service for Pages {
             "/echo" => reply.respond(&Response::with_body(200, "text/plain", request.body)),
             "/later" => {
                 self.delayed.fetch_add(1, Ordering::SeqCst);
-                glommio::spawn_local(async move {
-                    glommio::timer::sleep(Duration::from_millis(20)).await;
+                rt::spawn(async move {
+                    rt::sleep(Duration::from_millis(20)).await;
                     reply.respond(&Response::with_body(200, "text/plain", "later"));
                 })
                 .detach();
             }
             "/pieces" => {
                 let body = reply.stream(200, &[]);
-                glommio::spawn_local(async move {
+                rt::spawn(async move {
                     for piece in ["one", "two"] {
                         body.send(piece);
-                        glommio::timer::sleep(Duration::from_millis(5)).await;
+                        rt::sleep(Duration::from_millis(5)).await;
                     }
                     body.finish();
                 })
@@ -64,9 +65,9 @@ impl Service for Pages {
                 let cancelled = Arc::clone(&self.cancelled);
                 body.on_cancel(move || _ = cancelled.fetch_add(1, Ordering::SeqCst));
                 body.send("first");
-                glommio::spawn_local(async move {
+                rt::spawn(async move {
                     while !body.is_cancelled() {
-                        glommio::timer::sleep(Duration::from_millis(5)).await;
+                        rt::sleep(Duration::from_millis(5)).await;
                     }
                 })
                 .detach();

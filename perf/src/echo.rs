@@ -2,21 +2,23 @@
 //! a fixed header and has neither log nor store, so what it costs is sockets, HTTP/2 and gRPC, and the generator's
 //! share of the machine.
 
-use crate::api::{PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse, mvccpb, path};
 use crate::cli::EchoArgs;
 use crate::scenario::Failure;
 use bytes::Bytes;
-use glommio::{LocalExecutorBuilder, Placement};
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::{PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse};
+use plinth_api::proto::mvccpb;
 use plinth_net::grpc::{Call, Code, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::rt;
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 use prost::Message;
 use std::rc::Rc;
 
 const METHODS: &[Method] = &[
-    Method { path: path::RANGE, kind: MethodKind::Unary },
-    Method { path: path::PUT, kind: MethodKind::Unary },
-    Method { path: path::TXN, kind: MethodKind::Unary },
-    Method { path: path::STATUS, kind: MethodKind::Unary },
+    Method { path: methods::RANGE.path, kind: MethodKind::Unary },
+    Method { path: methods::PUT.path, kind: MethodKind::Unary },
+    Method { path: methods::TXN.path, kind: MethodKind::Unary },
+    Method { path: methods::STATUS.path, kind: MethodKind::Unary },
 ];
 
 /// One encoded answer per method.
@@ -69,7 +71,7 @@ impl StreamHandler for Deaf {
 /// `plinth-perf echo`: serves until the process is ended.
 pub fn echo(arguments: &EchoArgs) -> Result<(), Failure> {
     let (address, value_bytes) = (arguments.listen, arguments.value_bytes);
-    let reactor = LocalExecutorBuilder::new(Placement::Unbound).spawn(move || async move {
+    let reactor = rt::reactor("echo", None, move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
         serve(listener, Rc::new(Echo::new(value_bytes)), ServerOptions::default(), Shutdown::new()).await;
         Ok::<(), std::io::Error>(())

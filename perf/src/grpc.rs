@@ -322,8 +322,8 @@ mod tests {
 
     #[test]
     fn messages_are_cut_out_of_any_chunking() {
-        let first = frame(&crate::api::LeaseGrantRequest { ttl: 7, id: 1 });
-        let second = frame(&crate::api::LeaseGrantRequest::default());
+        let first = frame(&plinth_api::proto::etcdserverpb::LeaseGrantRequest { ttl: 7, id: 1 });
+        let second = frame(&plinth_api::proto::etcdserverpb::LeaseGrantRequest::default());
         let whole: Vec<u8> = [&first[..], &second[..]].concat();
         for cut in 0..whole.len() {
             let mut buffer = BytesMut::from(&whole[..cut]);

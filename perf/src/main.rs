@@ -8,7 +8,6 @@
 //! The generator shares the machine with the server it measures, so it is built to be cheap and always reports
 //! its own processor time beside the server's.
 
-mod api;
 mod cli;
 mod drive;
 mod echo;
@@ -25,7 +24,6 @@ mod scenario;
 mod server;
 mod sys;
 mod throttle;
-mod wire;
 mod workload;
 
 use clap::Parser;

@@ -1,9 +1,10 @@
 //! Puts keys in place before a run, many per transaction, so that a million of them take seconds.
 
-use crate::api::{PutRequest, RequestOp, TxnRequest, path, request_op};
 use crate::grpc::{self, CallError, Connection, Keep, Method};
 use crate::workload::{key, value};
 use bytes::Bytes;
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -34,7 +35,7 @@ pub fn fill(address: SocketAddr, keys: Range<u64>, value_bytes: usize) -> Result
 async fn fill_part(address: SocketAddr, next: std::rc::Rc<Cell<u64>>, end: u64, value: Bytes) -> Result<(), CallError> {
     let connection = Connection::open(address).await?;
     let mut sender = connection.sender();
-    let method = Method::new(address, path::TXN);
+    let method = Method::new(address, methods::TXN.path);
     loop {
         let first = next.get();
         let behind = end.min(first + PUTS_PER_TXN);

@@ -3,8 +3,9 @@
 //!
 //! Plinth takes etcd's flags, so both are started in the same way. The echo server is this program itself.
 
-use crate::api::{StatusRequest, StatusResponse, path};
 use crate::grpc::{self, Connection, Keep, Method};
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::{StatusRequest, StatusResponse};
 use prost::Message;
 use rustix::process::{Pid, Signal};
 use std::fs::{self, File};
@@ -225,9 +226,12 @@ impl Server {
     }
 
     fn wait_answered(&mut self, key: &[u8]) -> io::Result<()> {
-        let request = grpc::frame(&crate::api::RangeRequest { key: key.to_vec().into(), ..Default::default() });
+        let request = grpc::frame(&plinth_api::proto::etcdserverpb::RangeRequest {
+            key: key.to_vec().into(),
+            ..Default::default()
+        });
         let address = self.address();
-        self.wait(async move || call(address, path::RANGE, request.clone()).await.ok().map(|_| ()))
+        self.wait(async move || call(address, methods::RANGE.path, request.clone()).await.ok().map(|_| ()))
     }
 
     fn wait<T>(&mut self, attempt: impl AsyncFn() -> Option<T>) -> io::Result<T> {
@@ -263,7 +267,7 @@ impl Drop for Server {
 
 /// Asks a server for its status.
 pub async fn status(address: SocketAddr) -> Result<StatusResponse, grpc::CallError> {
-    let message = call(address, path::STATUS, grpc::frame(&StatusRequest {})).await?;
+    let message = call(address, methods::STATUS.path, grpc::frame(&StatusRequest {})).await?;
     StatusResponse::decode(message).map_err(|_| grpc::CallError::Malformed("not a StatusResponse"))
 }
 

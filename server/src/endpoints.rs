@@ -15,6 +15,7 @@ use plinth_engine::range::{Budget, RangeQuery};
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::Tally;
 use plinth_net::http1::{Http1Request, Response};
+use plinth_net::rt;
 use plinth_raft::{MemberId, Role};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -143,7 +144,7 @@ impl HttpEndpoints {
             facts.process = ProcessStats::read();
             metrics::render(&schema, &snapshot, &facts)
         };
-        let text = glommio::executor().spawn_blocking(render).await;
+        let text = rt::unblock(render).await;
         metrics.scrapes_in_flight.add(-1);
         metrics.scrapes.with(ScrapeCode::Ok).inc();
         text
@@ -187,7 +188,7 @@ fn active(kind: AlarmKind) -> ActiveAlarm {
 
 /// Reads of files of the kernel may take a while: not on the reactor.
 async fn read_process() -> ProcessStats {
-    glommio::executor().spawn_blocking(ProcessStats::read).await
+    rt::unblock(ProcessStats::read).await
 }
 
 /// What the transport knows of the other members.

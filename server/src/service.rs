@@ -7,6 +7,7 @@ use crate::http::Endpoints;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::Http1Request;
+use plinth_net::rt;
 use plinth_net::server::Http1Reply;
 use std::rc::Rc;
 
@@ -39,6 +40,6 @@ impl Service for HomeService {
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
         let (http, endpoints) = (self.http.clone(), self.endpoints);
-        glommio::spawn_local(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
+        rt::spawn(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
     }
 }

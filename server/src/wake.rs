@@ -4,7 +4,7 @@
 //! an idle reactor sleeps and nothing polls. What happened is told by shared state, never by the byte.
 
 use futures_lite::AsyncReadExt;
-use glommio::net::UnixStream;
+use plinth_net::rt::UnixStream;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -54,11 +54,11 @@ pub fn pair() -> io::Result<(Waker, Woken)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plinth_net::rt;
 
     #[test]
     fn a_thread_wakes_a_reactor() {
-        let reactor = glommio::LocalExecutorBuilder::default().make().expect("io_uring is available");
-        reactor.run(async {
+        rt::block_on(async {
             let (waker, mut woken) = pair().expect("a socket pair");
             let thread = std::thread::spawn(move || waker.wake());
             woken.wait().await.expect("woken");

@@ -9,7 +9,7 @@
 //!
 //! Invariants: every change of a name is made durable before the next one, so a crash leaves a prefix of the changes;
 //! a file is never a segment by name before it is one by content, and no longer by name when its content goes.
-//! Deliberately absent: io_uring (`uring_disk`), deciding when (`wal`).
+//! Deliberately absent: writing records (`plinth-wal-uring`), deciding when to make or retire a segment (`wal`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -29,7 +29,7 @@ const FILL_BYTES: usize = 1 << 20;
 
 /// How a segment is opened for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
     /// Through the page cache; durable by `fdatasync`.
     Buffered,
     /// `O_DIRECT | O_DSYNC`: durable when the write returns.
@@ -52,7 +52,7 @@ impl Directory {
     }
 
     /// A second handle on the same folder.
-    pub(crate) fn again(&self) -> Result<Self, DiskFault> {
+    pub fn again(&self) -> Result<Self, DiskFault> {
         Self::open(&self.path)
     }
 
@@ -62,16 +62,16 @@ impl Directory {
     }
 
     /// A fault that names this file.
-    pub(crate) fn fault(&self, action: &'static str, name: &str, error: &io::Error) -> DiskFault {
+    pub fn fault(&self, action: &'static str, name: &str, error: &io::Error) -> DiskFault {
         DiskFault::new(action, self.path.join(name).display().to_string(), error)
     }
 
     /// Opens a segment for the ring.
-    pub(crate) fn open_segment(&self, seq: SegmentSeq, access: Access) -> Result<File, DiskFault> {
+    pub fn open_segment(&self, seq: SegmentSeq, access: Access) -> Result<File, DiskFault> {
         self.open_file(&seq.file_name(), access)
     }
 
-    pub(crate) fn open_file(&self, name: &str, access: Access) -> Result<File, DiskFault> {
+    fn open_file(&self, name: &str, access: Access) -> Result<File, DiskFault> {
         let flags = match access {
             Access::Buffered => 0,
             Access::Direct => libc::O_DIRECT | libc::O_DSYNC,
@@ -84,7 +84,7 @@ impl Directory {
     ///
     /// Without any segment the next log starts anew, perhaps under the same identity: records in files left over from
     /// an older one could then validate, so these are removed as well.
-    pub(crate) fn tidy(&self) -> Result<Vec<String>, DiskFault> {
+    pub fn tidy(&self) -> Result<Vec<String>, DiskFault> {
         self.sync_names()?;
         let names = self.names()?;
         let new_log = names.iter().all(|name| SegmentSeq::from_file_name(name).is_none());
@@ -112,7 +112,7 @@ impl Directory {
 
     /// Makes a segment from nothing: space, zeros, header, syncs, then its name. Space first, so that a full disk is
     /// known at once, while most of the segment in use is still free. `pause` is called between pieces.
-    pub(crate) fn create(&self, header: SegmentHeader, pause: &mut dyn FnMut()) -> Result<(), DiskFault> {
+    pub fn create(&self, header: SegmentHeader, pause: &mut dyn FnMut()) -> Result<(), DiskFault> {
         let filled = self.fill(TEMPORARY, header, pause);
         if filled.is_err() {
             // Leave no half-made file behind to occupy a full disk. The first error is the one that counts.
@@ -147,7 +147,7 @@ impl Directory {
     }
 
     /// Makes a segment from a retired file of the same size: a new header invalidates all it holds.
-    pub(crate) fn recycle(&self, spare: &str, header: SegmentHeader) -> Result<(), DiskFault> {
+    pub fn recycle(&self, spare: &str, header: SegmentHeader) -> Result<(), DiskFault> {
         let file = self.open_file(spare, Access::Buffered)?;
         let mut block = [0; BLOCK_BYTES];
         let encoded = header.encode();
@@ -159,13 +159,13 @@ impl Directory {
     }
 
     /// Size of any file of the folder.
-    pub(crate) fn file_bytes(&self, name: &str) -> Result<u64, DiskFault> {
+    pub fn file_bytes(&self, name: &str) -> Result<u64, DiskFault> {
         let metadata = fs::metadata(self.path.join(name)).map_err(|error| self.fault("stat", name, &error))?;
         Ok(metadata.len())
     }
 
     /// Turns a segment into a spare, or deletes it if there are enough. Returns the spare's name.
-    pub(crate) fn retire(&self, seq: SegmentSeq, spares: usize) -> Result<Option<String>, DiskFault> {
+    pub fn retire(&self, seq: SegmentSeq, spares: usize) -> Result<Option<String>, DiskFault> {
         let name = seq.file_name();
         if spares >= SPARES_MAX {
             self.remove(&name)?;
@@ -181,7 +181,8 @@ impl Directory {
         self.sync_names()
     }
 
-    pub(crate) fn remove(&self, name: &str) -> Result<(), DiskFault> {
+    /// Removes a file; its name is gone for good on return.
+    pub fn remove(&self, name: &str) -> Result<(), DiskFault> {
         fs::remove_file(self.path.join(name)).map_err(|error| self.fault("remove", name, &error))?;
         self.sync_names()
     }

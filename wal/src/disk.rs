@@ -2,7 +2,7 @@
 //!
 //! [`Segments`] is what reading and repairing need: synchronous, rare, also usable without io_uring. [`Disk`] adds the
 //! steady state: nothing in it may block, effects go out as values and come back through [`Disk::poll`].
-//! Real: [`UringDisk`](crate::UringDisk). Simulated, failing and hostile: [`SimDisk`](crate::sim_disk::SimDisk).
+//! Real: `UringDisk` of `plinth-wal-uring`. Simulated, failing and hostile: `SimDisk` of [`crate::sim_disk`].
 //!
 //! Invariants an implementation keeps:
 //! - A segment is listed only once its header and its whole length are durable, and its name as well.

@@ -1,11 +1,13 @@
-//! The write-ahead log of one reactor: records of all groups at home there, in segments, flushed by io_uring.
+//! The write-ahead log of one reactor: records of all groups at home there, in segments.
 //!
 //! Sans-I/O at the core: [`Wal`] takes records and completions and hands out writes, through the seam [`Disk`];
-//! [`UringDisk`] is the real one, [`sim_disk`] the simulated one. Nothing here knows what a record means.
+//! the real one is a crate of its own, `plinth-wal-uring`, the simulated one is `sim_disk`, with the feature `testing`. Nothing
+//! here knows what a record means.
 //!
 //! Tour, from the bottom up: [`limits`], [`types`], [`format`](mod@format) (every byte on disk), [`disk`] (the seam), `chunk` (a
 //! buffer being filled), [`wal`] (the core), `scan`, [`recovery`] and [`recovery_table`] (reading back, and what the end
-//! means), [`inspect`] and [`repair`] (for the offline tool), `directory`, `preparer`, [`uring_disk`] and `sys` (the real disk; all `unsafe` is in `sys`).
+//! means), [`inspect`] and [`repair`] (for the offline tool), `directory` (the folder of segments) and `sys` (aligned memory and
+//! bare system calls; all `unsafe` is there).
 //!
 //! Driving it, on a reactor:
 //!
@@ -32,23 +34,21 @@ pub mod error;
 pub mod format;
 pub mod inspect;
 pub mod limits;
-mod preparer;
 pub mod recovery;
 pub mod recovery_table;
 pub mod repair;
 mod scan;
+#[cfg(any(test, feature = "testing"))]
 pub mod sim_disk;
 #[allow(unsafe_code)]
 mod sys;
 pub mod types;
-pub mod uring_disk;
 pub mod wal;
 
-pub use directory::Directory;
+pub use directory::{Access, Directory};
 pub use disk::{Completion, Disk, RepairStore, Segments, Write};
 pub use error::{DiskFault, OpenError, WalError};
 pub use recovery::{Recovered, RecoveryReport};
 pub use sys::AlignedBuf;
 pub use types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
-pub use uring_disk::{SyncMode, UringDisk, UringError, UringOptions};
 pub use wal::{SpaceState, Wal, WalOptions, WalStats};

@@ -4,10 +4,10 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
-use crate::rpc::ALARM;
 use clap::Subcommand;
-use plinth_net::proto::etcdserverpb::alarm_request::AlarmAction;
-use plinth_net::proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse};
+use plinth_api::methods::ALARM;
+use plinth_api::proto::etcdserverpb::alarm_request::AlarmAction;
+use plinth_api::proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse};
 use prost::Message;
 
 /// Commands.
@@ -89,7 +89,7 @@ impl Report for AlarmResponse {
 mod tests {
     use super::*;
     use crate::output::{Format, rendered};
-    use plinth_net::proto::etcdserverpb::AlarmType;
+    use plinth_api::proto::etcdserverpb::AlarmType;
 
     #[test]
     fn an_alarm() {

@@ -5,9 +5,9 @@ use crate::context::{Context, print};
 use crate::failure::Failure;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
-use crate::rpc::{AUTH_DISABLE, AUTH_ENABLE, AUTH_STATUS, ROLE_ADD, USER_GRANT_ROLE};
 use clap::Subcommand;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{AUTH_DISABLE, AUTH_ENABLE, AUTH_STATUS, ROLE_ADD, USER_GRANT_ROLE};
+use plinth_api::proto::etcdserverpb::{
     AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthStatusRequest, AuthStatusResponse,
     AuthUserGrantRoleRequest,
 };

@@ -3,8 +3,8 @@
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure};
 use crate::quote;
-use crate::rpc::COMPACT;
-use plinth_net::proto::etcdserverpb::CompactionRequest;
+use plinth_api::methods::COMPACT;
+use plinth_api::proto::etcdserverpb::CompactionRequest;
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]

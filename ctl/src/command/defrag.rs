@@ -3,8 +3,8 @@
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure};
 use crate::quote;
-use crate::rpc::DEFRAGMENT;
-use plinth_net::proto::etcdserverpb::DefragmentRequest;
+use plinth_api::methods::DEFRAGMENT;
+use plinth_api::proto::etcdserverpb::DefragmentRequest;
 use std::time::Instant;
 
 /// Arguments.

@@ -6,8 +6,8 @@ use crate::flags::key_range;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
 use crate::quote;
-use crate::rpc::DELETE;
-use plinth_net::proto::etcdserverpb::{DeleteRangeRequest, DeleteRangeResponse};
+use plinth_api::methods::DELETE_RANGE;
+use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, DeleteRangeResponse};
 use prost::Message;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl Args {
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let request = args.request()?;
     args.think_again().await;
-    let answer = context.call(&DELETE, request).await?;
+    let answer = context.call(&DELETE_RANGE, request).await?;
     context.print(&answer)
 }
 

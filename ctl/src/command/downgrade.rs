@@ -4,10 +4,10 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
-use crate::rpc::DOWNGRADE;
 use clap::Subcommand;
-use plinth_net::proto::etcdserverpb::downgrade_request::DowngradeAction;
-use plinth_net::proto::etcdserverpb::{DowngradeRequest, DowngradeResponse};
+use plinth_api::methods::DOWNGRADE;
+use plinth_api::proto::etcdserverpb::downgrade_request::DowngradeAction;
+use plinth_api::proto::etcdserverpb::{DowngradeRequest, DowngradeResponse};
 use prost::Message;
 
 /// Commands.

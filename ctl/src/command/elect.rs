@@ -1,14 +1,15 @@
 //! `elect`: campaigns in an election and leads until a signal comes, or tells who leads.
 
+use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::queue;
 use crate::session::Session;
 use crate::signals;
 use crate::watching::{Seen, Watcher};
-use crate::{cluster::Cluster, flags::prefix_end};
-use plinth_net::proto::etcdserverpb::{RangeResponse, WatchCreateRequest, WatchResponse};
-use plinth_net::proto::mvccpb::event::EventType;
+use plinth_api::proto::etcdserverpb::{RangeResponse, WatchCreateRequest, WatchResponse};
+use plinth_api::proto::mvccpb::event::EventType;
+use plinth_api::range::prefix_end;
 
 /// Seconds a leader may be silent.
 const TTL: i64 = 60;

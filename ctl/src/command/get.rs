@@ -6,9 +6,9 @@ use crate::flags::{key_range, serializable};
 use crate::output::json::Json;
 use crate::output::{Format, Report, Text};
 use crate::quote::parse_flag_int;
-use crate::rpc::{RANGE, RANGE_STREAM};
-use plinth_net::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-use plinth_net::proto::etcdserverpb::{RangeRequest, RangeResponse};
+use plinth_api::methods::{RANGE, RANGE_STREAM};
+use plinth_api::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use plinth_api::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use prost::Message;
 use std::ffi::OsString;
 
@@ -199,8 +199,8 @@ impl Report for RangeResponse {
 mod tests {
     use super::*;
     use crate::output::rendered;
-    use plinth_net::proto::etcdserverpb::ResponseHeader;
-    use plinth_net::proto::mvccpb::KeyValue;
+    use plinth_api::proto::etcdserverpb::ResponseHeader;
+    use plinth_api::proto::mvccpb::KeyValue;
 
     #[test]
     fn formats() {

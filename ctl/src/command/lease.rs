@@ -5,10 +5,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::json::{Json, header_fields};
 use crate::output::{Format, Report, Text};
 use crate::quote;
-use crate::rpc::{LEASE_GRANT, LEASE_REVOKE, LEASE_TIME_TO_LIVE, LEASES};
 use crate::session::{KeepAlive, keep_alive_once};
 use clap::Subcommand;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{LEASE_GRANT, LEASE_REVOKE, LEASE_TIME_TO_LIVE, LEASES};
+use plinth_api::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
     LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
 };

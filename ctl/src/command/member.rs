@@ -7,10 +7,10 @@ use crate::output::json::{Json, hex_header};
 use crate::output::table::Table;
 use crate::output::{Format, Report, Text};
 use crate::quote;
-use crate::rpc::{MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_UPDATE};
 use crate::urls;
 use clap::Subcommand;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_UPDATE};
+use plinth_api::proto::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
     MemberRemoveRequest, MemberUpdateRequest, ResponseHeader,
 };

@@ -6,19 +6,21 @@
 use crate::cluster::Cluster;
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure};
-use crate::flags::{self, prefix_end};
+use crate::flags;
 use crate::quote;
-use crate::rpc::{Options, PUT, RANGE, TXN};
+use crate::rpc::Options;
 use crate::watching::{Seen, Watcher};
 use bytes::Bytes;
 use clap::ArgAction;
-use plinth_net::proto::etcdserverpb::range_request::SortOrder;
-use plinth_net::proto::etcdserverpb::request_op::Request;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{PUT, RANGE, TXN};
+use plinth_api::proto::etcdserverpb::range_request::SortOrder;
+use plinth_api::proto::etcdserverpb::request_op::Request;
+use plinth_api::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
 };
-use plinth_net::proto::mvccpb::Event;
-use plinth_net::proto::mvccpb::event::EventType;
+use plinth_api::proto::mvccpb::Event;
+use plinth_api::proto::mvccpb::event::EventType;
+use plinth_api::range::prefix_end;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

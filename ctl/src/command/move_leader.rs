@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
 use crate::quote::parse_uint;
-use crate::rpc::{MOVE_LEADER, STATUS};
-use plinth_net::proto::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse, StatusRequest};
+use plinth_api::methods::{MOVE_LEADER, STATUS};
+use plinth_api::proto::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse, StatusRequest};
 use prost::Message;
 
 /// Arguments.

@@ -2,19 +2,19 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::flags::prefix_end;
 use crate::output::done::Done;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
 use crate::quote;
-use crate::rpc::{ROLE_ADD, ROLE_DELETE, ROLE_GET, ROLE_GRANT_PERMISSION, ROLE_LIST, ROLE_REVOKE_PERMISSION};
 use clap::Subcommand;
-use plinth_net::proto::authpb::Permission;
-use plinth_net::proto::authpb::permission::Type;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{ROLE_ADD, ROLE_DELETE, ROLE_GET, ROLE_GRANT_PERMISSION, ROLE_LIST, ROLE_REVOKE_PERMISSION};
+use plinth_api::proto::authpb::Permission;
+use plinth_api::proto::authpb::permission::Type;
+use plinth_api::proto::etcdserverpb::{
     AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGetResponse, AuthRoleGrantPermissionRequest,
     AuthRoleListRequest, AuthRoleListResponse, AuthRoleRevokePermissionRequest,
 };
+use plinth_api::range::prefix_end;
 use prost::Message;
 
 /// Commands.

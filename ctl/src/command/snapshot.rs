@@ -3,9 +3,9 @@
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure, system_text};
 use crate::quote;
-use crate::rpc::SNAPSHOT;
 use clap::Subcommand;
-use plinth_net::proto::etcdserverpb::SnapshotRequest;
+use plinth_api::methods::SNAPSHOT;
+use plinth_api::proto::etcdserverpb::SnapshotRequest;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;

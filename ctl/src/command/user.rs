@@ -7,12 +7,12 @@ use crate::output::done::Done;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
 use crate::prompt;
-use crate::rpc::{
+use clap::{ArgAction, Subcommand};
+use plinth_api::methods::{
     ROLE_GET, USER_ADD, USER_CHANGE_PASSWORD, USER_DELETE, USER_GET, USER_GRANT_ROLE, USER_LIST, USER_REVOKE_ROLE,
 };
-use clap::{ArgAction, Subcommand};
-use plinth_net::proto::authpb::UserAddOptions;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::proto::authpb::UserAddOptions;
+use plinth_api::proto::etcdserverpb::{
     AuthRoleGetRequest, AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest,
     AuthUserGetResponse, AuthUserGrantRoleRequest, AuthUserListRequest, AuthUserListResponse,
     AuthUserRevokeRoleRequest,

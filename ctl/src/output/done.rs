@@ -2,7 +2,7 @@
 
 use super::json::Json;
 use super::{Report, Text};
-use plinth_net::proto::etcdserverpb::ResponseHeader;
+use plinth_api::proto::etcdserverpb::ResponseHeader;
 use prost::Message;
 
 /// A change of users or roles that was made.

@@ -2,8 +2,8 @@
 //! strings in base64, 64-bit numbers as numbers.
 
 use bytes::Bytes;
-use plinth_net::proto::etcdserverpb::ResponseHeader;
-use plinth_net::proto::mvccpb::KeyValue;
+use plinth_api::proto::etcdserverpb::ResponseHeader;
+use plinth_api::proto::mvccpb::KeyValue;
 use std::fmt::Write;
 
 /// A JSON value that keeps the order of its fields.

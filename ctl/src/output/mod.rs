@@ -7,8 +7,8 @@ pub mod table;
 use crate::failure::{Exit, Failure};
 use crate::quote;
 use json::Json;
-use plinth_net::proto::etcdserverpb::ResponseHeader;
-use plinth_net::proto::mvccpb::KeyValue;
+use plinth_api::proto::etcdserverpb::ResponseHeader;
+use plinth_api::proto::mvccpb::KeyValue;
 use std::fmt::Display;
 use table::Table;
 

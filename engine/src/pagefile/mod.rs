@@ -35,6 +35,7 @@ mod shrink;
 mod space;
 mod store;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
 

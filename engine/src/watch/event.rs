@@ -19,6 +19,7 @@
 //!
 //! Not here: who is interested in an event (`index`, `hub`), and how a `KeyValue` is encoded (the store's codec).
 
+use plinth_api::wire::{put_varint, varint_len};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -421,20 +422,6 @@ fn leading_key(key_value: &[u8]) -> (usize, usize) {
         }
     }
     panic!("a stored pair's key length is a short varint");
-}
-
-/// Encoded size of a varint.
-pub(crate) fn varint_len(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
-}
-
-/// Appends a varint.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!
 //! The hub keeps two indices: of the watchers that take part in live events, and of those that read history.
 
+use plinth_api::range::prefix_end;
 use std::rc::Rc;
 
 use super::event::{EventBatch, EventKind};
@@ -117,7 +118,7 @@ impl WatchIndex {
             Shape::Point => self.keys.get(start, class),
             Shape::Prefix => {
                 let found = self.prefixes.get(start, class);
-                found.or_else(|| self.intervals.get((start, &prefix_end(start), class)))
+                found.or_else(|| self.intervals.get((start, &prefix_bound(start), class)))
             }
             Shape::Interval(end) => self.intervals.get((start, end, class)),
         }
@@ -140,7 +141,7 @@ impl WatchIndex {
             Shape::Point => self.keys.insert(start, class, index),
             Shape::Prefix => {
                 if !self.prefixes.insert_prefix(start, class, index) {
-                    self.intervals.insert((start, &prefix_end(start), class), index);
+                    self.intervals.insert((start, &prefix_bound(start), class), index);
                 }
             }
             Shape::Interval(end) => self.intervals.insert((start, end, class), index),
@@ -155,7 +156,7 @@ impl WatchIndex {
             Shape::Point => assert!(self.keys.remove(start, *class), "groups of single keys are indexed"),
             Shape::Prefix => {
                 if !self.prefixes.remove_prefix(start, *class) {
-                    self.intervals.remove((start, &prefix_end(start), *class));
+                    self.intervals.remove((start, &prefix_bound(start), *class));
                 }
             }
             Shape::Interval(end) => self.intervals.remove((start, end, *class)),
@@ -206,11 +207,9 @@ impl WatchIndex {
 }
 
 /// The end of a prefix as an interval, for prefixes that the table has no room for.
-fn prefix_end(prefix: &[u8]) -> Bound {
-    let at = prefix.iter().rposition(|&byte| byte != 0xff).expect("prefixes of 0xff alone are open intervals");
-    let mut end = prefix[..=at].to_vec();
-    end[at] += 1;
-    Bound::Before(end.into())
+fn prefix_bound(prefix: &[u8]) -> Bound {
+    assert!(prefix.iter().any(|&byte| byte != 0xff), "prefixes of 0xff alone are open intervals");
+    Bound::Before(prefix_end(prefix).into())
 }
 
 pub(super) fn index32(index: usize) -> u32 {

@@ -1,6 +1,6 @@
 //! Encoding of `WatchResponse`, all but the event records, which the store has encoded already.
 
-use super::event::{put_varint, varint_len};
+use plinth_api::wire::{put_varint, varint_len};
 
 const TAG_HEADER: u8 = 0x0a;
 const TAG_WATCH_ID: u8 = 0x10;

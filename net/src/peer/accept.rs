@@ -12,9 +12,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::rt::{TcpStream, sleep};
 use bytes::Bytes;
-use glommio::net::TcpStream;
-use glommio::timer::sleep;
 
 use super::connection::{Connection, ConnectionError, Watch};
 use super::dial::{read_opening, read_some, write_all};

@@ -17,9 +17,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::rt::{TcpStream, Timer};
 use bytes::Bytes;
-use glommio::net::TcpStream;
-use glommio::timer::Timer;
 
 use super::connection::{Connection, ConnectionError, End, Watch};
 use super::link::{Link, OpenLane, count};

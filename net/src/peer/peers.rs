@@ -6,8 +6,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::rt::{self, Queue};
 use bytes::Bytes;
-use glommio::TaskQueueHandle;
 
 use super::accept::{Rejections, listen};
 use super::dial::dial;
@@ -23,7 +23,7 @@ use crate::server::{Listener, Phase, ReadBuffer, Shutdown};
 pub(super) struct Core {
     pub(super) config: PeerConfig,
     pub(super) handler: Rc<dyn PeerHandler>,
-    queue: TaskQueueHandle,
+    queue: Queue,
     pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
     pub(super) shutdown: Shutdown,
     links: RefCell<BTreeMap<u64, Rc<Link>>>,
@@ -39,8 +39,7 @@ pub(super) struct Core {
 impl Core {
     /// Runs a task in the queue that the transport was made in.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let spawned = glommio::spawn_local_into(task, self.queue);
-        spawned.expect("the queue lives as long as the reactor").detach();
+        rt::spawn_into(task, self.queue).detach();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -114,7 +113,7 @@ impl Peers {
             random: Cell::new(config.seed),
             config,
             handler,
-            queue: glommio::executor().current_task_queue(),
+            queue: rt::current_queue(),
             read_buffer: Rc::default(),
             shutdown: Shutdown::new(),
             links: RefCell::default(),

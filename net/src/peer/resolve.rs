@@ -13,8 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::mpsc;
 
+use crate::rt::TcpStream;
 use futures_io::AsyncRead;
-use glommio::net::TcpStream;
 
 use crate::sys;
 
@@ -91,6 +91,7 @@ fn addresses_of(name: &str) -> Found {
 mod tests {
     use super::*;
     use crate::peer::wait::within;
+    use crate::rt;
     use std::net::Ipv6Addr;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Mutex, MutexGuard};
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        glommio::LocalExecutor::default().run(async {
+        rt::block_on(async {
             let mut resolver = Resolver::new();
             let four = SocketAddr::from(([127, 0, 0, 1], 2380));
             assert_eq!(resolver.resolve("127.0.0.1:2380").await.unwrap(), [four]);
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn a_name_that_hangs_is_looked_up_once() {
         let hanging = HANGS.lock().unwrap();
-        glommio::LocalExecutor::default().run(async {
+        rt::block_on(async {
             let mut resolver = Resolver { look_up: hang, ..Resolver::new() };
             assert!(resolver.resolve("panics:1").await.is_err());
             for _ in 0..5 {

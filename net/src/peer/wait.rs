@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use glommio::timer::Timer;
+use crate::rt::Timer;
 
 /// What `future` yields, or `None` if that takes longer than `limit`.
 pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {

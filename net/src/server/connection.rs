@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::rt::Timer;
 use bytes::Bytes;
-use glommio::timer::Timer;
 
 use super::read_buffer::ReadBuffer;
 use super::reply::{Http1Reply, HttpSink, now};

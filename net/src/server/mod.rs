@@ -1,4 +1,4 @@
-//! The server on glommio: listener, one task per connection, graceful shutdown.
+//! The server on a reactor: listener, one task per connection, graceful shutdown.
 //!
 //! `serve` runs on one reactor. Several reactors each call it with a listener of their own on the same address
 //! (`ListenOptions::reuse_port`), and the kernel spreads connections over them.
@@ -21,8 +21,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use glommio::net::{TcpListener, TcpStream};
-use glommio::timer::{Timer, sleep};
+use crate::rt::{self, TcpListener, TcpStream, Timer, sleep};
 use socket2::{Domain, Socket, Type};
 
 pub use options::{ListenOptions, ServerOptions};
@@ -153,7 +152,7 @@ fn start(stream: TcpStream, common: &Rc<Common>) {
         common: Rc::clone(common),
         subscription: common.shutdown.subscribe(true),
     };
-    glommio::spawn_local(new.run()).detach();
+    rt::spawn(new.run()).detach();
 }
 
 /// What a connection's first bytes say.

@@ -5,8 +5,8 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::rt::TcpStream;
 use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 
 use crate::sys;
 

@@ -1,4 +1,4 @@
-//! The room for unsafe code: system calls on sockets that glommio has no name for.
+//! The room for unsafe code: system calls on sockets that the runtime has no name for.
 
 mod socket;
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use glommio::net::{TcpListener, TcpStream};
+use crate::rt::{TcpListener, TcpStream};
 use socket2::{SockRef, TcpKeepalive};
 
 /// Sends without waiting. `fd` must be a socket the caller owns for the duration of the call.

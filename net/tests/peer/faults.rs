@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plinth_net::peer::{Lane, PeerOptions, RequestError};
+use plinth_net::rt;
 
 use super::support::{Event, Member, options, run, until};
 
@@ -109,7 +110,7 @@ fn messages_over_a_bad_line() {
                 Err(RequestError::Refused(code)) => panic!("refused with code {code}"),
                 Err(_) => wrong_answers += 1,
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            rt::sleep(Duration::from_millis(1)).await;
         }
         line.is_good.store(true, Ordering::SeqCst);
         assert!(wrong_answers > 0);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use plinth_net::peer::wire::{Answer, Frame, FrameDecoder, FrameHead, FrameKind, Hello, Verdict};
 use plinth_net::peer::{Lane, PeerOptions, Refusal};
+use plinth_net::rt;
 use socket2::{Domain, Socket, Type};
 
 use super::support::{CLUSTER, Event, Member, accept_raw, blocking, join, options, run, until};
@@ -54,12 +55,12 @@ fn an_address_that_hangs_keeps_nobody_waiting_for_long() {
         // New addresses are tried at once, whatever hangs.
         let patient = Member::new(3);
         patient.peers.set_peer(2, vec![hang.address.to_string()]);
-        glommio::timer::sleep(Duration::from_millis(20)).await;
+        rt::sleep(Duration::from_millis(20)).await;
         patient.set_peer(&two);
         patient.until_connected(2).await;
         // Nor does the end wait.
         patient.peers.set_peer(4, vec![hang.address.to_string()]);
-        glommio::timer::sleep(Duration::from_millis(20)).await;
+        rt::sleep(Duration::from_millis(20)).await;
         patient.peers.stop();
     });
 }

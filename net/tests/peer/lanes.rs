@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use plinth_net::peer::wire::{Frame, FrameDecoder, FrameHead, FrameKind};
 use plinth_net::peer::{Lane, PeerOptions};
+use plinth_net::rt;
 
 use super::support::{Event, Member, accept_raw, join, options, pair, run, until};
 
@@ -26,7 +27,7 @@ fn messages_of_a_lane_arrive_in_order_in_both_directions() {
                 assert!(two.send(1, lane, &numbered(number + 1)));
             }
             if number % 50 == 0 {
-                glommio::executor().yield_task_queue_now().await;
+                rt::yield_now().await;
             }
         }
         for lane in Lane::ALL {

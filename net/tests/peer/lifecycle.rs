@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use plinth_net::peer::wire::{Hello, Verdict};
 use plinth_net::peer::{Lane, PeerOptions, Refusal};
+use plinth_net::rt;
 
 use super::support::{
     CLUSTER, Event, Member, accept_raw, blocking, dial_raw, hello_raw, join, options, pair, read_to_end, reserve, run,
@@ -134,7 +135,7 @@ fn trying_in_vain_is_told_once() {
         one.peers.set_peer(2, vec![free.to_string(), "[not an address".to_owned()]);
         let failed = |event: &Event| matches!(event, Event::Disconnected(2, Lane::Urgent, _));
         until("it is told", || one.log.count(failed) == 1).await;
-        glommio::timer::sleep(Duration::from_millis(200)).await;
+        rt::sleep(Duration::from_millis(200)).await;
         assert_eq!(one.log.count(failed), 1);
         assert!(!one.log.has(&Event::Unreachable(2)));
         // The right address is tried at once, among wrong ones.
@@ -143,7 +144,7 @@ fn trying_in_vain_is_told_once() {
         one.until_connected(2).await;
         // New addresses leave open lanes alone.
         one.peers.set_peer(2, vec![free.to_string()]);
-        glommio::timer::sleep(Duration::from_millis(50)).await;
+        rt::sleep(Duration::from_millis(50)).await;
         assert!(one.is_connected(2));
     });
 }
@@ -257,10 +258,10 @@ fn a_pause_of_our_own_is_no_death_of_the_peer() {
         other.dial(one.address);
         one.until_connected(2).await;
         let is_news = |event: &Event| !matches!(event, Event::Connected(..));
-        glommio::timer::sleep(strict.dead_after * 3 / 2).await;
+        rt::sleep(strict.dead_after * 3 / 2).await;
         for _ in 0..2 {
             std::thread::sleep(strict.dead_after * 3 / 2);
-            glommio::timer::sleep(Duration::from_millis(50)).await;
+            rt::sleep(Duration::from_millis(50)).await;
         }
         assert!(one.is_connected(2));
         assert_eq!(one.log.count(is_news), 0);

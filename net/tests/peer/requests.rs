@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plinth_net::peer::{Answerer, Lane, PeerOptions, RequestError};
+use plinth_net::rt;
 
 use super::support::{Member, PATIENCE, options, pair, pair_with, run, until};
 
@@ -44,7 +45,7 @@ fn answers_may_come_later_and_in_any_order() {
         let (sender, answers) = std::sync::mpsc::channel();
         for number in 0..10_u8 {
             let (peers, sender) = (one.peers.clone(), sender.clone());
-            glommio::spawn_local(async move {
+            rt::spawn(async move {
                 let answer = peers.request(2, Lane::Urgent, KEEP, vec![number], PATIENCE).await;
                 sender.send((number, answer)).unwrap();
             })
@@ -85,8 +86,7 @@ fn both_sides_bound_what_is_on_its_way() {
         assert_eq!(one.peers.request(2, Lane::Bulk, ECHO, b"".as_slice(), PATIENCE).await, Ok(Bytes::new()));
         for _ in 0..3 {
             let peers = one.peers.clone();
-            glommio::spawn_local(async move { peers.request(2, Lane::Bulk, KEEP, b"".as_slice(), PATIENCE).await })
-                .detach();
+            rt::spawn(async move { peers.request(2, Lane::Bulk, KEEP, b"".as_slice(), PATIENCE).await }).detach();
         }
         until("all have arrived", || two.log.kept.borrow().len() == 3).await;
         assert_eq!(one.peers.request(2, Lane::Bulk, ECHO, b"".as_slice(), PATIENCE).await, Err(RequestError::Busy));
@@ -100,7 +100,7 @@ fn a_lost_connection_ends_what_waits() {
     run(async {
         let (one, two) = pair().await;
         let peers = one.peers.clone();
-        let waiting = glommio::spawn_local(async move { ask_kept(&peers).await });
+        let waiting = rt::spawn(async move { ask_kept(&peers).await });
         until("it has arrived", || two.log.kept.borrow().len() == 1).await;
         two.peers.stop();
         assert_eq!(waiting.await, Err(RequestError::Lost));
@@ -121,7 +121,7 @@ fn an_answer_larger_than_a_frame_is_a_failure() {
     run(async {
         let (one, two) = pair_with(PeerOptions { frame_bytes_max: 1000, ..options() }).await;
         let peers = one.peers.clone();
-        let waiting = glommio::spawn_local(async move { ask_kept(&peers).await });
+        let waiting = rt::spawn(async move { ask_kept(&peers).await });
         until("it has arrived", || two.log.kept.borrow().len() == 1).await;
         two.log.kept.borrow_mut().pop().unwrap().answer(vec![0; 1001]);
         assert_eq!(waiting.await, Err(RequestError::Refused(Answerer::TOO_LARGE)));

@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use glommio::LocalExecutor;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::wire::{Answer, Hello, Verdict};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, PeerOptions, Peers, Refusal};
+use plinth_net::rt;
 use plinth_net::server::{Http1Reply, ListenOptions, Listener};
 use socket2::{Domain, Socket, Type};
 
@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a reactor.
 pub fn run<F: Future>(test: F) -> F::Output {
-    LocalExecutor::default().run(test)
+    rt::block_on(test)
 }
 
 /// Waits until something is so.
@@ -31,7 +31,7 @@ pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "it never happens that {what}");
-        glommio::timer::sleep(Duration::from_millis(1)).await;
+        rt::sleep(Duration::from_millis(1)).await;
     }
 }
 

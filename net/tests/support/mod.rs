@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use glommio::LocalExecutor;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use plinth_net::grpc::Service;
+use plinth_net::rt;
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 
 /// What a test may ask of its server.
@@ -34,20 +34,20 @@ impl Server {
         let (orders, inbox) = mpsc::channel();
         let (tell_address, address) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            LocalExecutor::default().run(async move {
+            rt::block_on(async move {
                 let local = SocketAddr::from(([127, 0, 0, 1], 0));
                 let listener = Listener::bind(local, ListenOptions::default()).unwrap();
                 tell_address.send(listener.local_addr().unwrap()).unwrap();
                 let shutdown = Shutdown::new();
                 let signal = shutdown.clone();
-                glommio::spawn_local(async move {
+                rt::spawn(async move {
                     loop {
                         match inbox.try_recv() {
                             Ok(Order::Drain) => signal.drain(),
                             Ok(Order::Close) | Err(mpsc::TryRecvError::Disconnected) => return signal.close(),
                             Err(mpsc::TryRecvError::Empty) => {}
                         }
-                        glommio::timer::sleep(Duration::from_millis(5)).await;
+                        rt::sleep(Duration::from_millis(5)).await;
                     }
                 })
                 .detach();

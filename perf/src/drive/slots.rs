@@ -2,11 +2,12 @@
 //! messages and for large requests; [`crate::lean`] has the others.
 
 use super::Record;
-use crate::api::{LeaseGrantRequest, LeaseKeepAliveRequest, path};
 use crate::grpc::{self, CallError, Connection, Keep, Method, Sender, Stream};
 use crate::pace::Pace;
-use crate::wire;
 use crate::workload::{Kind, Source};
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest};
+use plinth_api::wire;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ impl Seat {
     }
 
     async fn try_keep_alive(&mut self, address: SocketAddr, leases: &[i64], number: usize) -> Result<(), CallError> {
-        let method = Method::new(address, path::LEASE_KEEP_ALIVE);
+        let method = Method::new(address, methods::LEASE_KEEP_ALIVE.path);
         let mut stream: Option<Stream> = None;
         let mut turn = number;
         while let Some(due) = self.pace.next().await {
@@ -92,7 +93,7 @@ pub async fn grant_leases(
     numbers: &[usize],
 ) -> Result<Vec<i64>, CallError> {
     debug_assert!(Kind::LeaseKeepalive.name() == "lease-keepalive");
-    let method = Method::new(address, path::LEASE_GRANT);
+    let method = Method::new(address, methods::LEASE_GRANT.path);
     let mut sender = connection.sender();
     let mut leases = Vec::with_capacity(numbers.len());
     for _ in numbers {

@@ -4,10 +4,12 @@
 //! as one.
 
 use super::Record;
-use crate::api::{WatchCreateRequest, WatchRequest, path, prefix_end, watch_request};
 use crate::grpc::{self, CallError, Connection, Method, Stream};
-use crate::wire::{self, Value};
 use crate::workload::{Kind, PREFIX, STAMP_BYTES, Spec, key, stamp_time};
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request};
+use plinth_api::range::prefix_end;
+use plinth_api::wire::{self, Value};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -26,7 +28,7 @@ impl WatchStream {
     /// Opens stream `number` of the run and creates its share of the watchers.
     pub async fn open(address: SocketAddr, spec: &Spec, number: usize) -> Result<WatchStream, CallError> {
         let connection = Connection::open(address).await?;
-        let method = Method::new(address, path::WATCH);
+        let method = Method::new(address, methods::WATCH.path);
         let mut stream: Option<Stream> = None;
         let mut watchers = 0;
         for watcher in (number..spec.watchers).step_by(spec.watch_connections) {

@@ -2,10 +2,6 @@
 //! after the other, with quiet between; the figures of each are those of the requests that were due while it lasted.
 
 use super::{Failure, Machine, write_json};
-use crate::api::{
-    CompactionRequest, DefragmentRequest, RangeRequest, SnapshotRequest, WatchCreateRequest, WatchRequest, path,
-    prefix_end, watch_request,
-};
 use crate::cli::{DisturbArgs, Disturbance};
 use crate::drive;
 use crate::grpc::{self, CallError, Connection, Keep, Method, Stream};
@@ -15,9 +11,15 @@ use crate::prepare;
 use crate::report::{Report, Table, micros};
 use crate::server::{Program, Server, status};
 use crate::throttle::Throttle;
-use crate::wire::{self, Value};
 use crate::workload::{Kind, PREFIX, Spec};
 use clap::ValueEnum;
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::{
+    CompactionRequest, DefragmentRequest, RangeRequest, SnapshotRequest, WatchCreateRequest, WatchRequest,
+    watch_request,
+};
+use plinth_api::range::prefix_end;
+use plinth_api::wire::{self, Value};
 use serde::Serialize;
 use std::io;
 use std::net::SocketAddr;
@@ -291,15 +293,18 @@ impl Disturbance {
         match self {
             Disturbance::Compaction => {
                 let revision = newest(address).await? / 2;
-                unary(address, path::COMPACT, grpc::frame(&CompactionRequest { revision, physical: true })).await
+                unary(address, methods::COMPACT.path, grpc::frame(&CompactionRequest { revision, physical: true }))
+                    .await
             }
-            Disturbance::Defragment => unary(address, path::DEFRAGMENT, grpc::frame(&DefragmentRequest {})).await,
+            Disturbance::Defragment => {
+                unary(address, methods::DEFRAGMENT.path, grpc::frame(&DefragmentRequest {})).await
+            }
             Disturbance::Range => {
                 let (key, range_end) = (PREFIX.into(), prefix_end(PREFIX.as_bytes()).into());
                 let request = grpc::frame(&RangeRequest { key, range_end, ..Default::default() });
                 let mut bytes = 0;
                 for _ in 0..RANGES {
-                    bytes += unary(address, path::RANGE, request.clone()).await?;
+                    bytes += unary(address, methods::RANGE.path, request.clone()).await?;
                 }
                 Ok(bytes)
             }
@@ -345,7 +350,7 @@ async fn unary(address: SocketAddr, path: &str, framed: bytes::Bytes) -> Result<
 
 async fn read_snapshot(address: SocketAddr) -> Result<u64, CallError> {
     let connection = Connection::open(address).await?;
-    let method = Method::new(address, path::SNAPSHOT);
+    let method = Method::new(address, methods::SNAPSHOT.path);
     let mut stream = Stream::open(&mut connection.sender(), &method, grpc::frame(&SnapshotRequest {})).await?;
     let mut bytes = 0;
     while let Some(message) = stream.next().await? {
@@ -356,7 +361,7 @@ async fn read_snapshot(address: SocketAddr) -> Result<u64, CallError> {
 
 /// Watchers of everything, each on a stream of its own, beginning some revisions ago.
 async fn watch_past(address: SocketAddr, past: i64, window: u32) -> Result<(Vec<Connection>, Vec<Stream>), CallError> {
-    let method = Method::new(address, path::WATCH);
+    let method = Method::new(address, methods::WATCH.path);
     let create = WatchCreateRequest {
         key: PREFIX.into(),
         range_end: prefix_end(PREFIX.as_bytes()).into(),

@@ -4,13 +4,14 @@
 //! answer after the event is found to within that time. What counts is what clients of the *other* members see.
 
 use super::{Failure, Machine, write_json};
-use crate::api::{PutRequest, path};
 use crate::cli::FailoverArgs;
 use crate::grpc::{self, CallError, Connection, Keep, Method};
 use crate::measure::Errors;
 use crate::report::{Table, micros};
 use crate::server::{Cluster, Program};
 use crate::workload::{key, value};
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb::PutRequest;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -193,7 +194,7 @@ async fn watch_writes(
 
 /// Puts to one member until aborted.
 async fn probe(address: SocketAddr, seen: Rc<Seen>) {
-    let method = Rc::new(Method::new(address, path::PUT));
+    let method = Rc::new(Method::new(address, methods::PUT.path));
     loop {
         let Ok(connection) = Connection::open(address).await else {
             tokio::time::sleep(RECONNECT_PAUSE).await;

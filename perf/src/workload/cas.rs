@@ -2,10 +2,10 @@
 //! its own, so after the first round every guard holds; the cost measured is that of the transaction.
 
 use super::{Job, Methods, Random, Source, Spec, key, value};
-use crate::api::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op};
 use crate::grpc::{self, Keep, Method};
-use crate::wire;
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op};
+use plinth_api::wire;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -119,8 +119,8 @@ fn read_revision(message: &[u8]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::mvccpb::KeyValue;
-    use crate::api::{RangeResponse, ResponseHeader, ResponseOp, TxnResponse, response_op};
+    use plinth_api::proto::etcdserverpb::{RangeResponse, ResponseHeader, ResponseOp, TxnResponse, response_op};
+    use plinth_api::proto::mvccpb::KeyValue;
     use prost::Message;
 
     #[test]

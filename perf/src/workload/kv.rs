@@ -2,9 +2,9 @@
 //! numbers of keys go; each request is a copy with the marks overwritten.
 
 use super::{Job, Kind, Methods, Random, STAMP_BYTES, Source, Spec, key, stamp_now, value};
-use crate::api::{DeleteRangeRequest, PutRequest, RangeRequest};
 use crate::grpc::{self, Keep, Method};
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 use std::rc::Rc;
 
 /// Numbers that stand for "the key" and "the end of the range" in a message that becomes a template. Ten digits

@@ -4,9 +4,9 @@
 
 use super::cas::{self, Guards};
 use super::{Job, Methods, Random, STAMP_BYTES, Source, Spec, key, stamp_now, value};
-use crate::api::{DeleteRangeRequest, PutRequest, RangeRequest, request_op};
 use crate::grpc::{self, Keep, Method};
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, request_op};
 use std::rc::Rc;
 
 /// Kinds of requests, in the order of [`SHARES`].

@@ -7,10 +7,10 @@ mod cas;
 mod kv;
 mod mixed;
 
-use crate::api::path;
 use crate::grpc::{Keep, Method};
 use bytes::Bytes;
 use clap::ValueEnum;
+use plinth_api::methods;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -240,10 +240,10 @@ impl Methods {
     pub fn new(address: SocketAddr) -> Methods {
         let method = |path| Rc::new(Method::new(address, path));
         Methods {
-            range: method(path::RANGE),
-            put: method(path::PUT),
-            delete_range: method(path::DELETE_RANGE),
-            txn: method(path::TXN),
+            range: method(methods::RANGE.path),
+            put: method(methods::PUT.path),
+            delete_range: method(methods::DELETE_RANGE.path),
+            txn: method(methods::TXN.path),
         }
     }
 }

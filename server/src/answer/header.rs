@@ -1,54 +1,6 @@
-//! Hand-written protobuf encoding of the hot answers, straight into the connection's output buffer.
-//!
-//! Field numbers are those of `net/proto/rpc.proto`; a test decodes everything with the generated types. Fields at
-//! their default are omitted, as proto3 asks, so that the bytes are what etcd would send.
+//! The header of every answer, as bytes.
 
-/// Appends a varint.
-pub fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Bytes that `value` takes as a varint.
-pub const fn varint_len(value: u64) -> usize {
-    let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
-
-/// Appends a varint field unless it is zero.
-pub fn field_varint(out: &mut Vec<u8>, number: u32, value: u64) {
-    if value != 0 {
-        varint(out, u64::from(number) << 3);
-        varint(out, value);
-    }
-}
-
-/// Appends a length-delimited field, also when empty.
-pub fn field_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
-    varint(out, u64::from(number) << 3 | 2);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
-/// Appends a message field whose length is known only after its content is written.
-pub fn field_message(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    varint(out, u64::from(number) << 3 | 2);
-    // Nearly every nested message is shorter than 128 bytes: one byte is left for the length, more are made if needed.
-    let at = out.len();
-    out.push(0);
-    write(out);
-    let len = out.len() - at - 1;
-    if len < 0x80 {
-        out[at] = len as u8;
-        return;
-    }
-    let mut prefix = Vec::with_capacity(10);
-    varint(&mut prefix, len as u64);
-    out.splice(at..=at, prefix);
-}
+use plinth_api::wire::{field_message, field_varint, varint_len};
 
 /// The part of every answer's header that does not change between elections.
 #[derive(Clone, Debug)]
@@ -91,7 +43,7 @@ pub fn inner_header(out: &mut Vec<u8>, revision: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plinth_net::proto::etcdserverpb::{PutResponse, RangeResponse};
+    use plinth_api::proto::etcdserverpb::PutResponse;
     use prost::Message;
 
     #[test]
@@ -103,27 +55,6 @@ mod tests {
             let decoded = PutResponse::decode(out.as_slice()).expect("valid").header.expect("present");
             assert_eq!((decoded.cluster_id, decoded.member_id), (u64::MAX, 0x8e9e_05c5_2164_694d));
             assert_eq!((decoded.revision, decoded.raft_term), (revision, 3));
-        }
-    }
-
-    #[test]
-    fn varint_lengths_agree_with_the_encoding() {
-        for shift in 0..64 {
-            for value in [1_u64 << shift, (1_u64 << shift) - 1] {
-                let mut out = Vec::new();
-                varint(&mut out, value);
-                assert_eq!(out.len(), varint_len(value), "{value}");
-            }
-        }
-    }
-
-    #[test]
-    fn long_nested_messages_get_a_long_length() {
-        for len in [0, 1, 127, 128, 20_000] {
-            let mut out = Vec::new();
-            field_message(&mut out, 2, |out| field_bytes(out, 5, &vec![7; len]));
-            let decoded = RangeResponse::decode(out.as_slice()).expect("valid");
-            assert_eq!(decoded.kvs[0].value.len(), len);
         }
     }
 }

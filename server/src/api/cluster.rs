@@ -6,9 +6,10 @@ use crate::cluster::membership::{promote, strict};
 use crate::config::Url;
 use crate::home::{Home, HomeStore};
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb as pb;
 use plinth_member::records;
 use plinth_net::grpc::{Status, UnaryReply};
-use plinth_net::proto::etcdserverpb as pb;
+use plinth_net::rt;
 use plinth_raft::{Member, MemberChange, MemberId, MembershipError, check_add, check_remove};
 use prost::Message;
 use std::rc::Rc;
@@ -22,7 +23,7 @@ pub fn member_list(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return list(home, reply);
     }
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match home.barrier().await {
             Ok(()) => list(&home, reply),
             Err(status) => reply.fail(status),
@@ -72,7 +73,7 @@ pub fn member_update(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 pub fn member_promote(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::MemberPromoteRequest>(body, reply) else { return };
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let is_leader = home.state().member.is_leader();
         let result = match is_leader {
             true => promote(&home, MemberId(request.id)).await,
@@ -104,7 +105,7 @@ fn change<M: Message>(
         return reply.fail(status);
     }
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match home.change(change).await {
             Ok(()) => answer(&home, reply, message),
             Err(status) => reply.fail(status),

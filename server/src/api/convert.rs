@@ -2,10 +2,10 @@
 //!
 //! `Bytes` fields move over without a copy: they point into the receive buffer until the command is encoded.
 
+use plinth_api::proto::etcdserverpb as pb;
 use plinth_engine::command::{
     Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
-use plinth_net::proto::etcdserverpb as pb;
 
 /// A put.
 pub fn put(request: pb::PutRequest) -> Put {

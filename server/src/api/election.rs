@@ -2,15 +2,17 @@
 
 use super::internal_watch::{Cancelled, InternalWatch};
 use super::kv::decode;
-use super::session::{commit, created_at, delete, get, lease_or_new, place, prefix_end, put, range_of, read};
+use super::session::{commit, created_at, delete, get, lease_or_new, place, put, range_of, read};
 use super::session::{oldest, wait_for_turn};
-use crate::answer::header::field_message;
 use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
+use plinth_api::proto::{mvccpb, v3electionpb as pb};
+use plinth_api::range::prefix_end;
+use plinth_api::wire::field_message;
 use plinth_engine::command::{Op, Txn};
 use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::proto::{mvccpb, v3electionpb as pb};
+use plinth_net::rt;
 use prost::Message;
 use std::rc::Rc;
 
@@ -22,7 +24,7 @@ pub fn campaign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     reply.on_cancel(move || told.set());
     reply.park();
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match run(&home, &request, &cancelled).await {
             Ok((revision, leader)) => {
                 let state = home.state();
@@ -96,7 +98,7 @@ pub fn proclaim(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::ProclaimRequest>(body, reply) else { return };
     let Some(leader) = request.leader else { return reply.fail(status::LEADER_FIELD_MISSING) };
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let result = proclaim_value(&home, &leader.key, leader.rev, request.value, leader.lease).await;
         answer(&home, reply, result);
     })
@@ -108,7 +110,7 @@ pub fn resign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::ResignRequest>(body, reply) else { return };
     let Some(leader) = request.leader else { return reply.fail(status::LEADER_FIELD_MISSING) };
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let result = resign_key(&home, &leader.key, leader.rev).await;
         answer(&home, reply, result);
     })
@@ -119,9 +121,9 @@ pub fn resign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 pub fn leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::LeaderRequest>(body, reply) else { return };
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let (folder, _) = place(&request.name, 0);
-        let end = prefix_end(&folder);
+        let end = Bytes::from(prefix_end(&folder));
         match read(&home, oldest(&folder, &end)).await {
             Err(error) => reply.fail(status::through_client(error)),
             Ok((_, pairs)) if pairs.is_empty() => reply.fail(status::ELECTION_NO_LEADER),
@@ -162,7 +164,7 @@ impl StreamHandler for Observe {
     fn half_close(&mut self) {
         let Some(request) = self.request.take() else { return };
         let (home, reply, cancelled) = (self.home.clone(), self.reply.clone(), self.cancelled.clone());
-        glommio::spawn_local(async move {
+        rt::spawn(async move {
             let status = match observe(&home, &request.name, &reply, &cancelled).await {
                 Ok(()) => Status::OK,
                 Err(error) if error.code == Code::Ok => error,
@@ -182,7 +184,7 @@ impl StreamHandler for Observe {
 
 async fn observe(home: &Rc<Home>, name: &[u8], reply: &StreamReply, cancelled: &Cancelled) -> Result<(), Status> {
     let (folder, _) = place(name, 0);
-    let end = prefix_end(&folder);
+    let end = Bytes::from(prefix_end(&folder));
     loop {
         let (summary, mut pairs) = read(home, oldest(&folder, &end)).await?;
         let mut revision = summary.revision;

@@ -4,8 +4,8 @@ use super::kv::decode;
 use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
+use plinth_api::proto::health as pb;
 use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::proto::health as pb;
 use prost::Message;
 use std::rc::Rc;
 

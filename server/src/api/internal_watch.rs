@@ -3,9 +3,9 @@
 
 use crate::home::{Home, State, watching};
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb as pb;
 use plinth_engine::watch::{StreamKey, WatchSpec};
 use plinth_net::grpc::{CallKey, ReplySink, Status, StreamReply};
-use plinth_net::proto::etcdserverpb as pb;
 use prost::Message;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -2,17 +2,18 @@
 //! a linearizable moment unless the client asked for a serializable one.
 
 use super::convert;
-use crate::answer::header::field_message;
 use crate::answer::refusal::{op_status, read_status};
 use crate::answer::status;
 use crate::home::waiter::Waiter;
 use crate::home::{Home, reading};
 use crate::metrics::Op;
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::wire::field_message;
 use plinth_engine::command::{Command, Range};
 use plinth_engine::range::{Budget, RangeQuery, Step};
 use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::proto::etcdserverpb as pb;
+use plinth_net::rt;
 use plinth_net::turn;
 use prost::Message;
 use std::cell::RefCell;
@@ -158,7 +159,7 @@ impl StreamHandler for RangeStream {
     fn half_close(&mut self) {
         let Some(range) = self.request.borrow_mut().take() else { return };
         let (home, reply, serializable) = (self.home.clone(), self.reply.clone(), self.serializable);
-        glommio::spawn_local(async move {
+        rt::spawn(async move {
             let status = match stream_range(&home, range, serializable, &reply).await {
                 Ok(()) => Status::OK,
                 Err(status) => status,
@@ -203,7 +204,7 @@ async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: 
             if reply.is_closed() {
                 return Ok(());
             }
-            glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+            rt::sleep(std::time::Duration::from_millis(1)).await;
         }
         if reply.is_closed() || home.is_stopping() {
             return Err(status::STOPPED);

@@ -2,7 +2,6 @@
 
 use super::ids;
 use super::kv::decode;
-use crate::answer::header::{field_message, field_varint};
 use crate::answer::refusal::op_status;
 use crate::answer::status;
 use crate::home::Home;
@@ -10,21 +9,21 @@ use crate::home::leases::{Renewed, remaining, renew};
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
 use bytes::Bytes;
+use plinth_api::limits::TTL_MAX_SECONDS;
+use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::wire::{field_message, field_varint};
 use plinth_engine::check::LEASE_COST;
 use plinth_engine::command::Command;
 use plinth_engine::error::OpError;
 use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::proto::etcdserverpb as pb;
+use plinth_net::rt;
 use prost::Message;
 use std::rc::Rc;
-
-/// Longest time to live, in seconds.
-const TTL_MAX: i64 = 9_000_000_000;
 
 /// `LeaseGrant`.
 pub fn grant(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::LeaseGrantRequest>(body, reply) else { return };
-    if request.ttl > TTL_MAX {
+    if request.ttl > TTL_MAX_SECONDS {
         return reply.fail(op_status(OpError::LeaseTtlTooLarge));
     }
     if !home.has_room(LEASE_COST) {
@@ -49,7 +48,7 @@ pub fn time_to_live(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return answer_time_to_live(home, &remaining(home, &request), reply);
     }
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match home.others.clone().time_to_live_at_leader(&home, body).await {
             Ok(Some(fields)) => answer_time_to_live(&home, &fields, reply),
             Ok(None) => answer_time_to_live(&home, &remaining(&home, &request), reply),

@@ -2,17 +2,17 @@
 
 use super::internal_watch::Cancelled;
 use super::kv::decode;
-use super::session::{
-    commit, created_at, delete, get, lease_or_new, place, prefix_end, put, range_of, read, wait_for_turn,
-};
-use crate::answer::header::field_bytes;
+use super::session::{commit, created_at, delete, get, lease_or_new, place, put, range_of, read, wait_for_turn};
 use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
+use plinth_api::proto::v3lockpb as pb;
+use plinth_api::range::prefix_end;
+use plinth_api::wire::field_bytes;
 use plinth_engine::command::{Command, Op, Range, SortOrder, SortTarget, Txn};
 use plinth_engine::range::RangeQuery;
 use plinth_net::grpc::{Status, UnaryReply};
-use plinth_net::proto::v3lockpb as pb;
+use plinth_net::rt;
 use std::rc::Rc;
 
 /// `Lock`.
@@ -23,7 +23,7 @@ pub fn lock(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     reply.on_cancel(move || told.set());
     reply.park();
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match acquire(&home, &request, &cancelled).await {
             Ok((revision, key)) => {
                 let state = home.state();
@@ -42,7 +42,7 @@ pub fn lock(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 async fn acquire(home: &Rc<Home>, request: &pb::LockRequest, cancelled: &Cancelled) -> Result<(i64, Bytes), Status> {
     let lease = lease_or_new(home, request.lease).await?;
     let (folder, key) = place(&request.name, lease);
-    let end = prefix_end(&folder);
+    let end = Bytes::from(prefix_end(&folder));
     let owner = Op::Range(Range {
         key: folder.clone(),
         range_end: end.clone(),
@@ -82,7 +82,7 @@ pub fn unlock(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return reply.fail(status::through_client(status::EMPTY_KEY));
     }
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match home.propose(Command::DeleteRange(delete(&request.key))).await {
             Ok(outcome) => {
                 let state = home.state();

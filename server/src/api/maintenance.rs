@@ -1,7 +1,6 @@
 //! Service `Maintenance`: status, alarms, hashes, defragmentation, moving leadership. Snapshots are not served yet.
 
 use super::kv::decode;
-use crate::answer::header::{field_bytes, field_message, field_varint};
 use crate::answer::status;
 use crate::cluster::{corruption, handover};
 use crate::config::version;
@@ -9,12 +8,14 @@ use crate::home::Home;
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::wire::{field_bytes, field_message, field_varint};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::{Code, Status, UnaryReply};
-use plinth_net::proto::etcdserverpb as pb;
+use plinth_net::rt;
 use plinth_net::turn;
 use plinth_raft::MemberId;
 use std::rc::Rc;
@@ -47,7 +48,7 @@ pub fn alarm(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 pub fn move_leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::MoveLeaderRequest>(body, reply) else { return };
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         match handover::transfer(&home, MemberId(request.target_id)).await {
             Ok(()) => {
                 let state = home.state();
@@ -109,7 +110,7 @@ pub fn status(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
 pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::HashKvRequest>(body, reply) else { return };
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let start = Instant::now();
         match corruption::hash(&home, request.revision).await {
             Ok(hashed) => {
@@ -131,7 +132,7 @@ pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 /// `Hash`, computed in steps.
 pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let start = Instant::now();
         let mut cursor = plinth_engine::hash::DbHashCursor::default();
         loop {
@@ -156,7 +157,7 @@ pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
 /// `Defragment`: gives free space at the end of the file back, online. Nobody else is stopped meanwhile.
 pub fn defragment(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
     let home = home.clone();
-    glommio::spawn_local(async move {
+    rt::spawn(async move {
         let start = Instant::now();
         let before = home.state().member.store().trees().size_bytes();
         home.metrics.defrag_inflight.add(1);

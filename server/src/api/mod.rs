@@ -19,8 +19,9 @@ pub mod watch;
 use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
+use plinth_api::methods;
+use plinth_api::proto::etcdserverpb as pb;
 use plinth_net::grpc::{Call, Method, MethodKind, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::proto::etcdserverpb as pb;
 use prost::Message;
 use std::rc::Rc;
 
@@ -34,48 +35,55 @@ enum Handler {
     Stream(Stream),
 }
 
-macro_rules! methods {
-    ($($kind:ident $path:literal => $handler:expr;)*) => {
-        static METHODS: &[Method] = &[$(Method { path: $path, kind: MethodKind::$kind }),*];
-        static HANDLERS: &[Handler] = &[$(methods!(@handler $kind $handler)),*];
+const fn entry<Q, A>(method: &methods::Method<Q, A>) -> Method {
+    let kind = match method.kind {
+        methods::Kind::Unary => MethodKind::Unary,
+        methods::Kind::ServerStream => MethodKind::ServerStream,
+        methods::Kind::BidiStream => MethodKind::BidiStream,
     };
-    (@handler Unary $handler:expr) => { Handler::Unary($handler) };
-    (@handler $kind:ident $handler:expr) => { Handler::Stream($handler) };
+    Method { path: method.path, kind }
 }
 
-methods! {
-    Unary "/etcdserverpb.KV/Put" => kv::put;
-    Unary "/etcdserverpb.KV/Range" => kv::range;
-    Unary "/etcdserverpb.KV/Txn" => kv::txn;
-    Unary "/etcdserverpb.KV/DeleteRange" => kv::delete_range;
-    Unary "/etcdserverpb.KV/Compact" => kv::compact;
-    ServerStream "/etcdserverpb.KV/RangeStream" => kv::RangeStream::open;
-    BidiStream "/etcdserverpb.Watch/Watch" => watch::WatchStream::open;
-    Unary "/etcdserverpb.Lease/LeaseGrant" => lease::grant;
-    Unary "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke;
-    BidiStream "/etcdserverpb.Lease/LeaseKeepAlive" => lease::KeepAlive::open;
-    Unary "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live;
-    Unary "/etcdserverpb.Lease/LeaseLeases" => lease::leases;
-    Unary "/etcdserverpb.Cluster/MemberList" => cluster::member_list;
-    Unary "/etcdserverpb.Cluster/MemberAdd" => cluster::member_add;
-    Unary "/etcdserverpb.Cluster/MemberRemove" => cluster::member_remove;
-    Unary "/etcdserverpb.Cluster/MemberUpdate" => cluster::member_update;
-    Unary "/etcdserverpb.Cluster/MemberPromote" => cluster::member_promote;
-    Unary "/etcdserverpb.Maintenance/MoveLeader" => maintenance::move_leader;
-    Unary "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm;
-    Unary "/etcdserverpb.Maintenance/Status" => maintenance::status;
-    Unary "/etcdserverpb.Maintenance/Defragment" => maintenance::defragment;
-    Unary "/etcdserverpb.Maintenance/Hash" => maintenance::hash;
-    Unary "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv;
-    Unary "/v3lockpb.Lock/Lock" => lock::lock;
-    Unary "/v3lockpb.Lock/Unlock" => lock::unlock;
-    Unary "/v3electionpb.Election/Campaign" => election::campaign;
-    Unary "/v3electionpb.Election/Proclaim" => election::proclaim;
-    Unary "/v3electionpb.Election/Leader" => election::leader;
-    ServerStream "/v3electionpb.Election/Observe" => election::Observe::open;
-    Unary "/v3electionpb.Election/Resign" => election::resign;
-    Unary "/grpc.health.v1.Health/Check" => health::check;
-    ServerStream "/grpc.health.v1.Health/Watch" => health::HealthWatch::open;
+macro_rules! handlers {
+    ($($kind:ident $method:ident => $handler:expr;)*) => {
+        static METHODS: &[Method] = &[$(entry(&methods::$method)),*];
+        static HANDLERS: &[Handler] = &[$(Handler::$kind($handler)),*];
+    };
+}
+
+handlers! {
+    Unary PUT => kv::put;
+    Unary RANGE => kv::range;
+    Unary TXN => kv::txn;
+    Unary DELETE_RANGE => kv::delete_range;
+    Unary COMPACT => kv::compact;
+    Stream RANGE_STREAM => kv::RangeStream::open;
+    Stream WATCH => watch::WatchStream::open;
+    Unary LEASE_GRANT => lease::grant;
+    Unary LEASE_REVOKE => lease::revoke;
+    Stream LEASE_KEEP_ALIVE => lease::KeepAlive::open;
+    Unary LEASE_TIME_TO_LIVE => lease::time_to_live;
+    Unary LEASES => lease::leases;
+    Unary MEMBER_LIST => cluster::member_list;
+    Unary MEMBER_ADD => cluster::member_add;
+    Unary MEMBER_REMOVE => cluster::member_remove;
+    Unary MEMBER_UPDATE => cluster::member_update;
+    Unary MEMBER_PROMOTE => cluster::member_promote;
+    Unary MOVE_LEADER => maintenance::move_leader;
+    Unary ALARM => maintenance::alarm;
+    Unary STATUS => maintenance::status;
+    Unary DEFRAGMENT => maintenance::defragment;
+    Unary HASH => maintenance::hash;
+    Unary HASH_KV => maintenance::hash_kv;
+    Unary LOCK => lock::lock;
+    Unary UNLOCK => lock::unlock;
+    Unary CAMPAIGN => election::campaign;
+    Unary PROCLAIM => election::proclaim;
+    Unary LEADER => election::leader;
+    Stream OBSERVE => election::Observe::open;
+    Unary RESIGN => election::resign;
+    Unary HEALTH_CHECK => health::check;
+    Stream HEALTH_WATCH => health::HealthWatch::open;
 }
 
 /// All methods, for edges and metrics.
@@ -127,13 +135,13 @@ impl Api {
 }
 
 /// Methods that a learner serves: these, and serializable ranges.
-const SERVED_BY_LEARNERS: [&str; 2] = ["/etcdserverpb.Maintenance/Status", "/etcdserverpb.Maintenance/Snapshot"];
+const SERVED_BY_LEARNERS: [&str; 2] = [methods::STATUS.path, methods::SNAPSHOT.path];
 
 /// Whether a learner refuses a call. Of a range, only the request tells.
 fn refused_by_learner(method: usize, body: Option<&Bytes>) -> bool {
     let path = METHODS[method].path;
     let is_local_range = |body: &Bytes| {
-        path == "/etcdserverpb.KV/Range" && pb::RangeRequest::decode(&body[..]).is_ok_and(|range| range.serializable)
+        path == methods::RANGE.path && pb::RangeRequest::decode(&body[..]).is_ok_and(|range| range.serializable)
     };
     !SERVED_BY_LEARNERS.contains(&path) && !body.is_some_and(is_local_range)
 }

@@ -7,29 +7,18 @@ use crate::answer::refusal::read_status;
 use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
+use plinth_api::proto::{etcdserverpb as pb, mvccpb};
+use plinth_api::range::prefix_end;
 use plinth_engine::command::{
     Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 use plinth_engine::range::{RangeQuery, RangeSummary};
 use plinth_net::grpc::Status;
-use plinth_net::proto::{etcdserverpb as pb, mvccpb};
 use prost::Message;
 use std::rc::Rc;
 
 /// Time to live of the lease made for a caller without one, in seconds.
 const LEASE_TTL: i64 = 60;
-
-/// The end of the range of all keys that begin with `prefix`.
-pub fn prefix_end(prefix: &[u8]) -> Bytes {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return end.into();
-        }
-    }
-    Bytes::from_static(&[0])
-}
 
 /// The lease given, or a new one.
 pub async fn lease_or_new(home: &Home, lease: i64) -> Result<i64, Status> {
@@ -111,7 +100,7 @@ pub async fn wait_for_turn(
     create_revision: i64,
     cancelled: &Cancelled,
 ) -> Result<(), Status> {
-    let end = prefix_end(folder);
+    let end = Bytes::from(prefix_end(folder));
     loop {
         let query = RangeQuery {
             key: folder,
@@ -142,13 +131,6 @@ pub async fn wait_for_turn(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn prefixes_end_where_etcd_ends_them() {
-        assert_eq!(prefix_end(b"a/"), Bytes::from_static(b"a0"));
-        assert_eq!(prefix_end(b"a\xff"), Bytes::from_static(b"b"));
-        assert_eq!(prefix_end(b"\xff\xff"), Bytes::from_static(b"\0"));
-    }
 
     #[test]
     fn a_place_is_name_slash_hex() {

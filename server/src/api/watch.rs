@@ -3,9 +3,9 @@
 use crate::answer::status;
 use crate::home::{Home, State, watching};
 use bytes::Bytes;
+use plinth_api::proto::etcdserverpb as pb;
 use plinth_engine::watch::{StreamKey, WatchSpec};
 use plinth_net::grpc::{Call, StreamHandler, StreamReply};
-use plinth_net::proto::etcdserverpb as pb;
 use prost::Message;
 use std::rc::Rc;
 

@@ -12,9 +12,9 @@ use crate::home::Home;
 use crate::home::leases::{self, Renewed, clear_checkpoints, renew};
 use crate::home::others::LeaseRenewal;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use glommio::timer::sleep;
 use plinth_net::grpc::{Code, Status};
 use plinth_net::peer::Answerer;
+use plinth_net::rt::{self, sleep};
 use plinth_raft::MemberId;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -155,7 +155,7 @@ pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Quest
     match question {
         Question::Renew => {
             let home = home.clone();
-            glommio::spawn_local(async move { answerer.answer(renew_for(&home, &body).await) }).detach();
+            rt::spawn(async move { answerer.answer(renew_for(&home, &body).await) }).detach();
             return;
         }
         Question::TimeToLive => {
@@ -167,10 +167,7 @@ pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Quest
         Question::Piece | Question::Promote | Question::HashKv => {}
     }
     let task = respond_later(home.clone(), link.clone(), from, question, body, answerer);
-    match glommio::spawn_local_into(task, home.queues.background) {
-        Ok(task) => drop(task.detach()),
-        Err(error) => tracing::error!(%error, "no background queue"),
-    }
+    rt::spawn_into(task, home.queues.background).detach();
 }
 
 async fn respond_later(
@@ -210,7 +207,7 @@ pub fn renew_at_leader(home: &Rc<Home>, link: &Rc<Link>, renewal: LeaseRenewal) 
         refused(Err(status::TOO_MANY_REQUESTS));
     }
     if start {
-        glommio::spawn_local(run_renewals(home.clone(), link.clone())).detach();
+        rt::spawn(run_renewals(home.clone(), link.clone())).detach();
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::answer::status;
 use crate::home::Home;
-use glommio::timer::sleep;
 use plinth_net::grpc::Status;
+use plinth_net::rt::sleep;
 use plinth_raft::{MemberId, PeerState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};

@@ -10,8 +10,8 @@ use super::snapshot_source::{GIVE_UP, read_context};
 use crate::answer::status;
 use crate::home::{Home, HomeStore};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use glommio::timer::sleep;
 use plinth_engine::pagefile::{FileWriter, PageWriter};
+use plinth_net::rt::{self, sleep};
 use plinth_raft::{MemberId, PeerBody, PeerMessage, SnapshotMeta};
 use std::cell::Cell;
 use std::fs::File;
@@ -76,7 +76,7 @@ pub fn announced(home: &Rc<Home>, link: &Rc<Link>, message: PeerMessage) {
     }
     let from = message.from;
     if meta.id.index <= commit {
-        glommio::spawn_local(give_up(link.clone(), from, id)).detach();
+        rt::spawn(give_up(link.clone(), from, id)).detach();
         return;
     }
     let fetching = Rc::new(Fetching { from, id, is_cancelled: Cell::new(false) });
@@ -89,7 +89,7 @@ pub fn announced(home: &Rc<Home>, link: &Rc<Link>, message: PeerMessage) {
     }
     *link.fetching.borrow_mut() = Some(fetching.clone());
     tracing::info!(peer = %from, index = meta.id.index, bytes, "receiving snapshot");
-    glommio::spawn_local(run(home.clone(), link.clone(), message, fetching)).detach();
+    rt::spawn(run(home.clone(), link.clone(), message, fetching)).detach();
 }
 
 async fn give_up(link: Rc<Link>, from: MemberId, id: u64) {
@@ -129,7 +129,7 @@ async fn fetch_and_install(
 ) -> Result<(), FetchError> {
     copy(home, link, fetching, path).await?;
     let (data, place) = (home.data.clone(), path.to_owned());
-    let opened = glommio::executor().spawn_blocking(move || data.open(&place)).await;
+    let opened = rt::unblock(move || data.open(&place)).await;
     let (store, writer) = opened.map_err(|error| FetchError::Open(error.to_string()))?;
     if store.applied().index != meta.id.index || store.applied().term != meta.id.term {
         return Err(FetchError::Wrong { announced: meta.id.index, found: store.applied().index });
@@ -140,7 +140,7 @@ async fn fetch_and_install(
 /// Copies all pieces into the file and makes it durable.
 async fn copy(home: &Rc<Home>, link: &Link, fetching: &Fetching, path: &Path) -> Result<(), FetchError> {
     let place = path.to_owned();
-    let writer = FileWriter::new(glommio::executor().spawn_blocking(move || create(&place)).await?);
+    let writer = FileWriter::new(rt::unblock(move || create(&place)).await?);
     let (mut page, mut unsettled) = (0, 0);
     loop {
         let start = Instant::now();
@@ -155,7 +155,7 @@ async fn copy(home: &Rc<Home>, link: &Link, fetching: &Fetching, path: &Path) ->
         unsettled += bytes;
         let settles = unsettled >= SETTLE_BYTES;
         let target = writer.clone();
-        glommio::executor().spawn_blocking(move || write(target, piece, settles)).await?;
+        rt::unblock(move || write(target, piece, settles)).await?;
         if is_last {
             break;
         }
@@ -165,7 +165,7 @@ async fn copy(home: &Rc<Home>, link: &Link, fetching: &Fetching, path: &Path) ->
         }
     }
     let mut writer = writer;
-    Ok(glommio::executor().spawn_blocking(move || writer.sync()).await?)
+    Ok(rt::unblock(move || writer.sync()).await?)
 }
 
 async fn next_piece(home: &Home, link: &Link, fetching: &Fetching, page: u64) -> Result<Bytes, FetchError> {

@@ -22,6 +22,7 @@ use plinth_engine::store::meta;
 use plinth_engine::trees::{TreeError, TreeId};
 use plinth_member::META_CONF_STATE;
 use plinth_net::grpc::{Code, Status};
+use plinth_net::rt;
 use plinth_raft::{ConfState, EntryId, MemberId, SnapshotMeta};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -70,7 +71,7 @@ pub fn read_context(mut context: &[u8]) -> Option<(u64, u64)> {
 pub fn provide(home: &Rc<Home>, link: &Rc<Link>, to: MemberId) {
     link.source.wanted.borrow_mut().push(to);
     if !link.source.is_pinning.replace(true) {
-        glommio::spawn_local(pin_for_all(home.clone(), link.clone())).detach();
+        rt::spawn(pin_for_all(home.clone(), link.clone())).detach();
     }
 }
 

@@ -3,8 +3,8 @@
 use super::Home;
 use crate::answer::status;
 use crate::config::AutoCompaction;
-use glommio::timer::sleep;
 use plinth_engine::command::Command;
+use plinth_net::rt::sleep;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};

@@ -3,10 +3,10 @@
 
 use super::waiter::Waiter;
 use super::{Home, State, watching};
-use glommio::timer::sleep;
 use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
+use plinth_net::rt::sleep;
 use plinth_net::turn;
 use std::ops::ControlFlow;
 use std::rc::Rc;

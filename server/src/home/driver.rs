@@ -5,8 +5,8 @@ use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
 use crate::metrics::{Stage, Success};
 use crate::wake::Woken;
-use glommio::timer::sleep;
 use plinth_member::{Effects, Fatal, Lost, Pumped};
+use plinth_net::rt::{self, sleep};
 use plinth_raft::{Role, RoleChange, SnapshotMeta};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
             }
             match step(&home, &mut effects) {
                 Ok(Pumped::Idle) => break,
-                Ok(Pumped::More) => glommio::executor().yield_task_queue_now().await,
+                Ok(Pumped::More) => rt::yield_now().await,
                 Err(fatal) => return fatal,
             }
         }

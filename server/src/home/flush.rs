@@ -3,8 +3,8 @@
 
 use super::{Home, HomeMember};
 use crate::wake::{self, Waker, Woken};
-use glommio::timer::sleep;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
+use plinth_net::rt::{self, sleep};
 use std::io;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -202,7 +202,7 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
                 break (begun.map_err(io::Error::other)?, applied);
             }
         }
-        glommio::executor().yield_task_queue_now().await;
+        rt::yield_now().await;
     };
     if flush.is_none() && !home.state().member.store().trees().store().has_surplus() {
         return Ok(());

@@ -2,15 +2,15 @@
 
 use super::Home;
 use super::waiter::Waiter;
-use crate::answer::header::{field_bytes, field_varint};
 use crate::answer::status;
 use crate::metrics::Op;
 use bytes::Bytes;
-use glommio::timer::sleep;
+use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::wire::{field_bytes, field_varint};
 use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::lease::{CHECKPOINTS_PER_ENTRY, LeaseError, Renewal};
 use plinth_net::grpc::Status;
-use plinth_net::proto::etcdserverpb as pb;
+use plinth_net::rt::sleep;
 use prost::Message;
 use std::rc::Rc;
 use std::time::Duration;

@@ -41,9 +41,10 @@ use plinth_engine::store::{Outcome, Store};
 use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
 use plinth_member::{Effects, Fatal, Member};
 use plinth_net::grpc::{Status, StreamReply};
+use plinth_net::rt;
 use plinth_raft::error::ProposeError;
 use plinth_raft::{MemberChange, MemberId, PeerMessage};
-use plinth_wal::UringDisk;
+use plinth_wal_uring::UringDisk;
 use queues::Queues;
 use rustc_hash::FxHashMap;
 use stages::{Asked, Stages};
@@ -324,7 +325,7 @@ impl Home {
                 }
                 Err((ProposeError::Removed, _)) => return Err(status::STOPPED),
                 Err(_) if Instant::now() >= deadline => return Err(self.timeout_status()),
-                Err(_) => glommio::timer::sleep(RETRY).await,
+                Err(_) => rt::sleep(RETRY).await,
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The task queues of a reactor: which work goes before which.
 
-use glommio::{Latency, Shares, TaskQueueHandle};
+use plinth_net::rt::{self, Queue};
 use std::time::Duration;
 
 /// How long work that can wait may keep a reactor from its sockets.
@@ -10,20 +10,17 @@ pub const SOCKETS_INTERVAL: Duration = Duration::from_micros(500);
 #[derive(Clone, Copy)]
 pub struct Queues {
     /// Moves the member forward.
-    pub consensus: TaskQueueHandle,
+    pub consensus: Queue,
     /// What has time.
-    pub background: TaskQueueHandle,
+    pub background: Queue,
 }
 
 impl Queues {
     /// New queues of this reactor.
     pub fn create() -> Queues {
-        let executor = glommio::executor();
-        let soon = Latency::Matters(Duration::from_millis(1));
-        let polite = Latency::Matters(SOCKETS_INTERVAL);
         Queues {
-            consensus: executor.create_task_queue(Shares::Static(1000), soon, "consensus"),
-            background: executor.create_task_queue(Shares::Static(50), polite, "background"),
+            consensus: rt::queue("consensus", 1000, Duration::from_millis(1)),
+            background: rt::queue("background", 50, SOCKETS_INTERVAL),
         }
     }
 }

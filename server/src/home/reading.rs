@@ -7,6 +7,7 @@ use plinth_engine::command::{Command, CommandRef, Range};
 use plinth_engine::error::Error;
 use plinth_engine::range::{Budget, RangeCursor, RangeQuery, RangeSummary, Step};
 use plinth_net::grpc::UnaryReply;
+use plinth_net::rt;
 use plinth_net::turn;
 use std::rc::Rc;
 
@@ -34,7 +35,7 @@ pub fn answer_range(home: &Rc<Home>, range: Range, reply: UnaryReply) {
         Ok((_, Step::Done(summary))) => finish_range(home, summary, &pairs, reply),
         Ok((cursor, Step::More)) => {
             let home = home.clone();
-            glommio::spawn_local(read_on(home, cursor, pairs, reply)).detach();
+            rt::spawn(read_on(home, cursor, pairs, reply)).detach();
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::{CallFacts, CallId, ToEdge, ToHome};
 use crate::notify::Notify;
 use bytes::Bytes;
-use glommio::channels::shared_channel::{ConnectedReceiver, ConnectedSender};
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::Http1Request;
+use plinth_net::rt::{ConnectedReceiver, ConnectedSender};
 use plinth_net::server::Http1Reply;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};

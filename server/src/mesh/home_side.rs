@@ -5,8 +5,8 @@ use crate::endpoints::HttpEndpoints;
 use crate::http::Endpoints;
 use crate::notify::Notify;
 use bytes::Bytes;
-use glommio::channels::shared_channel::{ConnectedReceiver, ConnectedSender};
 use plinth_net::grpc::{CallKey, ReplySink, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::rt::{self, ConnectedReceiver, ConnectedSender};
 use plinth_net::turn;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -197,7 +197,7 @@ impl HomeSide {
             ToHome::Gone(id) => self.gone(id),
             ToHome::Http(id, request) => {
                 let (http, sink, endpoints) = (self.http.clone(), self.sink.clone(), self.endpoints);
-                glommio::spawn_local(async move {
+                rt::spawn(async move {
                     let response = http.respond(&request, endpoints).await;
                     sink.post(ToEdge::Http(id, response));
                 })

@@ -16,6 +16,7 @@ pub mod edge;
 pub mod home_side;
 
 use bytes::Bytes;
+use plinth_api::metadata;
 use plinth_net::grpc::{Call, Metadata, Status};
 use plinth_net::http1::{Http1Request, Response};
 use std::net::SocketAddr;
@@ -27,9 +28,6 @@ pub const CHANNEL_BATCHES: usize = 64;
 /// A call, as its edge names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
-
-/// The metadata that handlers look at.
-const METADATA: [&str; 5] = ["token", "authorization", "hasleader", "client-api-version", "grpcgateway-accept"];
 
 /// What a handler may know about a call, without the connection it came from.
 #[derive(Clone, Debug)]
@@ -44,7 +42,7 @@ pub struct CallFacts {
 impl CallFacts {
     /// Those of `call`.
     pub fn of(call: &Call) -> CallFacts {
-        let found = METADATA.into_iter().filter_map(|name| {
+        let found = metadata::ALL.into_iter().filter_map(|name| {
             let value = call.metadata(name)?;
             Some((name, Bytes::copy_from_slice(value)))
         });

@@ -1,14 +1,14 @@
 //! A reactor that has connections and no group: everything it is asked goes to the home.
 
-use super::{builder, listen};
+use super::listen;
 use crate::api;
 use crate::config::Config;
 use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
-use glommio::ExecutorJoinHandle;
-use glommio::channels::shared_channel::{SharedReceiver, SharedSender};
 use plinth_net::grpc::Tally;
+use plinth_net::rt::{self, Reactor, SharedReceiver, SharedSender};
 use plinth_net::server::Shutdown;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ pub fn start(
     to_home: SharedSender<Vec<ToHome>>,
     to_edge: SharedReceiver<Vec<ToEdge>>,
     tally: Arc<Tally>,
-) -> glommio::Result<ExecutorJoinHandle<()>, ()> {
+) -> io::Result<Reactor<()>> {
     let config = config.clone();
-    builder(number, config.reactors.pin).spawn(move || async move {
+    super::start(number, config.reactors.pin, move || async move {
         if let Err(error) = run(config, to_home, to_edge, tally).await {
             tracing::error!(reactor = number, %error, "an edge reactor does not serve");
         }
@@ -37,7 +37,7 @@ async fn run(
     let edge = Edge::new(api::method_table());
     let sender = to_home.connect().await;
     let receiver = to_edge.connect().await;
-    let sending = glommio::spawn_local(edge.clone().send(sender));
+    let sending = rt::spawn(edge.clone().send(sender));
     // The first message says that the member is ready; without one there is nothing to serve.
     let Some(_) = receiver.recv().await else { return Ok(()) };
     let shutdown = Shutdown::new();
@@ -45,7 +45,7 @@ async fn run(
     let servers = listen::start(&config.addresses.listen_client, &config, true, service, &shutdown, &tally)?;
     let receiving = {
         let (edge, shutdown) = (edge.clone(), shutdown.clone());
-        glommio::spawn_local(async move {
+        rt::spawn(async move {
             while edge.receive(&receiver).await {
                 shutdown.drain();
             }

@@ -3,6 +3,7 @@
 use crate::config::{Config, Url};
 use crate::logging::events;
 use plinth_net::grpc::{Service, Tally};
+use plinth_net::rt;
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -17,12 +18,12 @@ pub fn start(
     service: Rc<dyn Service>,
     shutdown: &Shutdown,
     tally: &Arc<Tally>,
-) -> Result<Vec<glommio::Task<()>>, String> {
+) -> Result<Vec<rt::Task<()>>, String> {
     let mut servers = Vec::new();
     for url in urls {
         let listener = bind(url, config, shared)?;
         let server = serve(listener, service.clone(), server_options(config, tally), shutdown.clone());
-        servers.push(glommio::spawn_local(server));
+        servers.push(rt::spawn(server));
     }
     Ok(servers)
 }

@@ -21,9 +21,8 @@ use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
 use crate::metrics;
 use crate::sys::Signals;
 use crate::wake;
-use glommio::channels::shared_channel::{SharedReceiver, SharedSender, new_bounded};
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 use plinth_net::grpc::Tally;
+use plinth_net::rt::{self, Reactor, SharedReceiver, SharedSender};
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,8 +67,8 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     let mut channels = Vec::new();
     let mut edges = Vec::new();
     for number in 1..count {
-        let (to_home_sender, to_home) = new_bounded(CHANNEL_BATCHES);
-        let (to_edge, to_edge_receiver) = new_bounded(CHANNEL_BATCHES);
+        let (to_home_sender, to_home) = rt::channel(CHANNEL_BATCHES);
+        let (to_edge, to_edge_receiver) = rt::channel(CHANNEL_BATCHES);
         let tally = new_tally(&config);
         channels.push(EdgeChannels { to_home, to_edge, tally: tally.clone() });
         match edge::start(number, &config, to_home_sender, to_edge_receiver, tally) {
@@ -106,20 +105,17 @@ fn run_home(
     let (config, member_dir, log_dir) =
         (config.clone(), folder.member_dir().to_path_buf(), folder.log_dir().to_path_buf());
     let is_alone = channels.is_empty();
-    let reactor: ExecutorJoinHandle<Result<(), String>> = builder(0, config.reactors.pin)
-        .spawn(move || async move {
-            awake::keep_waking().await;
-            let home = async move { serve::run(config, &member_dir, &log_dir, channels, signals, taken).await };
-            if !is_alone {
-                return home.await;
-            }
-            // The default queue keeps a reactor from its sockets for up to 100 ms, where it alone has work. Among several
-            // reactors the interval would keep them from finding each other, and only that of the other queues helps.
-            let interval = Latency::Matters(SOCKETS_INTERVAL);
-            let clients = glommio::executor().create_task_queue(Shares::Static(1000), interval, "clients");
-            spawn_into(home, clients).await
-        })
-        .map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
+    let reactor = start(0, config.reactors.pin, move || async move {
+        awake::keep_waking().await;
+        let home = async move { serve::run(config, &member_dir, &log_dir, channels, signals, taken).await };
+        if !is_alone {
+            return home.await;
+        }
+        // The default queue keeps a reactor from its sockets for up to 100 ms, where it alone has work. Among several
+        // reactors the interval would keep them from finding each other, and only that of the other queues helps.
+        rt::spawn_into(home, rt::queue("clients", 1000, SOCKETS_INTERVAL)).await
+    });
+    let reactor = reactor.map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
     reactor.join().map_err(|error| error.to_string())?
 }
 
@@ -130,9 +126,12 @@ fn reactor_trouble(number: usize) -> String {
     )
 }
 
-fn builder(number: usize, pin: bool) -> LocalExecutorBuilder {
-    let placement = if pin { Placement::Fixed(number) } else { Placement::Unbound };
-    LocalExecutorBuilder::new(placement).name(&format!("reactor-{number}"))
+fn start<F, T>(number: usize, pin: bool, main: impl FnOnce() -> F + Send + 'static) -> io::Result<Reactor<T>>
+where
+    F: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    rt::reactor(&format!("reactor-{number}"), pin.then_some(number), main)
 }
 
 fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
@@ -140,10 +139,6 @@ fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {
     logging::flush();
     eprintln!("plinth: {what}: {error}");
     Ended::Failed
-}
-
-fn spawn_into<T: 'static>(future: impl Future<Output = T> + 'static, queue: TaskQueueHandle) -> glommio::Task<T> {
-    glommio::spawn_local_into(future, queue).expect("task queues live as long as their reactor")
 }
 
 /// Ends when SIGTERM or SIGINT arrives.

@@ -1,6 +1,6 @@
 //! The reactor of the group, from boot to the last flush.
 
-use super::{EdgeChannels, listen, new_tally, peers, spawn_into, wait_for_signal};
+use super::{EdgeChannels, listen, new_tally, peers, wait_for_signal};
 use crate::api::{self, maintenance};
 use crate::boot::{self, Booted};
 use crate::cluster::{Link, corruption, handover};
@@ -20,6 +20,7 @@ use crate::wake::Woken;
 use futures_lite::FutureExt;
 use plinth_engine::watch::{Hub, HubConfig};
 use plinth_net::grpc::Tally;
+use plinth_net::rt;
 use plinth_net::server::Shutdown;
 use std::path::Path;
 use std::pin::Pin;
@@ -47,7 +48,7 @@ pub async fn run(
     let home = Home::new(profile, data, queues, member, hub, metrics, link.clone());
     let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
-    let mut flushing = spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
+    let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
     peers::connect(&home, &link, &config)?;
     home.pump.notify();
 
@@ -119,10 +120,10 @@ fn start_tasks(
     log: Woken,
 ) -> Result<impl Future<Output = Result<(), String>> + use<>, String> {
     let queues = home.queues;
-    let drive = spawn_into(driver::drive(home.clone()), queues.consensus);
-    let log = spawn_into(driver::watch_log(home.clone(), log), queues.consensus);
-    spawn_into(driver::tick(home.clone(), config.cluster.heartbeat_interval), queues.consensus).detach();
-    let work = spawn_into(background::work(home.clone()), queues.background);
+    let drive = rt::spawn_into(driver::drive(home.clone()), queues.consensus);
+    let log = rt::spawn_into(driver::watch_log(home.clone(), log), queues.consensus);
+    rt::spawn_into(driver::tick(home.clone(), config.cluster.heartbeat_interval), queues.consensus).detach();
+    let work = rt::spawn_into(background::work(home.clone()), queues.background);
     let auto = config.storage.auto_compaction()?;
     let rest: [Pin<Box<dyn Future<Output = ()>>>; 4] = [
         Box::pin(leases::expire_leases(home.clone())),
@@ -131,17 +132,17 @@ fn start_tasks(
         Box::pin(auto_compaction::run(home.clone(), auto)),
     ];
     for task in rest {
-        spawn_into(task, queues.background).detach();
+        rt::spawn_into(task, queues.background).detach();
     }
     if let Some(megabytes) = config.storage.shrink_threshold_megabytes {
-        spawn_into(maintenance::shrink_at_start(home.clone(), megabytes), queues.background).detach();
+        rt::spawn_into(maintenance::shrink_at_start(home.clone(), megabytes), queues.background).detach();
     }
     if let Some(interval) = config.cluster.corrupt_check_interval {
-        spawn_into(corruption::check_regularly(home.clone(), link.clone(), interval), queues.background).detach();
+        rt::spawn_into(corruption::check_regularly(home.clone(), link.clone(), interval), queues.background).detach();
     }
     if config.gates.enabled(Gate::CompactHashCheck) {
         let interval = config.cluster.compact_hash_check_interval;
-        spawn_into(corruption::check_compactions(home.clone(), link.clone(), interval), queues.background).detach();
+        rt::spawn_into(corruption::check_compactions(home.clone(), link.clone(), interval), queues.background).detach();
     }
     Ok(async move {
         let fatal = async { Err(drive.await.to_string()) };
@@ -159,7 +160,7 @@ async fn serve(
     channels: Vec<EdgeChannels>,
     shutdown: &Shutdown,
     tally: &Arc<Tally>,
-) -> Result<(Vec<glommio::Task<()>>, Vec<Rc<EdgeSink>>), String> {
+) -> Result<(Vec<rt::Task<()>>, Vec<Rc<EdgeSink>>), String> {
     let addresses = &config.addresses;
     let client = Endpoints::Client { gateway: false };
     let api = HomeService::new(home.clone(), http.clone(), client);
@@ -176,8 +177,8 @@ async fn serve(
         sender.send(Vec::<ToEdge>::new()).await.map_err(|_| "an edge reactor ended".to_string())?;
         let side = HomeSide::new(api.clone(), http.clone(), client);
         edges.push(side.sink());
-        glommio::spawn_local(side.sink().send(sender)).detach();
-        glommio::spawn_local(side.receive(receiver)).detach();
+        rt::spawn(side.sink().send(sender)).detach();
+        rt::spawn(side.receive(receiver)).detach();
     }
     events::now_serving(config, home.profile.member_id);
     events::ready_to_serve();

@@ -6,7 +6,7 @@ mod signals;
 pub use heap::give_back_freed_memory;
 pub use signals::Signals;
 
-use glommio::net::UnixStream;
+use plinth_net::rt::UnixStream;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 /// A connected Unix socket as a stream of the calling reactor.

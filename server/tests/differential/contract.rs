@@ -3,7 +3,7 @@
 
 use super::client::{Client, Failure};
 use super::process::Server;
-use plinth_net::proto::etcdserverpb::*;
+use plinth_api::proto::etcdserverpb::*;
 use std::path::Path;
 use tonic::Code;
 

@@ -3,7 +3,8 @@
 
 use super::op::{COMPACTED, NOW, Op, PICKED};
 use bytes::Bytes;
-use plinth_net::proto::etcdserverpb::*;
+use plinth_api::proto::etcdserverpb::*;
+use plinth_api::range::prefix_end;
 
 /// Watch streams a run uses.
 pub const STREAMS: usize = 3;
@@ -353,18 +354,6 @@ fn make_survivable(txn: &mut TxnRequest) {
 
 fn alarm(action: alarm_request::AlarmAction) -> AlarmRequest {
     AlarmRequest { action: action.into(), member_id: 0, alarm: AlarmType::Nospace.into() }
-}
-
-/// The end of the range of all keys with this prefix.
-pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return end;
-        }
-    }
-    vec![0]
 }
 
 #[test]

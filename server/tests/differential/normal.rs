@@ -6,9 +6,9 @@
 
 use super::client::Failure;
 use super::op::Meaning;
-use plinth_net::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-use plinth_net::proto::etcdserverpb::*;
-use plinth_net::proto::mvccpb::{Event, KeyValue};
+use plinth_api::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use plinth_api::proto::etcdserverpb::*;
+use plinth_api::proto::mvccpb::{Event, KeyValue};
 use tonic::Code;
 
 /// What stands for a server's own cluster id, member id and term.

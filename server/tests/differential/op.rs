@@ -2,7 +2,7 @@
 //! down. Numbers that only a run can know (revisions, leases whose id the server picked) stand as symbols, which
 //! are ordinary integers far outside of what a run reaches.
 
-use plinth_net::proto::etcdserverpb::*;
+use plinth_api::proto::etcdserverpb::*;
 
 /// `NOW + n` stands for the current revision plus `n`.
 pub const NOW: i64 = 1 << 40;

@@ -1,6 +1,6 @@
 //! Faults planted into what the subject says. A harness that does not find them proves nothing.
 
-use plinth_net::proto::etcdserverpb::WatchResponse;
+use plinth_api::proto::etcdserverpb::WatchResponse;
 
 /// What is wrong with the subject.
 #[derive(Clone, Copy, Debug)]

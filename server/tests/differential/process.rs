@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::common::{PATIENCE, Port, Process};
-use plinth_net::proto::etcdserverpb::{StatusRequest, StatusResponse};
+use plinth_api::proto::etcdserverpb::{StatusRequest, StatusResponse};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;

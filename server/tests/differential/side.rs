@@ -7,7 +7,7 @@ use super::op::{Meaning, Op};
 use super::plant::Plant;
 use super::process::Server;
 use super::streams::Streams;
-use plinth_net::proto::etcdserverpb::*;
+use plinth_api::proto::etcdserverpb::*;
 use std::fmt::Debug;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -6,9 +6,9 @@
 
 use super::client::{Client, Failure, Outgoing};
 use super::generate::STREAMS;
-use plinth_net::proto::etcdserverpb::*;
-use plinth_net::proto::mvccpb::Event;
-use plinth_net::proto::mvccpb::event::EventType;
+use plinth_api::proto::etcdserverpb::*;
+use plinth_api::proto::mvccpb::Event;
+use plinth_api::proto::mvccpb::event::EventType;
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::mpsc;
 

@@ -4,7 +4,7 @@
 use super::normal::Normal;
 use super::op::Meaning;
 use super::side::{EVENT_TIMEOUT, Side};
-use plinth_net::proto::etcdserverpb::*;
+use plinth_api::proto::etcdserverpb::*;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 

@@ -1,4 +1,6 @@
-//! Just enough protobuf to look into answers: fields of varints and of bytes.
+//! Answers as lists of fields, whole or not at all.
+
+use plinth_api::wire::{self, Value};
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,37 +13,18 @@ pub struct Field<'a> {
     pub bytes: &'a [u8],
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 /// The fields of a message; nothing if the bytes are not one.
-pub fn fields(mut bytes: &[u8]) -> Option<Vec<Field<'_>>> {
+pub fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
+    let mut read = wire::fields(message);
     let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let tag = varint(&mut bytes)?;
-        let number = tag >> 3;
-        match tag & 7 {
-            0 => fields.push(Field { number, int: varint(&mut bytes)? as i64, bytes: &[] }),
-            2 => {
-                let len = varint(&mut bytes)? as usize;
-                let (content, rest) = bytes.split_at_checked(len)?;
-                bytes = rest;
-                fields.push(Field { number, int: 0, bytes: content });
-            }
-            _ => return None,
-        }
+    for (number, value) in &mut read {
+        fields.push(match value {
+            Value::Varint(value) => Field { number, int: value.cast_signed(), bytes: &[] },
+            Value::Bytes(bytes) => Field { number, int: 0, bytes },
+            Value::Fixed => return None,
+        });
     }
-    Some(fields)
+    read.rest().is_empty().then_some(fields)
 }
 
 /// The last value of a varint field; 0 if it is missing.

@@ -11,7 +11,7 @@ pub struct AlignedBuf {
     start: NonNull<u8>,
     capacity: usize,
     /// Index in the ring's table of registered buffers.
-    pub(crate) registered: Option<u16>,
+    registered: Option<u16>,
 }
 
 // SAFETY: the buffer owns its memory exclusively, as a `Box<[u8]>` would.
@@ -33,6 +33,16 @@ impl AlignedBuf {
     /// Bytes it holds.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Index in a ring's table of registered buffers, if it has one.
+    pub fn registered(&self) -> Option<u16> {
+        self.registered
+    }
+
+    /// Notes that a ring knows this buffer by `index`, from now until it is dropped.
+    pub fn set_registered(&mut self, index: u16) {
+        self.registered = Some(index);
     }
 
     /// All of it.

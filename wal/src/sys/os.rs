@@ -1,4 +1,4 @@
-//! System calls the standard library does not offer: for space, for the page cache, and to wait for a descriptor.
+//! System calls the standard library does not offer: for space and for the page cache.
 
 use std::fs::File;
 use std::io;
@@ -30,18 +30,4 @@ pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 pub(crate) fn forget_cached(file: &File) {
     // SAFETY: passes numbers and an open descriptor only.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-}
-
-/// Waits until a descriptor reports one of the events asked for.
-pub(crate) fn poll_forever(poll: &mut libc::pollfd) -> io::Result<()> {
-    loop {
-        // SAFETY: `poll` is one valid entry, as the count says.
-        if unsafe { libc::poll(poll, 1, -1) } >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
 }

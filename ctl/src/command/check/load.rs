@@ -4,13 +4,13 @@ use super::After;
 use crate::cluster::Cluster;
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure};
-use crate::flags::prefix_end;
 use crate::quote::quoted;
-use crate::rpc::{COMPACT, DEFRAGMENT, DELETE, PUT, RANGE};
 use bytes::Bytes;
-use plinth_net::proto::etcdserverpb::{
+use plinth_api::methods::{COMPACT, DEFRAGMENT, DELETE_RANGE, PUT, RANGE};
+use plinth_api::proto::etcdserverpb::{
     CompactionRequest, DefragmentRequest, DeleteRangeRequest, PutRequest, RangeRequest,
 };
+use plinth_api::range::prefix_end;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,7 +129,7 @@ pub async fn tidy_up(context: &Context, prefix: &str, after: After) -> Result<()
     let cluster = context.cluster();
     let range_end = prefix_end(prefix.as_bytes()).into();
     let request = DeleteRangeRequest { key: prefix.to_owned().into(), range_end, prev_kv: false };
-    let deleted = match cluster.call(&DELETE, request).await {
+    let deleted = match cluster.call(&DELETE_RANGE, request).await {
         Ok(deleted) => deleted,
         Err(failure) => {
             let text = format!("FAIL: Cleanup failed during key deletion: ERROR({})\n", failure.text);

@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::output::json::Json;
 use crate::output::table::Table;
 use crate::output::{Report, Text};
-use crate::rpc::HASH_KV;
-use plinth_net::proto::etcdserverpb::{HashKvRequest, HashKvResponse};
+use plinth_api::methods::HASH_KV;
+use plinth_api::proto::etcdserverpb::{HashKvRequest, HashKvResponse};
 
 /// Asks one endpoint after the other; shows those that answered.
 pub async fn run(context: &Context, endpoints: Vec<String>, revision: i64) -> Result<(), Failure> {

@@ -7,8 +7,8 @@ use crate::output::json::Json;
 use crate::output::table::Table;
 use crate::output::{Format, Report, Text};
 use crate::quote;
-use crate::rpc::{ALARM, RANGE};
-use plinth_net::proto::etcdserverpb::{AlarmType, RangeRequest};
+use plinth_api::methods::{ALARM, RANGE};
+use plinth_api::proto::etcdserverpb::{AlarmType, RangeRequest};
 use std::time::Instant;
 use tokio::task::JoinSet;
 

@@ -6,8 +6,8 @@ use crate::output::json::Json;
 use crate::output::table::Table;
 use crate::output::{Report, Text};
 use crate::quote::size;
-use crate::rpc::STATUS;
-use plinth_net::proto::etcdserverpb::{StatusRequest, StatusResponse};
+use plinth_api::methods::STATUS;
+use plinth_api::proto::etcdserverpb::{StatusRequest, StatusResponse};
 
 /// Columns.
 const COLUMNS: [&str; 16] = [
@@ -142,7 +142,7 @@ impl Report for List {
 mod tests {
     use super::*;
     use crate::output::{Format, rendered};
-    use plinth_net::proto::etcdserverpb::ResponseHeader;
+    use plinth_api::proto::etcdserverpb::ResponseHeader;
 
     #[test]
     fn formats() {

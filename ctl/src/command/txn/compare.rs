@@ -2,8 +2,8 @@
 
 use crate::failure::{Exit, Failure};
 use crate::quote::{parse_int, quoted, unquote};
-use plinth_net::proto::etcdserverpb::Compare;
-use plinth_net::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use plinth_api::proto::etcdserverpb::Compare;
+use plinth_api::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 
 /// What could be read of a line.
 #[derive(Default)]

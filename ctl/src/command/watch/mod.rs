@@ -6,15 +6,15 @@ mod interactive;
 use crate::command::lock::{cannot_run, ended};
 use crate::context::{Context, print};
 use crate::failure::{Exit, Failure};
-use crate::flags::prefix_end;
 use crate::output::json::Json;
 use crate::output::{Report, Text};
 use crate::quote;
 use crate::watching::{Seen, Watcher};
 use arguments::{Environment, Plan};
-use plinth_net::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
-use plinth_net::proto::mvccpb::Event;
-use plinth_net::proto::mvccpb::event::EventType;
+use plinth_api::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use plinth_api::proto::mvccpb::Event;
+use plinth_api::proto::mvccpb::event::EventType;
+use plinth_api::range::prefix_end;
 use prost::Message;
 use std::ffi::OsString;
 
@@ -178,8 +178,8 @@ impl Report for WatchResponse {
 mod tests {
     use super::*;
     use crate::output::{Format, rendered};
-    use plinth_net::proto::etcdserverpb::ResponseHeader;
-    use plinth_net::proto::mvccpb::KeyValue;
+    use plinth_api::proto::etcdserverpb::ResponseHeader;
+    use plinth_api::proto::mvccpb::KeyValue;
 
     #[test]
     fn formats() {

@@ -18,8 +18,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use io_uring::types::{Fd, Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
 
-use crate::limits::FLUSHES_IN_FLIGHT_MAX;
-use crate::sys::AlignedBuf;
+use plinth_wal::AlignedBuf;
+use plinth_wal::limits::FLUSHES_IN_FLIGHT_MAX;
 
 const ENTRIES: u32 = 64;
 const _: () = assert!(FLUSHES_IN_FLIGHT_MAX * 3 <= ENTRIES as usize);
@@ -94,7 +94,7 @@ impl Ring {
         let registered = unsafe { self.ring.submitter().register_buffers(&vectors) };
         if registered.is_ok() {
             for (index, buffer) in buffers.iter_mut().enumerate() {
-                buffer.registered = Some(u16::try_from(index).expect("few buffers"));
+                buffer.set_registered(u16::try_from(index).expect("few buffers"));
             }
         }
         buffers
@@ -119,7 +119,7 @@ impl Ring {
         let start = chain.buffer.bytes().as_ptr();
         let length = u32::try_from(chain.bytes).expect("segments stay below 4 GiB");
         let file = Fixed(chain.file);
-        let write = match chain.buffer.registered {
+        let write = match chain.buffer.registered() {
             Some(buffer) => opcode::WriteFixed::new(file, start, length, buffer).offset(chain.offset).build(),
             None => opcode::Write::new(file, start, length).offset(chain.offset).build(),
         };
@@ -227,7 +227,7 @@ impl Drop for Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::BLOCK_BYTES;
+    use plinth_wal::limits::BLOCK_BYTES;
     use std::fs::File;
     use std::io::Read;
     use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
 //! Measures flushes of the real log in a folder: latency and CPU, per sync mode, size and depth.
 //!
-//! `cargo run --release -p plinth-wal --example flush_latency -- <folder> [rounds]`
+//! `cargo run --release -p plinth-wal-uring --example flush_latency -- <folder> [rounds]`
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use plinth_wal::*;
+use plinth_wal_uring::*;
 
 /// User and system time of this process, io_uring's workers included, in seconds.
 fn cpu_seconds() -> (f64, f64) {

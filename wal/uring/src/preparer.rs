@@ -13,10 +13,8 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::directory::{Access, Directory};
-use crate::error::DiskFault;
-use crate::format::SegmentHeader;
-use crate::types::SegmentSeq;
+use plinth_wal::format::SegmentHeader;
+use plinth_wal::{Access, Directory, DiskFault, SegmentSeq};
 
 enum Job {
     Prepare(SegmentHeader),

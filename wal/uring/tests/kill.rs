@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use plinth_wal::*;
+use plinth_wal_uring::*;
 
 const FOLDER: &str = "PLINTH_WAL_KILL_FOLDER";
 

@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use plinth_wal::*;
+use plinth_wal_uring::*;
 
 struct Counting;
 

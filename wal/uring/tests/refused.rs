@@ -1,6 +1,6 @@
 //! io_uring forbidden, as a container's seccomp profile does it: the error says so and how to allow it.
 
-use plinth_wal::{UringDisk, UringError, UringOptions};
+use plinth_wal_uring::{UringDisk, UringError, UringOptions};
 
 /// Lets the calling thread's `io_uring_setup` fail with this error number.
 fn forbid_io_uring(errno: u32) {

@@ -1,6 +1,7 @@
 //! The log on the real disk: what was durable is read back, across segments, reopenings and sync modes.
 
 use plinth_wal::*;
+use plinth_wal_uring::*;
 
 const SEGMENT_BYTES: u64 = 256 << 10;
 

@@ -17,14 +17,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::directory::{Access, Directory};
-use crate::disk::{Completion, Disk, Segments, Write};
-use crate::error::DiskFault;
-use crate::format::SegmentHeader;
-use crate::limits::{BLOCK_BYTES, BUFFER_BYTES_DEFAULT, FLUSHES_IN_FLIGHT_DEFAULT};
+use plinth_wal::format::SegmentHeader;
+use plinth_wal::limits::{BLOCK_BYTES, BUFFER_BYTES_DEFAULT, FLUSHES_IN_FLIGHT_DEFAULT};
+use plinth_wal::{Access, AlignedBuf, Completion, Directory, Disk, DiskFault, SegmentSeq, Segments, Write};
+
 use crate::preparer::{Notice, Preparer};
-use crate::sys::{AlignedBuf, Chain, FILES_MAX, Ring};
-use crate::types::SegmentSeq;
+use crate::sys::{Chain, FILES_MAX, Ring};
 
 /// How a write becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub enum SyncMode {
 pub struct UringOptions {
     /// How writes become durable.
     pub sync: SyncMode,
-    /// Capacity of each registered buffer. As [`WalOptions::buffer_bytes`](crate::WalOptions::buffer_bytes).
+    /// Capacity of each registered buffer. As [`WalOptions::buffer_bytes`](plinth_wal::WalOptions::buffer_bytes).
     pub buffer_bytes: usize,
     /// Number of registered buffers: one being filled, the others in flight.
     pub buffers: usize,
@@ -167,7 +165,7 @@ impl UringDisk {
         })
     }
 
-    /// The end a reactor awaits: readable, with one byte or more, whenever [`Wal::poll`](crate::Wal::poll) has
+    /// The end a reactor awaits: readable, with one byte or more, whenever [`Wal::poll`](plinth_wal::Wal::poll) has
     /// something new. Non-blocking; read what is there, then poll. Duplicate it to keep it.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
@@ -180,7 +178,7 @@ impl UringDisk {
 
     /// Whether the buffers are registered with the ring (locked memory may be short).
     pub fn buffers_registered(&self) -> bool {
-        self.buffers.iter().any(|buffer| buffer.registered.is_some())
+        self.buffers.iter().any(|buffer| buffer.registered().is_some())
     }
 
     /// Reads and drops waiting wake-up bytes.
@@ -277,7 +275,7 @@ impl Disk for UringDisk {
     fn give_buffer(&mut self, buffer: AlignedBuf) {
         // Not those of oversized records: they would be kept for ever.
         let usual = buffer.capacity() == self.buffer_bytes && self.buffers.len() < self.buffers_max;
-        if buffer.registered.is_some() || usual {
+        if buffer.registered().is_some() || usual {
             self.buffers.push(buffer);
         }
     }
