@@ -6,7 +6,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plinth_api::proto::etcdserverpb::{PutRequest, PutResponse, ResponseHeader};
 use plinth_net::grpc::{
-    Action, CallKey, CallLimits, Code, GrpcConnection, Method, MethodKind, MethodTable, Peer, Status, Tally, Timing,
+    Action, CallKey, CallLimits, Code, GrpcConnection, Method, MethodKind, MethodTable, Peer, PeerAddress, Status,
+    Tally, Timing,
 };
 use plinth_net::h2::frame::{PREFACE, StreamId, begin_frame, end_frame, flag, kind, put_settings, put_window_update};
 use plinth_net::h2::{Config, KeepaliveConfig};
@@ -45,7 +46,7 @@ fn connection() -> GrpcConnection {
     let keepalive =
         KeepaliveConfig { min_time: Duration::from_secs(5), interval: Duration::ZERO, timeout: Duration::ZERO };
     let config = Config { max_concurrent_streams: u32::MAX, keepalive };
-    let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), common_name: None };
+    let peer = Peer { address: PeerAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 1))), common_name: None };
     let methods = Rc::new(MethodTable::new(METHODS));
     GrpcConnection::new(config, Rc::new(limits), methods, Rc::new(peer), Instant::now())
 }

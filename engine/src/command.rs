@@ -29,8 +29,8 @@ pub const SCHEMA: u8 = 1;
 
 /// Deepest nesting of pointers that is accepted: one level per nested txn, one for the bytes in it.
 ///
-/// Protobuf decoders stop at 100 nested messages, two per txn, so no client can come near.
-const ARCHIVE_DEPTH_MAX: usize = 128;
+/// Clients are refused at 200 nested txns.
+const ARCHIVE_DEPTH_MAX: usize = 256;
 
 /// Bytes before the archive.
 const HEADER_BYTES: usize = 2;

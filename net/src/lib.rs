@@ -7,4 +7,6 @@ pub mod peer;
 pub mod rt;
 pub mod server;
 mod sys;
+pub mod transport;
 pub mod turn;
+mod wait;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use plinth_net::grpc::{Call, Code, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{
+    Call, Code, Method, MethodKind, PairedReply, Service, Status, StreamHandler, StreamReply, UnaryReply,
+};
 use plinth_net::rt;
 use plinth_net::server::ServerOptions;
 use support::{
@@ -27,8 +29,10 @@ const METHODS: &[Method] = &[
     Method { path: "/t.Test/Repeat", kind: MethodKind::ServerStream },
     Method { path: "/t.Test/Chat", kind: MethodKind::BidiStream },
     Method { path: "/t.Test/Pour", kind: MethodKind::ServerStream },
+    Method { path: "/t.Test/ChatLater", kind: MethodKind::BidiStream },
 ];
 const ECHO: &str = "/t.Test/Echo";
+const CHAT_LATER: &str = "/t.Test/ChatLater";
 
 /// Counts that outlive the server's thread.
 #[derive(Clone, Default)]
@@ -81,7 +85,7 @@ impl Service for Test {
                     call.requires_leader(),
                     call.client_api_version().map(String::from_utf8_lossy),
                     call.is_from_gateway(),
-                    call.peer().address.ip(),
+                    call.peer().address.to_string().rsplit_once(':').unwrap().0,
                 );
                 reply.send(|out| out.extend_from_slice(text.as_bytes()));
             }
@@ -91,8 +95,33 @@ impl Service for Test {
 
     fn stream(&self, method: usize, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
         let kind = METHODS[method].path;
+        if kind == CHAT_LATER {
+            return Box::new(ChatLater(PairedReply::new(reply)));
+        }
         Box::new(TestStream { kind, reply, counts: self.counts.clone(), left: 0, last: Bytes::new() })
     }
+}
+
+/// Answers every message, each a while after it came.
+struct ChatLater(Rc<PairedReply>);
+
+impl StreamHandler for ChatLater {
+    fn message(&mut self, body: Bytes) {
+        let answer = self.0.request();
+        rt::spawn(async move {
+            rt::sleep(Duration::from_millis(20)).await;
+            answer.send(|out| out.extend_from_slice(&body));
+        })
+        .detach();
+    }
+
+    fn half_close(&mut self) {
+        self.0.half_close();
+    }
+
+    fn writable(&mut self) {}
+
+    fn closed(&mut self) {}
 }
 
 struct TestStream {
@@ -264,6 +293,57 @@ fn both_ways() {
         chat.send.send_data([&two[6..], &framed(b"three"), &framed(b"")].concat().into(), true).unwrap();
         assert_eq!(read(&mut body, 23).await, [&two[..], &framed(b"three"), &framed(b"")].concat());
         assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), 0);
+    });
+}
+
+#[test]
+fn what_is_due_is_answered_before_a_stream_ends() {
+    let (server, _) = start(ServerOptions::default());
+    run_client(async {
+        let client = connect(&server).await;
+        // Head, messages and end are written before the client's connection gets its turn: they leave in one packet.
+        let several: [&[&[u8]]; 3] = [&[], &[b"one"], &[b"one", b"two", b"three"]];
+        for messages in several {
+            let mut chat = open(&client, CHAT_LATER, &[]).await;
+            let body: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
+            chat.send.send_data(body.into(), true).unwrap();
+            assert_eq!(answer(chat.response).await.unwrap(), ok(messages));
+        }
+        for path in ["/t.Test/Repeat", "/t.Test/Pour"] {
+            let mut unasked = open(&client, path, &[]).await;
+            unasked.send.send_data(Bytes::new(), true).unwrap();
+            assert_eq!(answer(unasked.response).await.unwrap(), failed(200, Code::Unknown, "EOF"), "{path}");
+        }
+    });
+}
+
+#[test]
+fn compressed_requests_are_served_and_other_encodings_refused() {
+    let (server, _) = start(ServerOptions { max_recv_message_bytes: 1 << 20, ..ServerOptions::default() });
+    run_client(async {
+        let client = connect(&server).await;
+        let packed = |message: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut encoder, message).unwrap();
+            let mut frame = framed(&encoder.finish().unwrap()).to_vec();
+            frame[0] = 1;
+            Bytes::from(frame)
+        };
+        for length in [0, 1, 100, 99_999, 1 << 20] {
+            let message = vec![b'x'; length];
+            let mut call = open(&client, ECHO, &[("grpc-encoding", "gzip")]).await;
+            send_all(&mut call.send, packed(&message)).await;
+            assert!(answer(call.response).await.unwrap() == ok(&[&message]), "{length} bytes");
+        }
+        let mut call = open(&client, ECHO, &[("grpc-encoding", "gzip")]).await;
+        send_all(&mut call.send, packed(&vec![0; 20 << 20])).await;
+        let text = "grpc: received message after decompression larger than max 1048576";
+        assert_eq!(answer(call.response).await.unwrap(), failed(200, Code::ResourceExhausted, text));
+
+        let call = open(&client, ECHO, &[("grpc-encoding", "snappy")]).await;
+        let response = call.response.await.unwrap();
+        assert_eq!(response.headers()["grpc-accept-encoding"], "gzip");
+        assert_eq!(support::status(response.headers()), Code::Unimplemented as u32);
     });
 }
 

@@ -44,14 +44,6 @@ pub enum BootError {
     /// The stored configuration of voters.
     #[error("stored configuration of voters: {0}")]
     Conf(#[from] plinth_raft::error::ConfError),
-    /// A request could be larger than the log can hold.
-    #[error("--max-request-bytes={wanted} is too large: the write-ahead log holds requests of up to {most} bytes")]
-    RequestLimit {
-        /// As configured.
-        wanted: u64,
-        /// What would be possible.
-        most: u64,
-    },
     /// There is no data, and no cluster to begin with.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -81,19 +73,25 @@ fn random() -> u64 {
     hasher.finish()
 }
 
+/// What the log holds for requests of up to so many bytes.
+///
+/// A batch is closed when it reaches its bound, so one request may come on top of it. Larger records make recovery look
+/// further behind the last one, and need larger segments, so they are allowed only as far as they are asked for.
+fn log_options(request_bytes_max: u64) -> WalOptions {
+    let mut options = WalOptions::new(WalId(random()));
+    let wanted = 2 * (request_bytes_max as usize + plinth_member::limits::BATCH_BYTES_MAX);
+    options.payload_bytes = options.payload_bytes.max(wanted);
+    // Room for header, seal and what rounds up.
+    let segment_bytes = (wanted + (1 << 20)).next_multiple_of(1 << 20) as u64;
+    options.segment_bytes = options.segment_bytes.max(segment_bytes);
+    assert!(options.payload_bytes_max() >= wanted, "a segment holds the largest request");
+    options
+}
+
 /// Opens or creates everything below the folders of the data and of the log.
 pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted, BootError> {
     let start = Instant::now();
-    let mut log_options = WalOptions::new(WalId(random()));
-    // A batch is closed when it reaches its bound, so one request may come on top of it. Larger records make recovery
-    // look further behind the last one, so they are allowed only as far as they are asked for.
-    let batch = plinth_member::limits::BATCH_BYTES_MAX;
-    let wanted = 2 * (config.limits.request_bytes_max.min(1 << 30) as usize + batch);
-    log_options.payload_bytes = log_options.payload_bytes.max(wanted);
-    let most = (log_options.payload_bytes_max() / 2 - batch) as u64;
-    if config.limits.request_bytes_max > most {
-        return Err(BootError::RequestLimit { wanted: config.limits.request_bytes_max, most });
-    }
+    let log_options = log_options(config.limits.request_bytes_max);
     let election_millis = config.cluster.election_timeout.as_millis() as u64;
     let checkpoint_interval_seconds = config.gates.enabled(Gate::LeaseCheckpoint).then_some(LEASE_CHECKPOINT_SECONDS);
     let store_config = StoreConfig {

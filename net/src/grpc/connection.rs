@@ -21,9 +21,9 @@ use bytes::Bytes;
 
 use super::DEADLINE_EXCEEDED;
 use super::call::{Call, Peer};
-use super::head::{CallHead, MethodTable};
+use super::head::{CallHead, MethodTable, Refusal};
 use super::http::HttpRequest;
-use super::message::{MessageReader, PREFIX_BYTES, prefix};
+use super::message::{Coding, MessageReader, PREFIX_BYTES, Taken, prefix};
 use super::service::{CallKey, MethodKind, StreamHandler};
 use super::status::{Code, Status, percent_encoded};
 use super::tally::Tally;
@@ -93,6 +93,8 @@ pub enum Action {
     Writable(CallKey, Box<dyn StreamHandler>),
     /// Call `StreamHandler::closed`, then drop it.
     Closed(Box<dyn StreamHandler>),
+    /// Nothing to call: a message is being unpacked, which took about as long as a call.
+    Unpacked,
     /// Call it.
     Cancelled(Box<dyn FnOnce()>),
     /// Drop what a finished call leaves behind.
@@ -127,6 +129,8 @@ pub(super) struct CallState {
     /// The client's side has ended, but messages before that may still be in `reader`.
     ended: bool,
     head_sent: bool,
+    /// A message has come.
+    was_asked: bool,
     /// Counts as in flight.
     counted: bool,
     call: Call,
@@ -225,8 +229,8 @@ impl GrpcConnection {
                 let method = match &digest.method {
                     Ok(method) => *method,
                     Err(refusal) => {
-                        let (http_status, status) = (refusal.http_status, refusal.status.clone());
-                        self.send_status_only(key, http_status, &status);
+                        let refusal = refusal.clone();
+                        self.refuse(key, &refusal);
                         return None;
                     }
                 };
@@ -234,8 +238,9 @@ impl GrpcConnection {
                 if let Some(deadline) = deadline {
                     self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
                 }
+                let coding = digest.coding;
                 let call = Call::new(head, Rc::clone(&self.peer), deadline, now);
-                self.open(key, method, call, end)
+                self.open(key, method, call, coding, end)
             }
             Event::Data { key, data, end } => {
                 let key = call_key(key);
@@ -258,12 +263,13 @@ impl GrpcConnection {
         }
     }
 
-    fn open(&mut self, key: StreamKey, method: usize, call: Call, ended: bool) -> Option<Action> {
+    fn open(&mut self, key: StreamKey, method: usize, call: Call, coding: Coding, ended: bool) -> Option<Action> {
         let unary = self.methods.get(method).kind == MethodKind::Unary;
         self.limits.tally.start(method);
         let open = (!unary).then(|| call.clone());
         self.insert(key, if unary { Kind::Unary } else { Kind::Stream }, method, call, ended);
         let key = call_key(key);
+        self.call_mut(key).expect("it was just made").reader = MessageReader::new(coding);
         if ended {
             self.current = Some(key);
         }
@@ -282,6 +288,7 @@ impl GrpcConnection {
             progress: Progress::Receiving,
             ended,
             head_sent: false,
+            was_asked: false,
             counted: false,
             call,
             request: Bytes::new(),
@@ -308,7 +315,7 @@ impl GrpcConnection {
                 self.fail(key, &status);
                 None
             }
-            Ok(Some(body)) if unary => {
+            Ok(Taken::Message(body)) if unary => {
                 let call = self.calls[key.slot as usize].as_mut().expect("it was just there");
                 self.limits.tally.receive(call.method, body.len());
                 call.request = body;
@@ -319,18 +326,20 @@ impl GrpcConnection {
                 self.complete.push(key);
                 None
             }
-            Ok(Some(body)) => {
+            Ok(Taken::Message(body)) => {
                 let call = self.calls[key.slot as usize].as_mut().expect("it was just there");
                 self.limits.tally.receive(call.method, body.len());
+                call.was_asked = true;
                 let handler = call.handler.take()?;
                 Some(Action::Message(key, handler, body))
             }
-            Ok(None) if ended => self.end_of_request(key, unary),
-            Ok(None) if self.partial_bytes > PARTIAL_BYTES_MAX => {
+            Ok(Taken::Nothing) if ended => self.end_of_request(key, unary),
+            Ok(_) if self.partial_bytes > PARTIAL_BYTES_MAX => {
                 self.fail(key, &Status::new(Code::ResourceExhausted, "too many incomplete messages"));
                 None
             }
-            Ok(None) => None,
+            Ok(Taken::Busy) => Some(Action::Unpacked),
+            Ok(Taken::Nothing) => None,
         }
     }
 
@@ -338,17 +347,19 @@ impl GrpcConnection {
     fn end_of_request(&mut self, key: CallKey, unary: bool) -> Option<Action> {
         let call = self.call_mut(key)?;
         call.progress = Progress::Done;
-        let cut = !call.reader.is_at_boundary();
-        if unary {
-            let text = if cut { "unexpected EOF" } else { "EOF" };
-            self.finish(key, &Status::new(Code::Unknown, text));
-            return None;
-        }
+        let (cut, method, was_asked) = (!call.reader.is_at_boundary(), call.method, call.was_asked);
+        let code = if unary { Code::Unknown } else { Code::Internal };
         if cut {
-            self.fail(key, &Status::new(Code::Internal, "unexpected EOF"));
+            self.fail(key, &Status::new(code, "unexpected EOF"));
             return None;
         }
-        let handler = call.handler.take()?;
+        // The handler waits for a request that will not come.
+        let unasked = unary || self.methods.get(method).kind == MethodKind::ServerStream && !was_asked;
+        if unasked {
+            self.fail(key, &Status::new(Code::Unknown, "EOF"));
+            return None;
+        }
+        let handler = self.call_mut(key)?.handler.take()?;
         Some(Action::HalfClose(key, handler))
     }
 
@@ -503,9 +514,17 @@ impl GrpcConnection {
 
     /// An answer without a message: head and trailers in one block.
     fn send_status_only(&mut self, key: StreamKey, http_status: u16, status: &Status) {
+        self.refuse(key, &Refusal { http_status, status: status.clone(), accepted: None });
+    }
+
+    fn refuse(&mut self, key: StreamKey, refusal: &Refusal) {
+        let Refusal { http_status, status, accepted } = refusal;
         self.h2.send_head_only(key, |encoder, out| {
-            encoder.status(out, http_status);
+            encoder.status(out, *http_status);
             encoder.constant(out, Constant::CONTENT_TYPE_GRPC);
+            if let Some(accepted) = accepted {
+                encoder.literal(out, b"grpc-accept-encoding", accepted.as_bytes());
+            }
             if status.code == Code::Ok {
                 encoder.constant(out, Constant::GRPC_STATUS_OK);
             } else {

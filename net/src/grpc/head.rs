@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustc_hash::FxBuildHasher;
 
 use super::call::Metadata;
+use super::message::Coding;
 use super::service::Method;
 use super::status::{Code, Status};
 use crate::h2::RequestHead;
@@ -22,6 +23,8 @@ pub struct Refusal {
     pub http_status: u16,
     /// Its gRPC status.
     pub status: Status,
+    /// The encodings that would have been accepted, if that is the reason.
+    pub accepted: Option<&'static str>,
 }
 
 /// A request's head as gRPC understands it. Kept with remembered heads, so computed once for repeated requests.
@@ -31,6 +34,8 @@ pub struct CallHead {
     pub method: Result<usize, Refusal>,
     /// `grpc-timeout`
     pub timeout: Option<Duration>,
+    /// `grpc-encoding`
+    pub coding: Coding,
     /// The content type says that it is gRPC, if perhaps a broken one.
     pub is_grpc: bool,
 }
@@ -90,7 +95,8 @@ impl CallHead {
         let claims_grpc = content_type.windows(CONTENT_TYPE.len()).any(|window| window == CONTENT_TYPE);
         let refused = |http_status, code, text: String| {
             let status = Status::new(code, text);
-            CallHead { method: Err(Refusal { http_status, status }), timeout: None, is_grpc: claims_grpc }
+            let method = Err(Refusal { http_status, status, accepted: None });
+            CallHead { method, timeout: None, coding: Coding::Identity, is_grpc: claims_grpc }
         };
         let (mut authorities, mut hosts) = (0, 0);
         let (mut content_type, mut is_grpc) = (String::new(), false);
@@ -134,12 +140,14 @@ impl CallHead {
             Ok(method) => method,
             Err(status) => return refused(200, status.code, status.message.into_owned()),
         };
-        if let Some(encoding) = encoding.filter(|encoding| !matches!(*encoding, b"" | b"identity")) {
-            let encoding = quoted(&String::from_utf8_lossy(encoding));
+        let Some(coding) = Coding::by_name(encoding.unwrap_or_default()) else {
+            let encoding = quoted(&String::from_utf8_lossy(encoding.unwrap_or_default()));
             let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding}");
-            return refused(200, Code::Unimplemented, text);
-        }
-        CallHead { method: Ok(method), timeout, is_grpc: true }
+            let status = Status::new(Code::Unimplemented, text);
+            let refusal = Refusal { http_status: 200, status, accepted: Some(Coding::ACCEPTED) };
+            return CallHead { method: Err(refusal), timeout: None, coding: Coding::Identity, is_grpc: true };
+        };
+        CallHead { method: Ok(method), timeout, coding, is_grpc: true }
     }
 }
 
@@ -259,10 +267,10 @@ mod tests {
             ),
             (
                 put,
-                &[GRPC, ("grpc-encoding", "gzip")],
+                &[GRPC, ("grpc-encoding", "snappy")],
                 200,
                 Code::Unimplemented,
-                "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
+                "grpc: Decompressor is not installed for grpc-encoding \"snappy\"",
             ),
             (put, &[GRPC, ("grpc-timeout", "0n")], 200, Code::DeadlineExceeded, "context deadline exceeded"),
             (
@@ -284,6 +292,7 @@ mod tests {
             let refusal = call(path, fields).method.unwrap_err();
             assert_eq!(refusal.status, Status::new(*code, *text));
             assert_eq!(refusal.http_status, *http_status, "{text}");
+            assert_eq!(refusal.accepted.is_some(), text.contains("Decompressor"));
         }
         let get = [(":method", "GET"), (":scheme", "http"), (":path", put), GRPC];
         let refusal = read(&get).method.unwrap_err();

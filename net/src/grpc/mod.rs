@@ -5,13 +5,15 @@ mod connection;
 mod head;
 mod http;
 mod message;
+mod paired;
 mod service;
 mod status;
 mod tally;
 
-pub use call::{Call, Metadata, Peer};
+pub use call::{Call, Metadata, Peer, PeerAddress};
 pub use connection::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
 pub use head::{CallHead, MethodTable, Refusal};
+pub use paired::{PairedAnswer, PairedReply};
 pub use service::{CallKey, Method, MethodKind, ReplySink, Service, StreamHandler, StreamReply, UnaryReply};
 pub use status::{Code, Status};
 pub use tally::{Tally, Times, Timing};

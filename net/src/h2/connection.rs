@@ -141,6 +141,8 @@ pub struct Connection<D> {
     pub(super) config: Config,
     pub(super) phase: Phase,
     input: Bytes,
+    /// When it was read.
+    pub(super) input_at: Instant,
     /// How much of `input` has been taken.
     taken: usize,
     /// A frame of which only the beginning has arrived.
@@ -185,6 +187,7 @@ impl<D> Connection<D> {
             config,
             phase: Phase::Preface,
             input: Bytes::new(),
+            input_at: now,
             taken: 0,
             partial: Vec::new(),
             block: None,
@@ -218,6 +221,7 @@ impl<D> Connection<D> {
         assert!(self.taken == self.input.len() || self.phase == Phase::Closed);
         self.keepalive.on_read(now);
         self.input = bytes;
+        self.input_at = now;
         self.taken = 0;
     }
 

@@ -52,8 +52,11 @@ pub struct BudgetSize {
     pub per_second: u32,
 }
 
-/// Streams reset by the client before they were answered. Beyond the refill, each answered stream gives one back.
+/// Streams that made us work for nothing: reset by the client before it could see anything of an answer. Beyond the
+/// refill, each answered stream gives one back.
 pub const RESET_BUDGET: BudgetSize = BudgetSize { burst: 1000, per_second: 200 };
+/// Who takes back what has waited so long (for a lock) does not do it to keep us busy: it could open few such streams.
+pub const PATIENT_STREAM_AGE: Duration = Duration::from_secs(5);
 /// SETTINGS frames; each has to be acknowledged and may touch every stream.
 pub const SETTINGS_BUDGET: BudgetSize = BudgetSize { burst: 100, per_second: 10 };
 /// Frames without effect: DATA without data, PRIORITY, unknown types. Frames for streams that have just ended are not

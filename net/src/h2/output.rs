@@ -30,12 +30,24 @@ pub struct Output {
     written: usize,
     splices: VecDeque<Splice>,
     spliced_bytes: usize,
+    /// Bytes that have been written in all.
+    written_ever: u64,
 }
 
 impl Output {
     /// Bytes not written yet.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.written + self.spliced_bytes
+    }
+
+    /// How many bytes there ever were, and with them the place behind the last one.
+    pub fn end(&self) -> u64 {
+        self.written_ever + self.len() as u64
+    }
+
+    /// Whether everything before this place has been written.
+    pub fn is_written(&self, end: u64) -> bool {
+        end <= self.written_ever
     }
 
     /// Whether everything has been written.
@@ -93,7 +105,8 @@ impl Output {
 
     /// `count` more bytes have been written.
     pub fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.len());
+        assert!(count <= self.len(), "more was written than there was");
+        self.written_ever += count as u64;
         while count > 0 {
             let until = self.splices.front().map_or(self.bytes.len(), |splice| splice.at);
             let plain = count.min(until - self.written);

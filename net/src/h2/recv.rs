@@ -12,7 +12,8 @@ use super::frame::{
 };
 use super::head::{RequestHead, check_trailers};
 use super::limits::{
-    CONNECTION_WINDOW, CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, STREAM_WINDOW,
+    CONNECTION_WINDOW, CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, PATIENT_STREAM_AGE,
+    STREAM_WINDOW,
 };
 use super::stream::{Ending, State};
 
@@ -244,7 +245,7 @@ impl<D> Connection<D> {
             return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
         }
         let state = if end_stream { State::HalfClosedRemote } else { State::Open };
-        let key = self.streams.insert(id, state, self.peer_initial_window, content_length);
+        let key = self.streams.insert(id, state, self.peer_initial_window, content_length, self.input_at);
         Ok(Some(Event::Request { key, head, end: end_stream }))
     }
 
@@ -266,7 +267,12 @@ impl<D> Connection<D> {
         }
         // On a closed stream it is late, as when our answer and the client's change of mind cross.
         let Some(key) = self.streams.find(header.stream) else { return Ok(None) };
-        if !self.budgets.resets.take(now) {
+        let stream = self.streams.get(key).expect("it was just found");
+        // What was answered counts only once the client can have seen it: a request, and behind it at once its reset,
+        // makes us work for nothing, whatever we had begun to say.
+        let served = stream.answered_at.is_some_and(|end| self.output.is_written(end));
+        let patient = now.saturating_duration_since(stream.opened_at) >= PATIENT_STREAM_AGE;
+        if !served && !patient && !self.budgets.resets.take(now) {
             return Err(Fault::Connection(FLOOD, "too_many_resets"));
         }
         self.streams.remove(key);

@@ -19,6 +19,8 @@ impl<D> Connection<D> {
     pub fn send_head(&mut self, key: StreamKey, encode: impl FnOnce(&mut Encoder, &mut Vec<u8>)) {
         if self.streams.get(key).is_some() {
             self.put_headers(key.id, false, encode);
+            let end = self.output.end();
+            self.streams.get_mut(key).expect("it was just there").answered_at = Some(end);
         }
     }
 

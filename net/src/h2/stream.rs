@@ -19,6 +19,7 @@
 //! ended stream never reaches its successor in the slot.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use bytes::Bytes;
 use rustc_hash::FxBuildHasher;
@@ -95,6 +96,10 @@ pub struct Stream {
     pub queue: Option<Box<SendQueue>>,
     /// The stream is in the list of those that can send.
     pub scheduled: bool,
+    /// When what opened it was read.
+    pub opened_at: Instant,
+    /// Where the head of its answer ends in the output, once there is one.
+    pub answered_at: Option<u64>,
 }
 
 /// All streams that are not idle or closed.
@@ -117,7 +122,14 @@ impl Streams {
     }
 
     /// Opens a stream.
-    pub fn insert(&mut self, id: StreamId, state: State, send_window: i64, content_left: Option<u64>) -> StreamKey {
+    pub fn insert(
+        &mut self,
+        id: StreamId,
+        state: State,
+        send_window: i64,
+        content_left: Option<u64>,
+        opened_at: Instant,
+    ) -> StreamKey {
         let stream = Stream {
             id,
             state,
@@ -127,6 +139,8 @@ impl Streams {
             content_left,
             queue: None,
             scheduled: false,
+            opened_at,
+            answered_at: None,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -228,10 +242,10 @@ mod tests {
 
     #[test]
     fn a_key_never_reaches_the_next_stream_of_its_slot() {
-        let mut streams = Streams::default();
-        let first = streams.insert(id(1), State::Open, 0, None);
+        let (mut streams, now) = (Streams::default(), Instant::now());
+        let first = streams.insert(id(1), State::Open, 0, None, now);
         assert!(streams.remove(first).is_some());
-        let second = streams.insert(id(3), State::Open, 0, None);
+        let second = streams.insert(id(3), State::Open, 0, None, now);
         assert_eq!(first.slot, second.slot);
         assert!(streams.get(first).is_none());
         assert!(streams.remove(first).is_none());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::frame::{self, ErrorCode, FrameHeader, PREFACE, StreamId, flag, kind, setting};
 use super::hpack::Constant;
-use super::limits::{CONNECTION_WINDOW, CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, STREAM_WINDOW};
+use super::limits::{CONNECTION_WINDOW, CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, PATIENT_STREAM_AGE, STREAM_WINDOW};
 use super::{Config, Connection, Event, KeepaliveConfig, StreamKey, Trailers};
 
 const NO_KEEPALIVE: KeepaliveConfig =
@@ -678,6 +678,50 @@ fn answered_streams_pay_for_resets() {
         client.seen();
         client.events.clear();
     }
+    assert!(!client.connection.is_closed());
+}
+
+#[test]
+fn a_client_that_cancels_what_it_was_served_is_no_flood() {
+    let mut client = Client::new();
+    let streams: Vec<u32> = (0..5000).map(|n| 2 * n + 1).collect();
+    for &stream in &streams {
+        client.send(&[post(stream)]);
+        let key = client.key(stream);
+        client.connection.send_head(key, |encoder, out| encoder.status(out, 200));
+        client.seen();
+        client.events.clear();
+    }
+    let resets: Vec<Vec<u8>> = streams.iter().map(|&stream| reset(stream)).collect();
+    client.send(&resets);
+    assert!(!client.connection.is_closed(), "all at once");
+    let resets = client.events.iter().filter(|event| matches!(event, Event::Reset { .. })).count();
+    assert_eq!(resets, streams.len());
+}
+
+#[test]
+fn an_answer_that_nobody_can_have_seen_does_not_pay_for_a_reset() {
+    let mut client = Client::new();
+    let abandoned = (0..2000).position(|n| {
+        let stream = 2 * n + 1;
+        client.send(&[post(stream)]);
+        let key = client.key(stream);
+        client.connection.send_head(key, |encoder, out| encoder.status(out, 200));
+        client.events.clear();
+        client.send(&[reset(stream)]);
+        client.seen();
+        client.connection.is_closed()
+    });
+    assert_eq!(abandoned, Some(1000));
+}
+
+#[test]
+fn a_client_that_gives_up_after_a_long_wait_is_no_flood() {
+    let mut client = Client::new();
+    let streams: Vec<u32> = (0..2000).map(|n| 2 * n + 1).collect();
+    client.send(&streams.iter().map(|&stream| get(stream)).collect::<Vec<_>>());
+    client.now += PATIENT_STREAM_AGE;
+    client.send(&streams.iter().map(|&stream| reset(stream)).collect::<Vec<_>>());
     assert!(!client.connection.is_closed());
 }
 

@@ -15,19 +15,20 @@ use std::time::{Duration, Instant};
 use crate::rt::{TcpStream, sleep};
 use bytes::Bytes;
 
+use super::Refusal;
 use super::connection::{Connection, ConnectionError, Watch};
-use super::dial::{read_opening, read_some, write_all};
+use super::dial::{read_opening, read_some};
 use super::inbound::Inbound;
 use super::link::count;
 use super::outbox::Outbox;
 use super::peers::Core;
-use super::wait::within;
 use super::wire::{Answer, FrameDecoder, HELLO_MAGIC, Hello, Verdict};
-use super::{PeerStream, Refusal};
-use crate::grpc::{Call, Method, Peer, Service, StreamHandler, StreamReply, UnaryReply};
+use crate::grpc::{Call, Method, Peer, PeerAddress, Service, StreamHandler, StreamReply, UnaryReply};
 use crate::http1::Http1Request;
-use crate::server::{Http1Reply, Listener, Phase, Plain, Subscription, serve_http1};
+use crate::server::{Http1Reply, Phase, Subscription, serve_http1};
 use crate::sys;
+use crate::transport::{Listener, Plain, Stream, write_all};
+use crate::wait::within;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -43,8 +44,8 @@ pub(super) async fn listen(core: Rc<Core>, listener: Listener) {
     loop {
         match unless_stopped(&subscription, listener.accept()).await {
             None => return,
-            Some(Ok(stream)) => welcome(&core, stream),
-            // Either this one connection failed, or the system is short of something; it gets time to recover.
+            Some(Ok((stream, address))) => welcome(&core, stream, address),
+            // The system is short of something; it gets time to recover.
             Some(Err(_)) => sleep(ACCEPT_PAUSE).await,
         }
     }
@@ -78,7 +79,7 @@ impl Drop for Place {
 }
 
 /// Takes a new connection, if there is room for one more stranger.
-fn welcome(core: &Rc<Core>, stream: TcpStream) {
+fn welcome(core: &Rc<Core>, stream: TcpStream, address: PeerAddress) {
     let Some(place) = Place::take(&core.strangers, core.config.options.strangers_max) else { return };
     // Fails only if the other side is gone already.
     if sys::prepare_peer(&stream).is_err() {
@@ -87,13 +88,12 @@ fn welcome(core: &Rc<Core>, stream: TcpStream) {
     let task_core = Rc::clone(core);
     core.spawn(async move {
         let subscription = task_core.shutdown.subscribe(false);
-        let _ = unless_stopped(&subscription, serve(&task_core, stream, place)).await;
+        let _ = unless_stopped(&subscription, serve(&task_core, stream, address, place)).await;
     });
 }
 
-async fn serve(core: &Rc<Core>, stream: TcpStream, place: Place) {
-    let Ok(address) = stream.peer_addr() else { return };
-    let mut stream = Plain(stream);
+async fn serve(core: &Rc<Core>, stream: TcpStream, address: PeerAddress, place: Place) {
+    let mut stream = Stream::Plain(Plain(stream));
     let limit = core.config.options.dead_after;
     let Some(Ok(first)) = within(limit, read_some(&mut stream, &core.read_buffer)).await else { return };
     if first[0] == HELLO_MAGIC[0] {
@@ -129,7 +129,7 @@ fn judge(core: &Core, hello: &Hello) -> Result<u16, Refusal> {
     Ok(version)
 }
 
-async fn serve_member(core: &Rc<Core>, mut stream: PeerStream, hello: Hello, rest: Bytes) {
+async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, rest: Bytes) {
     let member = core.config.member;
     let version = match judge(core, &hello) {
         Ok(version) => version,
@@ -167,7 +167,7 @@ async fn serve_member(core: &Rc<Core>, mut stream: PeerStream, hello: Hello, res
     }
 }
 
-async fn run(core: &Rc<Core>, stream: PeerStream, hello: &Hello, outbox: &Rc<Outbox>, rest: Bytes) -> ConnectionError {
+async fn run(core: &Rc<Core>, stream: Stream, hello: &Hello, outbox: &Rc<Outbox>, rest: Bytes) -> ConnectionError {
     let options = &core.config.options;
     let mut decoder = FrameDecoder::new(options.frame_bytes_max);
     decoder.receive(rest);

@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::PeerStream;
 use super::outbox::Outbox;
 use super::wire::{Frame, FrameDecoder, FrameHead, FrameKind, WireError};
-use crate::server::{ConnectionTimer, ReadBuffer, Transport};
+use crate::server::{ConnectionTimer, ReadBuffer};
+use crate::transport::{Stream, Transport};
 
 /// Reads of one pass, of 64 KiB at most each.
 const READS_PER_PASS: usize = 8;
@@ -74,7 +74,7 @@ impl Watch {
 
 /// One connection. Ready when it is over.
 pub(super) struct Connection<E> {
-    stream: PeerStream,
+    stream: Stream,
     outbox: Rc<Outbox>,
     end: Rc<E>,
     decoder: FrameDecoder,
@@ -91,7 +91,7 @@ pub(super) struct Connection<E> {
 impl<E: End> Connection<E> {
     /// `decoder` may hold bytes that were read with the opening.
     pub(super) fn new(
-        stream: PeerStream,
+        stream: Stream,
         outbox: Rc<Outbox>,
         end: Rc<E>,
         decoder: FrameDecoder,
@@ -208,7 +208,15 @@ impl<E: End> Connection<E> {
                 }
             }
         }
-        Ok(!output.is_empty())
+        if !output.is_empty() {
+            return Ok(true);
+        }
+        let flushed = self.stream.poll_flush(cx)?.is_ready();
+        if flushed && std::mem::take(&mut self.full) {
+            self.alive_at = now;
+        }
+        self.full |= !flushed;
+        Ok(!flushed)
     }
 }
 

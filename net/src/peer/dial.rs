@@ -11,7 +11,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -25,12 +25,11 @@ use super::link::{Link, OpenLane, count};
 use super::outbox::Outbox;
 use super::peers::Core;
 use super::requests::{RequestError, Requests};
-use super::resolve::Resolver;
-use super::wait::within;
 use super::wire::{Answer, Frame, FrameDecoder, FrameKind, Hello, VERSION_HIGHEST, VERSION_LOWEST, Verdict, WireError};
-use super::{Answerer, Lane, PeerStream, Refusal};
-use crate::server::{Plain, ReadBuffer, Transport};
-use crate::sys;
+use super::{Answerer, Lane, Refusal};
+use crate::server::ReadBuffer;
+use crate::transport::{Resolver, Stream, Target, Transport, timed_out, write_all};
+use crate::wait::within;
 
 /// Different reasons that are told before a lane has opened.
 const REASONS_MAX: usize = 4;
@@ -132,7 +131,7 @@ enum DialError {
     Refused(Refusal),
 }
 
-type Opened = (PeerStream, FrameDecoder);
+type Opened = (Stream, FrameDecoder);
 
 impl DialError {
     /// The more telling one of two: a refusal, or that somebody may be there, otherwise the later one.
@@ -151,9 +150,9 @@ impl DialError {
 async fn attempt(core: &Core, link: &Link, lane: Lane, resolver: &mut Resolver) -> Result<Opened, DialError> {
     let mut failure = DialError::NoAddress;
     let addresses = link.addresses();
-    resolver.keep_only(&addresses);
-    for address in addresses.iter() {
-        match try_name(core, link, lane, resolver, address).await {
+    resolver.keep_only(|name| addresses.iter().any(|target| target.address == name));
+    for target in addresses.iter() {
+        match try_name(core, link, lane, resolver, target).await {
             Ok(opened) => return Ok(opened),
             Err(error) => failure = failure.or_later(error),
         }
@@ -166,17 +165,18 @@ async fn try_name(
     link: &Link,
     lane: Lane,
     resolver: &mut Resolver,
-    address: &str,
+    target: &Target,
 ) -> Result<Opened, DialError> {
     let limit = core.config.options.connect_timeout;
+    let address = target.address.as_str();
     let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
-    let resolved = within(limit, resolver.resolve(address)).await;
+    let resolved = within(limit, resolver.resolve(&target.address)).await;
     let resolved = resolved.unwrap_or_else(|| Err(timed_out("the name was not resolved in time"))).map_err(failed)?;
     let mut failure = DialError::NoAddress;
     for socket_address in resolved {
-        let connected = TcpStream::connect_timeout(socket_address, limit).await;
+        let connected = core.connector.connect_to(target, socket_address, limit).await;
         let error = match connected {
-            Err(error) => failed(error.into()),
+            Err(error) => failed(error),
             Ok(stream) => match within(limit, greet(core, link, lane, stream, address)).await {
                 Some(Ok(opened)) => return Ok(opened),
                 Some(Err(error)) => error,
@@ -188,15 +188,9 @@ async fn try_name(
     Err(failure)
 }
 
-fn timed_out(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, what)
-}
-
 /// Says hello and waits for the answer.
-async fn greet(core: &Core, link: &Link, lane: Lane, stream: TcpStream, address: &str) -> Result<Opened, DialError> {
+async fn greet(core: &Core, link: &Link, lane: Lane, mut stream: Stream, address: &str) -> Result<Opened, DialError> {
     let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
-    sys::prepare_peer(&stream).map_err(failed)?;
-    let mut stream = Plain(stream);
     let hello = Hello::new(core.config.cluster, core.config.member, link.id, lane);
     write_all(&mut stream, &hello.encode()).await.map_err(failed)?;
     let read = read_opening(&mut stream, &core.read_buffer, Vec::new(), Answer::decode).await;
@@ -216,20 +210,9 @@ async fn greet(core: &Core, link: &Link, lane: Lane, stream: TcpStream, address:
     Ok((stream, decoder))
 }
 
-/// Writes all of `bytes`.
-pub(super) async fn write_all(stream: &mut PeerStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => bytes = &bytes[count..],
-        }
-    }
-    Ok(())
-}
-
 /// Reads the opening that begins with `read`, and what came with it.
 pub(super) async fn read_opening<T>(
-    stream: &mut PeerStream,
+    stream: &mut Stream,
     buffer: &RefCell<ReadBuffer>,
     mut read: Vec<u8>,
     decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, WireError>,
@@ -243,7 +226,7 @@ pub(super) async fn read_opening<T>(
 }
 
 /// What has arrived, at least a byte.
-pub(super) async fn read_some(stream: &mut PeerStream, buffer: &RefCell<ReadBuffer>) -> Result<Bytes, ConnectionError> {
+pub(super) async fn read_some(stream: &mut Stream, buffer: &RefCell<ReadBuffer>) -> Result<Bytes, ConnectionError> {
     poll_fn(|cx| {
         let mut buffer = buffer.borrow_mut();
         match stream.poll_read(cx, buffer.room()) {
@@ -257,13 +240,7 @@ pub(super) async fn read_some(stream: &mut PeerStream, buffer: &RefCell<ReadBuff
 }
 
 /// Runs an open lane until it is over.
-async fn run(
-    core: &Rc<Core>,
-    link: &Rc<Link>,
-    lane: Lane,
-    stream: PeerStream,
-    decoder: FrameDecoder,
-) -> ConnectionError {
+async fn run(core: &Rc<Core>, link: &Rc<Link>, lane: Lane, stream: Stream, decoder: FrameDecoder) -> ConnectionError {
     let (outbox, requests) = (Rc::new(Outbox::default()), Rc::new(Requests::default()));
     let options = &core.config.options;
     let end = Outbound { core: Rc::clone(core), link: Rc::clone(link), lane, requests: Rc::clone(&requests) };

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
 use super::requests::Requests;
-use super::wait::Bell;
 use super::{Lane, Refusal};
+use crate::transport::Target;
+use crate::wait::Bell;
 
 /// How it stands with one peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl LaneState {
 /// A peer to talk to.
 pub(super) struct Link {
     pub(super) id: u64,
-    addresses: RefCell<Rc<[String]>>,
+    addresses: RefCell<Rc<[Target]>>,
     lanes: [LaneState; 3],
     pub(super) traffic: Rc<Traffic>,
     pub(super) round_trip: Cell<Option<Duration>>,
@@ -96,7 +97,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, addresses: Vec<String>, traffic: Rc<Traffic>) -> Link {
+    pub(super) fn new(id: u64, addresses: Vec<Target>, traffic: Rc<Traffic>) -> Link {
         Link {
             id,
             addresses: RefCell::new(addresses.into()),
@@ -112,12 +113,12 @@ impl Link {
         &self.lanes[lane as usize]
     }
 
-    pub(super) fn addresses(&self) -> Rc<[String]> {
+    pub(super) fn addresses(&self) -> Rc<[Target]> {
         Rc::clone(&self.addresses.borrow())
     }
 
     /// Lanes that are not open try the new addresses at once; open ones stay.
-    pub(super) fn set_addresses(&self, addresses: Vec<String>) {
+    pub(super) fn set_addresses(&self, addresses: Vec<Target>) {
         if self.addresses.borrow()[..] != addresses[..] {
             *self.addresses.borrow_mut() = addresses.into();
             self.lanes.iter().for_each(|lane| lane.bell.ring());

@@ -19,7 +19,7 @@
 //! - `connection`, `outbox`: one connection of either side, once both have agreed to talk
 //! - [`wire`]: the bytes
 //!
-//! Not here: what messages mean, who is a member (the handler is asked), retries of what was dropped, TLS.
+//! Not here: what messages mean, who is a member (the handler is asked) and retries of what was dropped.
 
 mod accept;
 mod connection;
@@ -31,8 +31,6 @@ mod outbox;
 mod peers;
 mod refusal;
 mod requests;
-mod resolve;
-mod wait;
 pub mod wire;
 
 use std::time::Duration;
@@ -47,10 +45,7 @@ pub use refusal::Refusal;
 pub use requests::RequestError;
 
 use crate::http1::Http1Request;
-use crate::server::{Http1Reply, Plain};
-
-/// What connections run over. TLS will stand here.
-type PeerStream = Plain;
+use crate::server::Http1Reply;
 
 /// What a connection is for, so that the small and urgent never waits behind the bulky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

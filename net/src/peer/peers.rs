@@ -14,16 +14,18 @@ use super::dial::dial;
 use super::link::{Link, PeerStatus, Traffic, count};
 use super::outbox::Outbox;
 use super::requests::RequestError;
-use super::wait::within;
 use super::wire::{FrameHead, FrameKind, HEAD_BYTES};
 use super::{Lane, PeerConfig, PeerHandler};
-use crate::server::{Listener, Phase, ReadBuffer, Shutdown};
+use crate::server::{Phase, ReadBuffer, Shutdown};
+use crate::transport::{Connector, Listener, Target};
+use crate::wait::within;
 
 /// What all tasks share.
 pub(super) struct Core {
     pub(super) config: PeerConfig,
     pub(super) handler: Rc<dyn PeerHandler>,
     queue: Queue,
+    pub(super) connector: Connector,
     pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
     pub(super) shutdown: Shutdown,
     links: RefCell<BTreeMap<u64, Rc<Link>>>,
@@ -96,12 +98,12 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// A transport without peers. Its tasks run in the task queue that this is called in.
+    /// A transport without peers, which dials them by `connector`. Its tasks run in the task queue that this is called in.
     ///
     /// # Panics
     ///
     /// If a bound makes no sense: frames of 4 GiB, a lane for bulk that has no room for a frame, times of zero.
-    pub fn new(config: PeerConfig, handler: Rc<dyn PeerHandler>) -> Rc<Peers> {
+    pub fn new(config: PeerConfig, connector: Connector, handler: Rc<dyn PeerHandler>) -> Rc<Peers> {
         let options = &config.options;
         assert!(u32::try_from(options.frame_bytes_max).is_ok());
         assert!(options.bulk_bytes_max >= options.frame_bytes_max + HEAD_BYTES);
@@ -114,6 +116,7 @@ impl Peers {
             config,
             handler,
             queue: rt::current_queue(),
+            connector,
             read_buffer: Rc::default(),
             shutdown: Shutdown::new(),
             links: RefCell::default(),
@@ -131,12 +134,13 @@ impl Peers {
         self.core.spawn(listen(Rc::clone(&self.core), listener));
     }
 
-    /// A peer to talk to, or new addresses (`host:port`) of one. Lanes are opened, and opened again, until it is
+    /// A peer to talk to, or new addresses (as [`Target::parse`] reads them) of one. Lanes are opened, and opened again, until it is
     /// removed. This member itself is no peer.
     pub fn set_peer(&self, id: u64, addresses: Vec<String>) {
         if id == self.core.config.member || self.core.is_stopped() {
             return;
         }
+        let addresses = addresses.iter().map(|address| Target::parse(address)).collect();
         let known = self.core.links.borrow().get(&id).cloned();
         if let Some(link) = known {
             return link.set_addresses(addresses);

@@ -23,10 +23,10 @@ use bytes::Bytes;
 use super::read_buffer::ReadBuffer;
 use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
-use super::transport::Transport;
 use crate::grpc::{Action, CallKey, GrpcConnection, Peer, ReplySink, Service, Status, StreamReply, Tally, UnaryReply};
 use crate::h2::frame::ErrorCode;
 use crate::http1::Response;
+use crate::transport::{Stream, Transport};
 use crate::turn;
 
 /// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor
@@ -165,8 +165,8 @@ impl HttpSink for Http2Sink {
 }
 
 /// The task of an HTTP/2 connection.
-pub(super) struct ConnectionTask<T> {
-    pub(super) transport: T,
+pub(super) struct ConnectionTask {
+    pub(super) transport: Stream,
     pub(super) shared: Rc<Shared>,
     pub(super) service: Rc<dyn Service>,
     pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
@@ -205,7 +205,7 @@ enum Pass {
     Over,
 }
 
-impl<T: Transport + Unpin> Future for ConnectionTask<T> {
+impl Future for ConnectionTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -242,7 +242,7 @@ impl<T: Transport + Unpin> Future for ConnectionTask<T> {
     }
 }
 
-impl<T: Transport> ConnectionTask<T> {
+impl ConnectionTask {
     fn keep_waker(&self, cx: &Context<'_>) {
         let mut waker = self.shared.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -349,8 +349,9 @@ impl<T: Transport> ConnectionTask<T> {
             *budget -= 1;
             turn::short_work_came();
             calls += u64::from(matches!(action, Action::Unary { .. }));
+            let is_long = matches!(action, Action::Unpacked);
             self.run(action);
-            if budget.is_multiple_of(ACTIONS_PER_LOOK) && now.elapsed() > PASS_TIME {
+            if (is_long || budget.is_multiple_of(ACTIONS_PER_LOOK)) && now.elapsed() > PASS_TIME {
                 *budget = 0;
             }
         };
@@ -384,6 +385,7 @@ impl<T: Transport> ConnectionTask<T> {
                 (key, handler)
             }
             Action::Closed(mut handler) => return handler.closed(),
+            Action::Unpacked => return,
             Action::Cancelled(action) => return action(),
             Action::Discard(..) => return,
         };
@@ -400,7 +402,10 @@ impl<T: Transport> ConnectionTask<T> {
             h2.flush();
             let output = h2.output();
             if output.is_empty() {
-                return Ok(Written::All);
+                return Ok(match self.transport.poll_flush(cx)? {
+                    Poll::Ready(()) => Written::All,
+                    Poll::Pending => Written::Blocked,
+                });
             }
             if written >= WRITE_BYTES {
                 return Ok(Written::Enough);

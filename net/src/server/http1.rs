@@ -18,12 +18,12 @@ use super::connection::ConnectionTimer;
 use super::read_buffer::ReadBuffer;
 use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
-use super::transport::Transport;
 use crate::grpc::{Peer, Service};
 use crate::h2::Output;
 use crate::http1::{
     BodyCoding, CONTINUE, Decoder, Event, Framing, Response, write_chunk, write_response, write_stream_head,
 };
+use crate::transport::{Stream, Transport};
 
 /// How long a request may take to arrive, once it has begun (etcd's header timeout).
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
@@ -156,8 +156,8 @@ impl HttpSink for Http1Sink {
     }
 }
 
-pub(super) struct Http1Task<T> {
-    pub(super) transport: T,
+pub(super) struct Http1Task {
+    pub(super) transport: Stream,
     pub(super) shared: Rc<Http1Shared>,
     pub(super) service: Rc<dyn Service>,
     pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
@@ -172,7 +172,7 @@ pub(super) struct Http1Task<T> {
     pub(super) read_ended: bool,
 }
 
-impl<T: Transport + Unpin> Future for Http1Task<T> {
+impl Future for Http1Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -187,6 +187,8 @@ impl<T: Transport + Unpin> Future for Http1Task<T> {
             return Poll::Pending;
         }
         this.shared.lost.set(true);
+        // The client may want to know that nothing was cut off. Whether it hears of it is no concern of ours.
+        let _ = this.transport.poll_close(cx);
         let cancelled = this.shared.on_cancel.borrow_mut().take();
         if let Some(action) = cancelled {
             action();
@@ -195,7 +197,7 @@ impl<T: Transport + Unpin> Future for Http1Task<T> {
     }
 }
 
-impl<T: Transport> Http1Task<T> {
+impl Http1Task {
     /// True if the connection is over.
     fn pass(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let now = Instant::now();
@@ -293,6 +295,6 @@ impl<T: Transport> Http1Task<T> {
                 Poll::Ready(count) => output.advance(count),
             }
         }
-        Ok(true)
+        Ok(self.transport.poll_flush(cx)?.is_ready())
     }
 }

@@ -9,31 +9,27 @@ mod options;
 mod read_buffer;
 mod reply;
 mod shutdown;
-mod transport;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::rt::{self, TcpListener, TcpStream, Timer, sleep};
-use socket2::{Domain, Socket, Type};
+use crate::rt::{self, TcpStream, Timer, sleep};
 
-pub use options::{ListenOptions, ServerOptions};
+pub use crate::transport::{ListenOptions, Listener};
+pub use options::ServerOptions;
 pub use reply::{Http1Body, Http1Reply};
 pub use shutdown::{Phase, Shutdown};
-pub use transport::{Plain, Transport};
 
-use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, Service, Tally, Timing};
+use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, PeerAddress, Service, Tally, Timing};
 use crate::h2::frame::PREFACE;
 use crate::h2::{Config, KeepaliveConfig};
 use crate::http1::{Decoder, Limits};
-use crate::sys;
+use crate::transport::{Plain, Stream, Transport};
 pub(crate) use connection::ConnectionTimer;
 use connection::{ConnectionTask, Shared};
 use http1::{Http1Shared, Http1Task, REQUEST_TIMEOUT};
@@ -45,37 +41,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How far the first line is followed to tell what it is.
 const REQUEST_LINE_BYTES_MAX: usize = 4096;
-
-/// A listening socket of this reactor.
-pub struct Listener {
-    inner: TcpListener,
-}
-
-impl Listener {
-    /// Binds and listens. Must be called on the reactor that will serve.
-    pub fn bind(address: SocketAddr, options: ListenOptions) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if options.reuse_port {
-            socket.set_reuse_port(true)?;
-        }
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(options.backlog)?;
-        Ok(Listener { inner: sys::listener_from_socket(socket.into()) })
-    }
-
-    /// Where it listens; tells the port if 0 was asked for.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr().map_err(io::Error::from)
-    }
-
-    pub(crate) async fn accept(&self) -> io::Result<TcpStream> {
-        self.inner.accept().await.map_err(io::Error::from)
-    }
-}
 
 /// What the connections of a server share.
 struct Common {
@@ -124,7 +89,7 @@ async fn accept(listener: Listener, common: &Rc<Common>) {
     let subscription = common.shutdown.subscribe(false);
     loop {
         let accepted = {
-            let mut accepting = pin!(listener.inner.accept());
+            let mut accepting = pin!(listener.accept());
             poll_fn(|cx| match subscription.poll_phase(cx, Phase::Draining) {
                 Poll::Ready(()) => Poll::Ready(None),
                 Poll::Pending => accepting.as_mut().poll(cx).map(Some),
@@ -133,21 +98,16 @@ async fn accept(listener: Listener, common: &Rc<Common>) {
         };
         match accepted {
             None => return,
-            Some(Ok(stream)) => start(stream, common),
-            // Either this one connection failed, or the system is short of something; it gets time to recover.
+            Some(Ok((stream, address))) => start(stream, address, common),
+            // The system is short of something; it gets time to recover.
             Some(Err(_)) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-fn start(stream: TcpStream, common: &Rc<Common>) {
-    // Either fails only if the client is gone already.
-    let Ok(address) = stream.peer_addr() else { return };
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
+fn start(stream: TcpStream, address: PeerAddress, common: &Rc<Common>) {
     let new = NewConnection {
-        transport: Plain(stream),
+        transport: Stream::Plain(Plain(stream)),
         peer: Rc::new(Peer { address, common_name: None }),
         common: Rc::clone(common),
         subscription: common.shutdown.subscribe(true),
@@ -189,14 +149,14 @@ fn protocol(first: &[u8]) -> Protocol {
 }
 
 /// A connection whose protocol is not known yet.
-struct NewConnection<T> {
-    transport: T,
+struct NewConnection {
+    transport: Stream,
     peer: Rc<Peer>,
     common: Rc<Common>,
     subscription: Subscription,
 }
 
-impl<T: Transport + Unpin> NewConnection<T> {
+impl NewConnection {
     /// Tells the protocols apart by the first bytes, then serves.
     async fn run(mut self) {
         let mut first = Vec::new();
@@ -272,8 +232,8 @@ impl<T: Transport + Unpin> NewConnection<T> {
 }
 
 /// Serves a connection that speaks HTTP/1.1 and began with `first`, until it is over or `shutdown` is given.
-pub(crate) async fn serve_http1<T: Transport + Unpin>(
-    transport: T,
+pub(crate) async fn serve_http1(
+    transport: Stream,
     peer: Peer,
     first: Vec<u8>,
     service: Rc<dyn Service>,
@@ -284,15 +244,15 @@ pub(crate) async fn serve_http1<T: Transport + Unpin>(
     http1_task(transport, Rc::new(peer), first, service, limits, read_buffer, shutdown.subscribe(true)).await;
 }
 
-fn http1_task<T: Transport>(
-    transport: T,
+fn http1_task(
+    transport: Stream,
     peer: Rc<Peer>,
     first: Vec<u8>,
     service: Rc<dyn Service>,
     limits: Limits,
     read_buffer: Rc<RefCell<ReadBuffer>>,
     subscription: Subscription,
-) -> Http1Task<T> {
+) -> Http1Task {
     Http1Task {
         transport,
         shared: Rc::new(Http1Shared::new(peer)),

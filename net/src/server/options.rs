@@ -56,18 +56,3 @@ impl Default for ServerOptions {
         }
     }
 }
-
-/// How to listen.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenOptions {
-    /// Several sockets, one per reactor, may listen on the same address.
-    pub reuse_port: bool,
-    /// Connections the kernel holds until they are accepted.
-    pub backlog: i32,
-}
-
-impl Default for ListenOptions {
-    fn default() -> ListenOptions {
-        ListenOptions { reuse_port: false, backlog: 1024 }
-    }
-}

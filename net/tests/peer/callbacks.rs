@@ -8,6 +8,7 @@ use bytes::Bytes;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, Peers, Refusal};
 use plinth_net::server::{Http1Reply, ListenOptions, Listener};
+use plinth_net::transport::Connector;
 
 use super::support::{CLUSTER, Event, Member, PATIENCE, options, run, until};
 
@@ -68,7 +69,7 @@ impl PeerHandler for Busybody {
 fn busybody(act: impl Fn(&Rc<Peers>, &str) + 'static) -> (Rc<Peers>, SocketAddr) {
     let handler = Rc::new(Busybody { peers: RefCell::default(), act: Box::new(act) });
     let config = PeerConfig { cluster: CLUSTER, member: 1, seed: 1, options: options() };
-    let peers = Peers::new(config, Rc::clone(&handler) as _);
+    let peers = Peers::new(config, Connector::clear(), Rc::clone(&handler) as _);
     *handler.peers.borrow_mut() = Rc::downgrade(&peers);
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), ListenOptions::default()).unwrap();
     let address = listener.local_addr().unwrap();

@@ -14,6 +14,7 @@ use plinth_net::peer::wire::{Answer, Hello, Verdict};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, PeerOptions, Peers, Refusal};
 use plinth_net::rt;
 use plinth_net::server::{Http1Reply, ListenOptions, Listener};
+use plinth_net::transport::Connector;
 use socket2::{Domain, Socket, Type};
 
 pub const CLUSTER: u64 = 0xc1;
@@ -176,7 +177,7 @@ impl Member {
     pub fn with(id: u64, cluster: u64, options: PeerOptions, address: SocketAddr) -> Member {
         let log = Rc::new(Recorder::default());
         let config = PeerConfig { cluster, member: id, seed: id, options };
-        let peers = Peers::new(config, Rc::clone(&log) as _);
+        let peers = Peers::new(config, Connector::clear(), Rc::clone(&log) as _);
         let listener = Listener::bind(address, ListenOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();
         peers.listen(listener);

@@ -100,6 +100,18 @@ statuses! {
     STREAM_SORT = Unimplemented, "RangeStream does not support custom sort orders";
     /// `RangeStream` with a revision filter.
     STREAM_FILTER = Unimplemented, "RangeStream does not support revision filters";
+    /// A token is asked for while there are no users.
+    AUTH_NOT_ENABLED = FailedPrecondition, "etcdserver: authentication is not enabled";
+    /// Authentication cannot be enabled without one.
+    ROOT_USER_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not exist";
+    /// No user of this name.
+    USER_NOT_FOUND = FailedPrecondition, "etcdserver: user name not found";
+    /// No role of this name.
+    ROLE_NOT_FOUND = FailedPrecondition, "etcdserver: role name not found";
+    /// A grant of nothing.
+    PERMISSION_NOT_GIVEN = InvalidArgument, "etcdserver: permission not given";
+    /// A permission for an impossible range.
+    INVALID_AUTH_MANAGEMENT = InvalidArgument, "etcdserver: invalid auth management";
     /// An election call whose key is not the caller's.
     ELECTION_NOT_LEADER = Unknown, "election: not leader";
     /// An election nobody leads.

@@ -2,6 +2,7 @@
 //! a linearizable moment unless the client asked for a serializable one.
 
 use super::convert;
+use super::nested::{self, NestedError};
 use crate::answer::refusal::{op_status, read_status};
 use crate::answer::status;
 use crate::home::waiter::Waiter;
@@ -70,10 +71,16 @@ pub fn delete_range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 /// `Txn`.
 pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let size = body.len();
-    let Some((request, reply)) = decode::<pb::TxnRequest>(body, reply) else { return };
+    let limits = &home.profile.limits;
+    // Each level takes an operation; one that is empty may stand below the last of them.
+    let request = match nested::decode_txn(body, limits.txn_ops_max.saturating_add(1)) {
+        Ok(request) => request,
+        Err(NestedError::TooDeep) => return reply.fail(status::TOO_MANY_OPS),
+        Err(NestedError::Malformed(error)) => return reply.fail(status::undecodable(&error)),
+    };
     let serializable = is_serializable(&request);
     let txn = convert::txn(request);
-    if let Err(error) = txn.check(home.profile.limits.txn_ops_max) {
+    if let Err(error) = txn.check(limits.txn_ops_max) {
         return reply.fail(op_status(error));
     }
     if txn.is_read_only() {

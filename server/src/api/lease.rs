@@ -15,7 +15,7 @@ use plinth_api::wire::{field_message, field_varint};
 use plinth_engine::check::LEASE_COST;
 use plinth_engine::command::Command;
 use plinth_engine::error::OpError;
-use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{Call, PairedAnswer, PairedReply, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::rt;
 use prost::Message;
 use std::rc::Rc;
@@ -79,16 +79,16 @@ pub fn leases(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     });
 }
 
-/// `LeaseKeepAlive`: answers come in the order of the requests.
+/// `LeaseKeepAlive`: answers come in the order of the requests, every one of them before the end.
 pub struct KeepAlive {
     home: Rc<Home>,
-    reply: StreamReply,
+    stream: Rc<PairedReply>,
 }
 
 impl KeepAlive {
     /// Opens the stream.
     pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        Box::new(KeepAlive { home: home.clone(), reply })
+        Box::new(KeepAlive { home: home.clone(), stream: PairedReply::new(reply) })
     }
 }
 
@@ -96,8 +96,9 @@ impl StreamHandler for KeepAlive {
     fn message(&mut self, body: Bytes) {
         let request = match pb::LeaseKeepAliveRequest::decode(body) {
             Ok(request) => request,
-            Err(error) => return self.reply.finish(status::undecodable(&error)),
+            Err(error) => return self.stream.fail(status::undecodable(&error)),
         };
+        let answer_due = self.stream.request();
         let revision = self.home.state().member.store().revision();
         // A leader among others has to make sure that it still leads: see `Others::renew_at_leader`.
         if self.home.state().member.group().is_alone()
@@ -105,18 +106,18 @@ impl StreamHandler for KeepAlive {
             && self.home.keeps_leases()
             && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
         {
-            return answer(&self.home, &self.reply, revision, request.id, ttl);
+            return answer(&self.home, answer_due, revision, request.id, ttl);
         }
-        let (home, reply, id) = (self.home.clone(), self.reply.clone(), request.id);
+        let (home, id) = (self.home.clone(), request.id);
         let answered = move |result: Result<i64, Status>| match result {
-            Ok(ttl) => answer(&home, &reply, revision, id, ttl),
-            Err(status) => reply.finish(status),
+            Ok(ttl) => answer(&home, answer_due, revision, id, ttl),
+            Err(status) => answer_due.fail(status),
         };
         self.home.others.clone().renew_at_leader(&self.home, (id, Box::new(answered)));
     }
 
     fn half_close(&mut self) {
-        self.reply.finish(Status::OK);
+        self.stream.half_close();
     }
 
     fn writable(&mut self) {}
@@ -124,9 +125,9 @@ impl StreamHandler for KeepAlive {
     fn closed(&mut self) {}
 }
 
-fn answer(home: &Home, reply: &StreamReply, revision: i64, id: i64, ttl: i64) {
+fn answer(home: &Home, due: PairedAnswer, revision: i64, id: i64, ttl: i64) {
     let state = home.state();
-    reply.send(|out| {
+    due.send(|out| {
         state.header.append(out, revision);
         field_varint(out, 2, id as u64);
         field_varint(out, 3, ttl as u64);

@@ -3,6 +3,7 @@
 //! A unary handler gets the request's bytes and the reply, and answers at once, from the member's effects, or from a
 //! task. [`convert`] turns requests into commands.
 
+pub mod auth;
 pub mod cluster;
 pub mod convert;
 pub mod election;
@@ -13,6 +14,7 @@ pub mod kv;
 pub mod lease;
 pub mod lock;
 pub mod maintenance;
+mod nested;
 pub mod session;
 pub mod watch;
 
@@ -75,6 +77,21 @@ handlers! {
     Unary DEFRAGMENT => maintenance::defragment;
     Unary HASH => maintenance::hash;
     Unary HASH_KV => maintenance::hash_kv;
+    Unary AUTHENTICATE => auth::authenticate;
+    Unary AUTH_ENABLE => auth::enable;
+    Unary AUTH_DISABLE => auth::disable;
+    Unary AUTH_STATUS => auth::auth_status;
+    Unary USER_GET => auth::of_user::<pb::AuthUserGetRequest>;
+    Unary USER_LIST => auth::list;
+    Unary USER_DELETE => auth::of_user::<pb::AuthUserDeleteRequest>;
+    Unary USER_CHANGE_PASSWORD => auth::of_user::<pb::AuthUserChangePasswordRequest>;
+    Unary USER_GRANT_ROLE => auth::of_user::<pb::AuthUserGrantRoleRequest>;
+    Unary USER_REVOKE_ROLE => auth::of_user::<pb::AuthUserRevokeRoleRequest>;
+    Unary ROLE_GET => auth::of_role::<pb::AuthRoleGetRequest>;
+    Unary ROLE_LIST => auth::list;
+    Unary ROLE_DELETE => auth::of_role::<pb::AuthRoleDeleteRequest>;
+    Unary ROLE_GRANT_PERMISSION => auth::grant_permission;
+    Unary ROLE_REVOKE_PERMISSION => auth::of_role::<pb::AuthRoleRevokePermissionRequest>;
     Unary LOCK => lock::lock;
     Unary UNLOCK => lock::unlock;
     Unary CAMPAIGN => election::campaign;

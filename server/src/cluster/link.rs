@@ -13,6 +13,7 @@ use crate::home::others::{Answer, LeaseRenewal, Others};
 use bytes::Bytes;
 use plinth_member::records;
 use plinth_net::peer::{Lane, PeerConfig, Peers, RequestError};
+use plinth_net::transport::Connector;
 use plinth_raft::{Lane as MessageLane, Member, MemberId, PeerBody, PeerMessage};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -51,9 +52,9 @@ pub struct Counts {
 
 impl Link {
     /// Nobody is known yet; what arrives is ignored until there is a home.
-    pub fn new(config: PeerConfig, first_members: Vec<Member>) -> Rc<Link> {
+    pub fn new(config: PeerConfig, connector: Connector, first_members: Vec<Member>) -> Rc<Link> {
         Rc::new_cyclic(|link| Link {
-            peers: Peers::new(config, Rc::new(Inbox::new(link.clone()))),
+            peers: Peers::new(config, connector, Rc::new(Inbox::new(link.clone()))),
             home: OnceCell::new(),
             first_members,
             addresses: RefCell::default(),

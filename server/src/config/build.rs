@@ -90,7 +90,7 @@ fn limits(given: &Recorded) -> Limits {
     let unless_zero = |name| Some(given.duration(name)).filter(|duration| !duration.is_zero());
     Limits {
         txn_ops_max: given.uint("max-txn-ops"),
-        request_bytes_max: given.uint("max-request-bytes"),
+        request_bytes_max: given.uint("max-request-bytes").min(REQUEST_BYTES_MAX),
         concurrent_streams_max: u32::try_from(given.uint("max-concurrent-streams")).expect("the registry says 32 bits"),
         keepalive_min_time: given.duration("grpc-keepalive-min-time"),
         keepalive_interval: unless_zero("grpc-keepalive-interval"),

@@ -170,10 +170,14 @@ fn warn_about_values(config: &Config, given: &Recorded, notices: &mut Vec<Notice
     if config.storage.quota_flag > settings::SUGGESTED_QUOTA_BYTES_MAX {
         warn(format!("quota-backend-bytes {} is more than the suggested maximum of 8 GiB", config.storage.quota_flag));
     }
-    if config.limits.request_bytes_max > settings::SUGGESTED_REQUEST_BYTES_MAX {
+    let request_bytes = given.uint("max-request-bytes");
+    if request_bytes > settings::SUGGESTED_REQUEST_BYTES_MAX {
+        warn(format!("max-request-bytes {request_bytes} is more than the suggested maximum of 10 MiB"));
+    }
+    if request_bytes > settings::REQUEST_BYTES_MAX {
+        let served = settings::REQUEST_BYTES_MAX;
         warn(format!(
-            "max-request-bytes {} is more than the suggested maximum of 10 MiB",
-            config.limits.request_bytes_max
+            "max-request-bytes {request_bytes} is more than the log holds; serving requests of up to {served}"
         ));
     }
     if super::build::bcrypt_cost(given).is_none() {

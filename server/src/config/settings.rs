@@ -19,6 +19,9 @@ pub const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 pub const SUGGESTED_QUOTA_BYTES_MAX: i64 = 8 * 1024 * 1024 * 1024;
 /// A request size above this is warned about.
 pub const SUGGESTED_REQUEST_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Requests are served up to this size: half of what a command may have in an entry, because encoded for the log it may
+/// be larger. More is accepted as a setting, as etcd accepts any number, and warned about.
+pub const REQUEST_BYTES_MAX: u64 = plinth_raft::limits::COMMAND_BYTES_MAX as u64 / 2;
 /// The longest election timeout that is accepted.
 pub const ELECTION_TIMEOUT_MILLIS_MAX: u64 = 50_000;
 /// The whole configuration.
@@ -88,7 +91,7 @@ pub struct Addresses {
 pub struct Limits {
     /// `--max-txn-ops`
     pub txn_ops_max: u64,
-    /// `--max-request-bytes`
+    /// `--max-request-bytes`, at most [`REQUEST_BYTES_MAX`].
     pub request_bytes_max: u64,
     /// `--max-concurrent-streams`
     pub concurrent_streams_max: u32,

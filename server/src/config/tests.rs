@@ -254,7 +254,7 @@ fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
         (&["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://a:1"], "TLS towards clients"),
         (&["--peer-auto-tls"], "TLS towards peers"),
         (&["--listen-peer-urls=https://127.0.0.1:1"], "TLS towards peers"),
-        (&["--listen-metrics-urls=unix://x"], "Listening on Unix sockets"),
+        (&["--listen-peer-urls=unix://x"], "Unix sockets between members"),
         (&["--auth-token=jwt,pub-key=a"], "JWT"),
         (&["--discovery-token=t", "--discovery-endpoints=a"], "discovery"),
         (&["--discovery-srv=example.com"], "discovery"),

@@ -37,7 +37,7 @@ const NO_SUCH_FILES: &str = "files that are not needed any more are reused or re
 const MISSING: &[Missing] = &[
     Missing { what: "TLS towards clients", consequence: Refuse, asked: |c| wants_tls(&c.client_tls, client_urls(c)) },
     Missing { what: "TLS towards peers", consequence: Refuse, asked: |c| wants_tls(&c.peer_tls, peer_urls(c)) },
-    Missing { what: "Listening on Unix sockets", consequence: Refuse, asked: listens_on_unix_socket },
+    Missing { what: "Unix sockets between members", consequence: Refuse, asked: members_on_unix_sockets },
     Missing { what: "JWT authentication (--auth-token)", consequence: Refuse, asked: |c| c.auth.token != "simple" },
     Missing { what: "Bootstrap by discovery", consequence: Refuse, asked: wants_discovery },
     Missing { what: "--force-new-cluster", consequence: Refuse, asked: |c| c.cluster.force_new },
@@ -114,8 +114,8 @@ fn wants_tls<'a>(tls: &Tls, mut urls: impl Iterator<Item = &'a Url>) -> bool {
     *tls != Tls::default() || urls.any(|url| url.scheme().is_tls())
 }
 
-fn listens_on_unix_socket(config: &Config) -> bool {
-    client_urls(config).chain(peer_urls(config)).any(|url| url.scheme().is_unix())
+fn members_on_unix_sockets(config: &Config) -> bool {
+    peer_urls(config).any(|url| url.scheme().is_unix())
 }
 
 fn wants_discovery(config: &Config) -> bool {

@@ -17,9 +17,8 @@ pub mod home_side;
 
 use bytes::Bytes;
 use plinth_api::metadata;
-use plinth_net::grpc::{Call, Metadata, Status};
+use plinth_net::grpc::{Call, Metadata, PeerAddress, Status};
 use plinth_net::http1::{Http1Request, Response};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Batches in flight per direction and pair.
@@ -33,7 +32,7 @@ pub struct CallId(pub u64);
 #[derive(Clone, Debug)]
 pub struct CallFacts {
     metadata: Vec<(&'static str, Bytes)>,
-    peer: SocketAddr,
+    peer: PeerAddress,
     common_name: Option<String>,
     deadline: Option<Instant>,
     arrived: Instant,

@@ -1,6 +1,6 @@
 //! A reactor that has connections and no group: everything it is asked goes to the home.
 
-use super::listen;
+use super::listen::{self, Sharing};
 use crate::api;
 use crate::config::Config;
 use crate::mesh::edge::{Edge, EdgeService};
@@ -42,7 +42,7 @@ async fn run(
     let Some(_) = receiver.recv().await else { return Ok(()) };
     let shutdown = Shutdown::new();
     let service = Rc::new(EdgeService(edge.clone()));
-    let servers = listen::start(&config.addresses.listen_client, &config, true, service, &shutdown, &tally)?;
+    let servers = listen::start(&config.addresses.listen_client, &config, Sharing::Joins, service, &shutdown, &tally)?;
     let receiving = {
         let (edge, shutdown) = (edge.clone(), shutdown.clone());
         rt::spawn(async move {

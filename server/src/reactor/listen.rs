@@ -7,20 +7,35 @@ use plinth_net::rt;
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Binds the given URLs and starts serving. `shared`: other reactors bind them too. `tally`: where they count.
+/// Whether several reactors listen on the same addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// This one does alone.
+    Alone,
+    /// Others will too.
+    Leads,
+    /// Others do already. Unix sockets have one listener only: connections through them are the first reactor's.
+    Joins,
+}
+
+/// Binds the given URLs and starts serving. `tally`: where they count.
 pub fn start(
     urls: &[Url],
     config: &Config,
-    shared: bool,
+    shared: Sharing,
     service: Rc<dyn Service>,
     shutdown: &Shutdown,
     tally: &Arc<Tally>,
 ) -> Result<Vec<rt::Task<()>>, String> {
     let mut servers = Vec::new();
     for url in urls {
+        if shared == Sharing::Joins && url.scheme().is_unix() {
+            continue;
+        }
         let listener = bind(url, config, shared)?;
         let server = serve(listener, service.clone(), server_options(config, tally), shutdown.clone());
         servers.push(rt::spawn(server));
@@ -28,10 +43,16 @@ pub fn start(
     Ok(servers)
 }
 
-/// Listens on a URL's address. `shared`: other reactors bind it too. Errors are worded as etcd's.
-pub fn bind(url: &Url, config: &Config, shared: bool) -> Result<Listener, String> {
-    let failed = |error: io::Error| format!("listen tcp {}: bind: {}", url.address(), crate::config::reason(&error));
-    let options = ListenOptions { reuse_port: shared || config.addresses.reuse_port, ..ListenOptions::default() };
+/// Listens on a URL's address. Errors are worded as etcd's.
+pub fn bind(url: &Url, config: &Config, shared: Sharing) -> Result<Listener, String> {
+    let network = if url.scheme().is_unix() { "unix" } else { "tcp" };
+    let failed =
+        |error: io::Error| format!("listen {network} {}: bind: {}", url.address(), crate::config::reason(&error));
+    if url.scheme().is_unix() {
+        return Listener::bind_unix(Path::new(url.address())).map_err(failed);
+    }
+    let reuse_port = shared != Sharing::Alone || config.addresses.reuse_port;
+    let options = ListenOptions { reuse_port, ..ListenOptions::default() };
     let address = resolve(url.address()).map_err(failed)?;
     Listener::bind(address, options).map_err(failed)
 }

@@ -9,6 +9,7 @@ use crate::logging::events;
 use plinth_engine::command::{Command, MemberAttributes};
 use plinth_net::peer::{PeerConfig, PeerOptions};
 use plinth_net::rt::sleep;
+use plinth_net::transport::Connector;
 use plinth_raft::Member;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,13 +32,13 @@ pub fn link(profile: &Profile, config: &Config, first_members: Vec<Member>) -> R
         seed: profile.member_id ^ u64::from(std::process::id()),
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
-    Link::new(peer_config, first_members)
+    Link::new(peer_config, Connector::clear(), first_members)
 }
 
 /// Starts listening for the other members and dials them.
 pub fn connect(home: &Rc<Home>, link: &Link, config: &Config) -> Result<(), String> {
     for url in &config.addresses.listen_peer {
-        link.peers().listen(listen::bind(url, config, false)?);
+        link.peers().listen(listen::bind(url, config, listen::Sharing::Alone)?);
     }
     link.attach(home);
     link.follow_members(home);

@@ -1,6 +1,7 @@
 //! The reactor of the group, from boot to the last flush.
 
-use super::{EdgeChannels, listen, new_tally, peers, wait_for_signal};
+use super::listen::{self, Sharing};
+use super::{EdgeChannels, new_tally, peers, wait_for_signal};
 use crate::api::{self, maintenance};
 use crate::boot::{self, Booted};
 use crate::cluster::{Link, corruption, handover};
@@ -164,12 +165,12 @@ async fn serve(
     let addresses = &config.addresses;
     let client = Endpoints::Client { gateway: false };
     let api = HomeService::new(home.clone(), http.clone(), client);
-    let mut servers =
-        listen::start(&addresses.listen_client, config, !channels.is_empty(), api.clone(), shutdown, tally)?;
+    let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
+    let mut servers = listen::start(&addresses.listen_client, config, sharing, api.clone(), shutdown, tally)?;
     let http_api = HomeService::new(home.clone(), http.clone(), client);
-    servers.extend(listen::start(&addresses.listen_client_http, config, false, http_api, shutdown, tally)?);
+    servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, http_api, shutdown, tally)?);
     let metrics_api = HomeService::new(home.clone(), http.clone(), Endpoints::Metrics);
-    servers.extend(listen::start(&addresses.listen_metrics, config, false, metrics_api, shutdown, tally)?);
+    servers.extend(listen::start(&addresses.listen_metrics, config, Sharing::Alone, metrics_api, shutdown, tally)?);
     let mut edges = Vec::new();
     for channel in channels {
         let receiver = channel.to_home.connect().await;

@@ -17,4 +17,5 @@ mod history;
 mod membership;
 mod net;
 mod reads;
+mod streams;
 mod trouble;

@@ -13,3 +13,4 @@ mod crash;
 mod lifecycle;
 mod metrics;
 mod server;
+mod unix;

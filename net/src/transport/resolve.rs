@@ -24,7 +24,7 @@ const ADDRESSES_MAX: usize = 8;
 type Found = io::Result<Vec<SocketAddr>>;
 
 /// Looks names up for one lane.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     running: BTreeMap<String, Lookup>,
     look_up: fn(&str) -> Found,
 }
@@ -38,12 +38,12 @@ struct Lookup {
 
 impl Resolver {
     /// One that asks the system.
-    pub(super) fn new() -> Resolver {
+    pub(crate) fn new() -> Resolver {
         Resolver { running: BTreeMap::new(), look_up: addresses_of }
     }
 
     /// The addresses of `host:port`. Numeric ones are not looked up.
-    pub(super) async fn resolve(&mut self, address: &str) -> Found {
+    pub(crate) async fn resolve(&mut self, address: &str) -> Found {
         if let Ok(numeric) = address.parse() {
             return Ok(vec![numeric]);
         }
@@ -59,8 +59,8 @@ impl Resolver {
     }
 
     /// Forgets names that are not asked for any more.
-    pub(super) fn keep_only(&mut self, addresses: &[String]) {
-        self.running.retain(|name, _| addresses.contains(name));
+    pub(crate) fn keep_only(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.running.retain(|name, _| is_wanted(name));
     }
 }
 
@@ -90,8 +90,8 @@ fn addresses_of(name: &str) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::wait::within;
     use crate::rt;
+    use crate::wait::within;
     use std::net::Ipv6Addr;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Mutex, MutexGuard};
@@ -138,11 +138,11 @@ mod tests {
                 let waited = within(Duration::from_millis(5), resolver.resolve("hangs:1")).await;
                 assert!(waited.is_none());
             }
-            resolver.keep_only(&["hangs:1".to_owned()]);
+            resolver.keep_only(|name| name == "hangs:1");
             drop(hanging);
             assert_eq!(resolver.resolve("hangs:1").await.unwrap(), [SocketAddr::from(([127, 0, 0, 9], 1))]);
             assert_eq!(LOOKUPS.load(Ordering::SeqCst), 2);
-            resolver.keep_only(&[]);
+            resolver.keep_only(|_| false);
             assert!(resolver.running.is_empty());
         });
     }

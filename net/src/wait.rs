@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::rt::Timer;
 
 /// What `future` yields, or `None` if that takes longer than `limit`.
-pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let (mut future, mut timer) = (pin!(future), pin!(Timer::new(limit)));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -20,13 +20,13 @@ pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::O
 
 /// Interrupts one task's waiting. A ring is kept until it is heard.
 #[derive(Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     rung: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Bell {
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.rung.set(true);
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
@@ -35,7 +35,7 @@ impl Bell {
     }
 
     /// What `future` yields, or `None` if the bell rings first; that ring is heard then.
-    pub(super) async fn unless_rung<F: Future>(&self, future: F) -> Option<F::Output> {
+    pub(crate) async fn unless_rung<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
             if self.rung.replace(false) {
