@@ -50,6 +50,7 @@ fn member() -> MemMember {
     let config = MemberConfig {
         identity,
         group: GroupConfig::new(GROUP, MEMBER, 1),
+        lease_extension_millis: 1000,
         first_sequence: 0,
         request_timeout_millis: 60_000,
         learners_max: 1,

@@ -1,6 +1,11 @@
 //! One member of one group: the path of a write from the open batch through consensus and the write-ahead log
 //! to the store, and of a linearizable read through a read-index round.
 //!
+//! Tour: `member` joins log, consensus and store, with `batching`, `reads` and `changes` for who waits; [`round`] is the
+//! order in which it is driven; [`keeper`] decides about leases, [`history`] feeds watchers and compacts, [`compare`] looks
+//! whether all members hold the same, [`handover`] gives leadership away; [`recover`] and [`records`] read what is stored;
+//! [`planted`] holds mistakes for the simulator to find.
+//!
 //! Sans-I/O like the crates it joins: time is an argument, the disk is behind [`plinth_wal::Disk`] and
 //! [`plinth_engine::Trees`], and what the outside has to do comes back as [`Effects`]. The server drives one
 //! `Member` per group on its home reactor; the simulator drives many in one thread.
@@ -11,16 +16,22 @@
 //! - batches close when the log has a free flush slot (natural group commit): there is no batching timer;
 //! - everything queued is bounded ([`limits`]); at the bound a submission is refused, never queued.
 //!
-//! Deliberately absent: sockets, clocks, protobuf, watch delivery (see `plinth_engine::watch`).
+//! Deliberately absent: sockets, clocks, protobuf, matching of watchers (see `plinth_engine::watch`).
 
 pub mod backup;
 mod batching;
 mod changes;
+pub mod compare;
+pub mod handover;
+pub mod history;
 mod install;
+pub mod keeper;
 pub mod limits;
 mod member;
+pub mod planted;
 mod reads;
 pub mod records;
 pub mod recover;
+pub mod round;
 
 pub use member::{Applied, Changed, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};

@@ -7,6 +7,7 @@
 use crate::batching::Pending;
 use crate::changes::Changes;
 use crate::install::Arrived;
+use crate::keeper::Keeper;
 use crate::limits::{APPLY_COMMANDS_PER_PUMP, READS_PENDING_MAX};
 use crate::reads::Reads;
 use crate::records;
@@ -39,6 +40,9 @@ pub struct MemberConfig {
     pub group: GroupConfig,
     /// Above every batch sequence of earlier lives; the wall clock in microseconds will do.
     pub first_sequence: u64,
+    /// What a new leader adds to every lease, in milliseconds: an election timeout, for nobody knows how long ago the last
+    /// keep-alive was.
+    pub lease_extension_millis: u64,
     /// A write or read that waits longer is answered with a timeout.
     pub request_timeout_millis: u64,
     /// Learners that a cluster may have. The same on all members, or they disagree about a change.
@@ -131,7 +135,7 @@ pub struct Effects<W> {
     pub lost: Vec<(W, Lost)>,
     /// Messages to other members that may leave.
     pub messages: Vec<PeerMessage>,
-    /// Leadership changes, in order.
+    /// Leadership changes, in order. Leases follow them already.
     pub roles: Vec<RoleChange>,
     /// What the applied entries changed, for watchers; only while somebody watches.
     pub events: Vec<EventBatch>,
@@ -214,6 +218,7 @@ pub struct Member<D: Disk, T: Trees, W> {
     arrived: Option<Arrived<T>>,
     request_timeout_millis: u64,
     event_mode: EventMode,
+    pub(crate) keeper: Keeper,
     lost: Vec<W>,
 }
 
@@ -241,6 +246,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             arrived: None,
             request_timeout_millis: config.request_timeout_millis,
             event_mode: EventMode::Off,
+            keeper: Keeper::new(config.lease_extension_millis),
             lost: Vec::new(),
         })
     }
@@ -288,19 +294,19 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
 
     /// Does all that can be done without waiting. An error is fatal: stop the process.
     pub fn pump(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
-        self.advance(out)?;
+        self.advance(now, out)?;
         self.apply_committed(now, out)
     }
 
     /// The first half of [`Member::pump`], for who wants to time them: everything but applying.
-    pub fn advance(&mut self, out: &mut Effects<W>) -> Result<(), Fatal> {
+    pub fn advance(&mut self, now: Millis, out: &mut Effects<W>) -> Result<(), Fatal> {
         self.wal.poll()?;
         loop {
             self.settle_persisted(out);
             let mut moved = self.propose(out);
             moved |= self.start_reads();
             while let Some(ready) = self.group.ready() {
-                self.take_ready(ready, out)?;
+                self.take_ready(ready, now, out)?;
                 moved = true;
             }
             if self.wal.can_flush() && self.must_flush() {
@@ -409,6 +415,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         let index = meta.id.index;
         let arrived = self.arrived.take().filter(|arrived| arrived.id == meta.id);
         let arrived = arrived.expect("consensus takes only what was offered");
+        assert!(index > self.store.applied().index, "a snapshot never takes the place of newer data");
+        assert!(arrived.store.applied().index == index, "a snapshot holds what its mark says");
         (arrived.place)().map_err(|source| Fatal::Install { index, source })?;
         self.store = arrived.store;
         self.store.set_event_mode(self.event_mode);
@@ -433,6 +441,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Tells consensus what has become durable since the last time.
     fn settle_persisted(&mut self, out: &mut Effects<W>) {
         let durable = self.wal.durable();
+        assert!(durable <= self.wal.last(), "only what was appended is durable");
         let mut number = None;
         while self.persisting.front().is_some_and(|ready| ready.lsn <= durable) {
             let mut ready = self.persisting.pop_front().expect("front exists");
@@ -476,7 +485,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     }
 
     /// Appends what has to be durable, in the order that consensus asks for, and queues what is committed.
-    fn take_ready(&mut self, mut ready: Ready, out: &mut Effects<W>) -> Result<(), Fatal> {
+    fn take_ready(&mut self, mut ready: Ready, now: Millis, out: &mut Effects<W>) -> Result<(), Fatal> {
         let must_persist = ready.must_persist();
         if let Some(meta) = ready.snapshot.take() {
             self.install(meta, out)?;
@@ -494,6 +503,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         out.messages.append(&mut ready.messages);
         if must_persist || !ready.persisted_messages.is_empty() {
             let messages = std::mem::take(&mut ready.persisted_messages);
+            let is_next = self.persisting.back().is_none_or(|last| last.number < ready.number);
+            assert!(is_next, "consensus hears of what is durable in its own order");
             self.persisting.push_back(Persisting { number: ready.number, lsn: self.wal.last(), messages });
         }
         self.committed.extend(ready.committed);
@@ -505,6 +516,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             self.give_up(Lost::LeaderChanged, out);
         }
         out.snapshot_requests.append(&mut ready.snapshot_requests);
+        if let Some(change) = &ready.role {
+            self.keeper.follow(change, self.store.leases_mut(), now);
+        }
         out.roles.extend(ready.role);
         Ok(())
     }
@@ -529,6 +543,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         }
     }
 
+    /// What is collected for watchers of the entries.
+    pub fn event_mode(&self) -> EventMode {
+        self.event_mode
+    }
+
     /// What watchers need of the entries from the next one on.
     pub fn set_event_mode(&mut self, mode: EventMode) {
         if mode != self.event_mode && self.applying.is_none() {
@@ -541,6 +560,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     fn begin_entry(&mut self, out: &mut Effects<W>) -> Result<bool, Fatal> {
         let Some(entry) = self.committed.pop_front() else { return Ok(false) };
         let index = entry.index;
+        assert!(index == self.applied_index() + 1, "entry {index} behind {}: none is left out", self.applied_index());
         self.store.begin_entry(plinth_engine::store::EntryId { index, term: entry.term })?;
         let batch = match entry.kind {
             EntryKind::ConfChange => {
@@ -639,6 +659,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Says that everything up to `index` is durable in the data file, so that the log may drop it. The identity and
     /// the votes are written again first: the records that hold them may go.
     pub fn stored_up_to(&mut self, index: u64) {
+        assert!(index <= self.store.applied().index, "the data file holds what was applied");
         let mut release = None;
         while self.placed.front().is_some_and(|placed| placed.index <= index) {
             release = self.placed.pop_front().map(|placed| placed.lsn);
@@ -659,6 +680,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         if let Some((again, release)) = self.releasing
             && again <= self.wal.durable()
         {
+            assert!(release < again, "identity and votes are written again behind what is given back");
             self.wal.release_before(release);
             self.releasing = None;
         }

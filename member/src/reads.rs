@@ -72,7 +72,7 @@ impl<W> Reads<W> {
     pub(crate) fn release(&mut self, applied: u64, out: &mut Vec<W>) {
         while self.confirmed.front().is_some_and(|(index, _)| *index <= applied) {
             let (_, mut waiters) = self.confirmed.pop_front().expect("front exists");
-            self.count -= waiters.len();
+            self.count = self.count.checked_sub(waiters.len()).expect("every read is counted once");
             out.append(&mut waiters);
         }
     }
@@ -81,7 +81,7 @@ impl<W> Reads<W> {
     pub(crate) fn expire(&mut self, deadline: Millis, out: &mut Vec<W>) {
         while self.rounds.front().is_some_and(|round| round.since < deadline) {
             let mut round = self.rounds.pop_front().expect("front exists");
-            self.count -= round.waiters.len();
+            self.count = self.count.checked_sub(round.waiters.len()).expect("every read is counted once");
             out.append(&mut round.waiters);
         }
     }

@@ -6,7 +6,9 @@
 use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
 use plinth_engine::trees::{TreeId, Trees, View};
-use plinth_raft::{ConfChange, Member, MemberChange, MemberId, Members, MembershipError};
+use plinth_raft::{
+    ConfChange, Member, MemberChange, MemberId, Members, MembershipError, Status, check_learner_ready, check_promote,
+};
 use std::ops::ControlFlow;
 
 /// Marks a removed member.
@@ -38,6 +40,17 @@ pub(crate) fn check<T: Trees>(
         None => Ok(None),
         Some(change) => Ok(all(store)?.check(&change, learners_max).err()),
     }
+}
+
+/// Why a learner may not be promoted, as far as the leader can tell from its progress.
+pub fn check_promotion(members: &Members, progress: &Status, id: MemberId) -> Result<(), MembershipError> {
+    let member = members.get(id).ok_or(MembershipError::MemberNotFound)?;
+    if !member.is_learner {
+        return Err(MembershipError::MemberNotLearner);
+    }
+    let matched = progress.peers.iter().find(|peer| peer.member == id).map(|peer| peer.matched);
+    check_learner_ready(matched, progress.last_index)?;
+    check_promote(members)
 }
 
 /// Whether the change takes `member` out of the cluster.

@@ -154,6 +154,7 @@ fn assemble(
     let member_config = MemberConfig {
         identity,
         group,
+        lease_extension_millis: election_millis,
         first_sequence: now,
         request_timeout_millis: config.cluster.request_timeout().as_millis() as u64,
         learners_max: config.cluster.learners_max as usize,

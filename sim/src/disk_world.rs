@@ -16,9 +16,11 @@ use plinth_engine::pagefile::PageFile;
 use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
+use plinth_engine::watch::{Hub, HubConfig};
 use plinth_member::recover::{self, Identity};
-use plinth_member::{Effects, Member, MemberConfig, Pumped};
-use plinth_raft::{GroupConfig, MemberChange, MemberId};
+use plinth_member::round::{self, Outside};
+use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Member, MemberConfig, Pumped, history};
+use plinth_raft::{GroupConfig, MemberChange, MemberId, PeerMessage, RoleChange, SnapshotMeta};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
 use plinth_wal::{GroupId, SegmentSeq, WalId, WalOptions};
 use std::collections::BTreeMap;
@@ -80,14 +82,23 @@ struct World {
     now: Millis,
     /// Numbers of lives: seeds and sequences must differ between them.
     life: u64,
+    /// Waiters that got no outcome, which is wrong.
+    lost: Vec<String>,
 }
 
 /// Lives through the world of a seed.
 pub fn run(seed: u64) -> Result<Outcome, String> {
     let mut random = Rng::new(seed);
     let options = Options::draw(&mut random);
-    let mut world =
-        World { random, options, model: Model::default(), outcome: Outcome::default(), now: Millis(1000), life: 0 };
+    let mut world = World {
+        random,
+        options,
+        model: Model::default(),
+        outcome: Outcome::default(),
+        now: Millis(1000),
+        life: 0,
+        lost: Vec::new(),
+    };
     let mut machine = Machine { log: SimMedium::new(), data: SimStore::new() };
     for _ in 0..options.lives {
         match world.live(machine)? {
@@ -120,7 +131,8 @@ impl World {
             }
             Err(error) => return Err(format!("life {}: it does not start: {error}", self.life)),
         };
-        let mut process = Process { member, effects: Effects::default(), flush: None };
+        let hub = Hub::new(HubConfig::default(), member.store().revision());
+        let mut process = Process { member, hub, effects: Effects::default(), flush: None };
         match self.serve(&mut process, &machine.log) {
             Ok(()) => {}
             Err(Stopped::Fault) => self.outcome.faults += 1,
@@ -180,6 +192,7 @@ impl World {
         let config = MemberConfig {
             identity,
             group,
+            lease_extension_millis: 1000,
             first_sequence: self.life << 32,
             request_timeout_millis: 60_000,
             learners_max: 1,
@@ -240,8 +253,7 @@ impl World {
             95..97 => self.compact(process),
             97..98 => {
                 self.now = Millis(self.now.0 + self.random.below(500));
-                process.member.tick(self.now, &mut process.effects);
-                self.settle(process)
+                self.round(process, |around, effects| round::tick(around, effects))
             }
             _ => {
                 self.squeeze(process, log);
@@ -294,58 +306,34 @@ impl World {
     }
 
     fn pump(&mut self, process: &mut Process) -> Result<(), Stopped> {
-        loop {
-            match process.member.pump(self.now, &mut process.effects) {
-                Err(fatal) => {
-                    self.note(fatal.to_string().len() as u64);
-                    return Err(match fatal {
-                        plinth_member::Fatal::Wal(_) => Stopped::Fault,
-                        // The data file's disk is full beyond the reserve: the process stops, loudly.
-                        plinth_member::Fatal::Store(error) if self.options.full_data_disk && is_full(&error) => {
-                            Stopped::Fault
-                        }
-                        other => Stopped::Broken(format!("rot: {other}")),
-                    });
-                }
-                Ok(pumped) => {
-                    self.settle(process)?;
-                    if pumped == Pumped::Idle {
-                        return Ok(());
-                    }
-                }
-            }
-        }
+        while self.round(process, |around, effects| round::run(around, effects))? == Pumped::More {}
+        Ok(())
     }
 
-    /// Takes in what came of a pump.
-    fn settle(&mut self, process: &mut Process) -> Result<(), Stopped> {
-        for (waiter, result) in process.effects.applied.drain(..) {
-            let Waiter::Write(number) = waiter else {
-                return Err(Stopped::Broken("a read was answered as a write".into()));
-            };
-            self.model.acknowledge(number);
-            self.outcome.acknowledged += 1;
-            let revision = result.as_ref().map_or(-1, |outcome| outcome.revision);
-            self.note(number ^ (revision as u64) << 20);
+    /// Does a part of a round with what surrounds the member.
+    fn round<R>(
+        &mut self,
+        process: &mut Process,
+        drive: impl FnOnce(&mut Around<'_>, &mut Effects<Waiter>) -> Result<R, Ended>,
+    ) -> Result<R, Stopped> {
+        let mut effects = std::mem::take(&mut process.effects);
+        let done = drive(&mut Around { world: self, process }, &mut effects);
+        process.effects = effects;
+        done.map_err(|ended| match ended {
+            Ended::Broken(why) => Stopped::Broken(why),
+            Ended::Fatal(fatal) => self.judge(fatal),
+        })
+    }
+
+    /// The member cannot go on: is that as it should be?
+    fn judge(&mut self, fatal: Fatal) -> Stopped {
+        self.note(fatal.to_string().len() as u64);
+        match fatal {
+            Fatal::Wal(_) => Stopped::Fault,
+            // The data file's disk is full beyond the reserve: the process stops, loudly.
+            Fatal::Store(error) if self.options.full_data_disk && is_full(&error) => Stopped::Fault,
+            other => Stopped::Broken(format!("rot: {other}")),
         }
-        let revision = process.member.store().revision();
-        for waiter in process.effects.reads.drain(..) {
-            let Waiter::Read(acknowledged) = waiter else {
-                return Err(Stopped::Broken("a write was answered as a read".into()));
-            };
-            if revision < acknowledged {
-                return Err(Stopped::Broken(format!("a read at {revision} misses revision {acknowledged}")));
-            }
-            self.outcome.reads += 1;
-        }
-        if let Some((waiter, why)) = process.effects.lost.first() {
-            return Err(Stopped::Broken(format!("{waiter:?} is lost: {why:?}")));
-        }
-        process.effects.roles.clear();
-        process.effects.events.clear();
-        process.effects.unasked.clear();
-        process.effects.granted.clear();
-        Ok(())
     }
 
     /// Moves the flush of the data file on by a piece: begin, some writes, sync, meta page, sync, finish.
@@ -370,7 +358,7 @@ impl World {
     fn compact(&mut self, process: &mut Process) -> Result<(), Stopped> {
         if process.member.is_between_entries() {
             let budget = WorkBudget { records: 1 + self.random.below(50) as usize, bytes: 1 << 20 };
-            let step = process.member.store_mut().compact_step(budget);
+            let step = history::compact(&mut process.member, &mut process.hub, budget);
             step.map_err(|error| match self.options.full_data_disk && is_full(&error) {
                 true => Stopped::Fault,
                 false => Stopped::Broken(format!("rot: compaction: {error}")),
@@ -387,7 +375,7 @@ impl World {
             if process.member.pending_commands() == 0 && process.member.is_between_entries() {
                 return Ok(());
             }
-            process.member.tick(self.now, &mut process.effects);
+            self.round(process, |around, effects| round::tick(around, effects))?;
             self.pump(process)?;
         }
         Err(Stopped::Broken(format!("{} commands are never acknowledged", process.member.pending_commands())))
@@ -420,8 +408,108 @@ fn is_full(error: &plinth_engine::error::StoreError) -> bool {
 /// A running process: everything that a crash takes.
 struct Process {
     member: SimMember,
+    /// Nobody watches here.
+    hub: Hub,
     effects: Effects<Waiter>,
     flush: Option<FlushJob>,
+}
+
+/// Why a round ended before its time.
+enum Ended {
+    Fatal(Fatal),
+    Broken(String),
+}
+
+impl From<Fatal> for Ended {
+    fn from(fatal: Fatal) -> Ended {
+        Ended::Fatal(fatal)
+    }
+}
+
+/// What surrounds the member: clients alone.
+struct Around<'a> {
+    world: &'a mut World,
+    process: &'a mut Process,
+}
+
+impl Outside for Around<'_> {
+    type Disk = SimDisk;
+    type Trees = PageFile<SimStore>;
+    type Waiter = Waiter;
+    type Stop = Ended;
+
+    fn with<R>(&mut self, act: impl FnOnce(&mut SimMember, &mut Hub) -> R) -> R {
+        act(&mut self.process.member, &mut self.process.hub)
+    }
+
+    fn now(&mut self) -> Millis {
+        self.world.now
+    }
+
+    fn applied(&mut self, effects: &mut Effects<Waiter>) -> Result<(), Ended> {
+        effects.unasked.clear();
+        Ok(())
+    }
+
+    fn role_changed(&mut self, _: RoleChange) -> Result<(), Ended> {
+        Ok(())
+    }
+
+    fn installed(&mut self, _: SnapshotMeta) -> Result<(), Ended> {
+        Err(Ended::Broken("a lone member gets a snapshot".into()))
+    }
+
+    fn answer(&mut self, applied: &mut Vec<Applied<Waiter>>) -> Result<(), Ended> {
+        for (waiter, result) in applied.drain(..) {
+            let Waiter::Write(number) = waiter else {
+                return Err(Ended::Broken("a read was answered as a write".into()));
+            };
+            self.world.model.acknowledge(number);
+            self.world.outcome.acknowledged += 1;
+            let revision = result.as_ref().map_or(-1, |outcome| outcome.revision);
+            self.world.note(number ^ (revision as u64) << 20);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, reads: &mut Vec<Waiter>) -> Result<(), Ended> {
+        let revision = self.process.member.store().revision();
+        for waiter in reads.drain(..) {
+            let Waiter::Read(acknowledged) = waiter else {
+                return Err(Ended::Broken("a write was answered as a read".into()));
+            };
+            if revision < acknowledged {
+                return Err(Ended::Broken(format!("a read at {revision} misses revision {acknowledged}")));
+            }
+            self.world.outcome.reads += 1;
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, lost: &mut Vec<(Waiter, Lost)>) {
+        self.world.lost.extend(lost.drain(..).map(|(waiter, why)| format!("{waiter:?} is lost: {why:?}")));
+    }
+
+    fn changed(&mut self, changed: &mut Vec<Changed<Waiter>>) {
+        changed.clear();
+    }
+
+    fn send(&mut self, messages: &mut Vec<PeerMessage>) {
+        messages.clear();
+    }
+
+    fn provide_snapshot(&mut self, _: MemberId) {}
+
+    fn deliver(&mut self) {}
+
+    /// Compactions go on when they like.
+    fn wake_background(&mut self) {}
+
+    fn settled(&mut self) -> Result<(), Ended> {
+        self.world.lost.pop().map_or(Ok(()), |why| Err(Ended::Broken(why)))
+    }
+
+    fn removed(&mut self) {}
 }
 
 fn key_name(key: u64) -> Vec<u8> {

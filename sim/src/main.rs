@@ -68,6 +68,8 @@ fn run_cluster(seed: u64) -> Result<Report, String> {
         ("elections", done.elections),
         ("snapshots installed", done.snapshots),
         ("changes of members", done.changes),
+        ("comparisons of members", done.compared),
+        ("handovers", done.handed_over),
     ];
     Ok((figures, done.trace))
 }
@@ -80,7 +82,7 @@ thread_local! {
 impl Arguments {
     fn run(&self, seed: u64) -> Result<Report, String> {
         SEED.set(seed);
-        let named = |(bug, _): &(cluster::Bug, u64)| self.bug.as_ref().is_some_and(|name| *name == format!("{bug:?}"));
+        let named = |(bug, _): &(cluster::Bug, u64)| self.bug.as_ref().is_some_and(|name| *name == bug.name());
         let bug = cluster::Bug::ALL.into_iter().find(named).map(|(bug, _)| bug);
         if self.story {
             return cluster::tell(seed, bug).map(|_| Report::default());

@@ -5,6 +5,7 @@ use crate::home::{Home, State, watching};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_engine::watch::{StreamKey, WatchSpec};
+use plinth_member::history;
 use plinth_net::grpc::{CallKey, ReplySink, Status, StreamReply};
 use prost::Message;
 use std::cell::{Cell, RefCell};
@@ -91,7 +92,7 @@ impl InternalWatch {
             let stream = hub.open_stream();
             watch_replies.insert(stream, reply);
             let spec = WatchSpec { key, range_end, start_revision, ..WatchSpec::default() };
-            watching::add_watcher(member, hub, stream, &spec);
+            history::watch(member, hub, stream, &spec);
             stream
         };
         home.background.notify();

@@ -5,7 +5,7 @@ use super::kv::decode;
 use crate::answer::refusal::op_status;
 use crate::answer::status;
 use crate::home::Home;
-use crate::home::leases::{Renewed, remaining, renew};
+use crate::home::leases::{remaining, renew};
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
 use bytes::Bytes;
@@ -103,10 +103,10 @@ impl StreamHandler for KeepAlive {
         // A leader among others has to make sure that it still leads: see `Others::renew_at_leader`.
         if self.home.state().member.group().is_alone()
             && !self.home.others.is_renewing()
-            && self.home.keeps_leases()
-            && let Renewed::Ttl(ttl) = renew(&self.home, request.id)
+            && let Some(renewing) = renew(&self.home, &[request.id])
+            && renewing.commands.is_empty()
         {
-            return answer(&self.home, answer_due, revision, request.id, ttl);
+            return answer(&self.home, answer_due, revision, request.id, renewing.ttls[0]);
         }
         let (home, id) = (self.home.clone(), request.id);
         let answered = move |result: Result<i64, Status>| match result {

@@ -5,6 +5,7 @@ use crate::home::{Home, State, watching};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_engine::watch::{StreamKey, WatchSpec};
+use plinth_member::history;
 use plinth_net::grpc::{Call, StreamHandler, StreamReply};
 use prost::Message;
 use std::rc::Rc;
@@ -44,7 +45,7 @@ impl WatchStream {
         };
         let mut guard = self.home.state_mut();
         let State { member, hub, .. } = &mut *guard;
-        watching::add_watcher(member, hub, self.key, &spec);
+        history::watch(member, hub, self.key, &spec);
     }
 
     fn close(&self) {

@@ -11,6 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::hash::{HashKv, HashStep};
+use plinth_member::compare::{self, Check, Hashed};
 use plinth_net::grpc::{Code, Status};
 use plinth_net::rt::sleep;
 use plinth_net::turn;
@@ -25,44 +26,20 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the check at the start waits for a connection to each member.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Compactions whose hashes are compared at most, newest first.
-const COMPACTIONS_MAX: usize = 10;
-
-/// A hash, and the revision its member had reached then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hashed {
-    /// The hash.
-    pub hash: HashKv,
-    /// The revision its member had reached.
-    pub reached: i64,
+fn encode(hashed: &Hashed) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u32_le(hashed.hash.hash);
+    for number in [hashed.hash.compact_revision, hashed.hash.revision, hashed.reached] {
+        out.put_i64_le(number);
+    }
+    out.freeze()
 }
 
-impl Hashed {
-    fn encode(&self) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_u32_le(self.hash.hash);
-        for number in [self.hash.compact_revision, self.hash.revision, self.reached] {
-            out.put_i64_le(number);
-        }
-        out.freeze()
-    }
-
-    fn decode(mut bytes: Bytes) -> Option<Hashed> {
-        (bytes.len() == 28).then(|| Hashed {
-            hash: HashKv {
-                hash: bytes.get_u32_le(),
-                compact_revision: bytes.get_i64_le(),
-                revision: bytes.get_i64_le(),
-            },
-            reached: bytes.get_i64_le(),
-        })
-    }
-
-    /// Whether the two cannot both be right.
-    fn contradicts(&self, other: &Hashed) -> bool {
-        let (left, right) = (&self.hash, &other.hash);
-        left.revision == right.revision && left.compact_revision == right.compact_revision && left.hash != right.hash
-    }
+fn decode(mut bytes: Bytes) -> Option<Hashed> {
+    (bytes.len() == 28).then(|| Hashed {
+        hash: HashKv { hash: bytes.get_u32_le(), compact_revision: bytes.get_i64_le(), revision: bytes.get_i64_le() },
+        reached: bytes.get_i64_le(),
+    })
 }
 
 /// The hash of the data at a revision (0: the current one), computed in steps.
@@ -85,10 +62,10 @@ pub async fn respond(home: &Rc<Home>, mut question: Bytes) -> Result<Bytes, Stat
         return Err(status::UNKNOWN_QUESTION);
     }
     let (revision, only_kept) = (question.get_i64_le(), question.get_u8() == 1);
-    if only_kept && !home.state().member.store().compaction_hashes().iter().any(|kept| kept.revision == revision) {
+    if only_kept && !compare::is_kept(home.state().member.store(), revision) {
         return Err(Status::new(Code::NotFound, "no hash is kept of that revision"));
     }
-    hash(home, revision).await.map(|hashed| hashed.encode())
+    hash(home, revision).await.map(|hashed| encode(&hashed))
 }
 
 /// What the answer of a member says, or why it did not answer.
@@ -99,7 +76,7 @@ async fn ask(link: &Link, member: MemberId, revision: i64, only_kept: bool) -> R
     let answer = link.ask(member, Question::HashKv, question.freeze(), ANSWER_TIMEOUT).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let answer = read_answer(answer).map_err(|refusal| refusal.message.into_owned())?;
-    Hashed::decode(answer).ok_or_else(|| "a malformed hash".to_string())
+    decode(answer).ok_or_else(|| "a malformed hash".to_string())
 }
 
 /// Before this member serves: an error if another one holds something else at the same revision.
@@ -140,24 +117,16 @@ pub async fn check_regularly(home: Rc<Home>, link: Rc<Link>, interval: Duration)
 }
 
 async fn check_all(home: &Rc<Home>, link: &Link) -> Result<(), Status> {
-    let first = hash(home, 0).await?;
-    let mut others = Vec::new();
+    let mut check = Check::begin(MemberId(home.profile.member_id), hash(home, 0).await?);
     for member in link.others() {
-        match ask(link, member, first.hash.revision, false).await {
-            Ok(other) => others.push((member, other)),
+        match ask(link, member, check.revision(), false).await {
+            Ok(other) => check.answered(member, other),
             Err(error) => tracing::warn!(peer = %member, %error, "cannot compare data with peer"),
         }
     }
     home.barrier().await?;
-    let second = hash(home, 0).await?;
-    if first.contradicts(&second) {
-        raise(home, home.profile.member_id).await;
-    }
-    for (member, other) in others {
-        let is_ahead = other.reached > second.reached || other.hash.compact_revision > second.hash.compact_revision;
-        if is_ahead || first.contradicts(&other) {
-            raise(home, member.0).await;
-        }
+    for member in check.verdict(hash(home, 0).await?) {
+        raise(home, member).await;
     }
     Ok(())
 }
@@ -176,18 +145,20 @@ pub async fn check_compactions(home: Rc<Home>, link: Rc<Link>, interval: Duratio
 /// Looks for the newest compaction that all members remember, and compares what it left. Minorities are wrong; without
 /// a majority nobody knows who is.
 async fn check_kept(home: &Rc<Home>, link: &Link, agreed: &mut i64) {
-    let mut kept: Vec<HashKv> = home.state().member.store().compaction_hashes().to_vec();
-    kept.sort_by_key(|hash| std::cmp::Reverse(hash.revision));
-    for own in kept.into_iter().filter(|hash| hash.revision > *agreed).take(COMPACTIONS_MAX) {
-        let mut hashes = BTreeMap::from([(home.profile.member_id, own.hash)]);
+    let (own_id, kept) = {
+        let state = home.state();
+        (state.member.identity().member, compare::kept_to_compare(state.member.store(), *agreed))
+    };
+    for own in kept {
+        let mut hashes = BTreeMap::from([(own_id, own.hash)]);
         for member in link.others() {
             if let Ok(other) = ask(link, member, own.revision, true).await
                 && other.hash.compact_revision == own.compact_revision
             {
-                hashes.insert(member.0, other.hash.hash);
+                hashes.insert(member, other.hash.hash);
             }
         }
-        let wrong = minority(&hashes, link.others().len() + 1);
+        let wrong = compare::minority(&hashes, link.others().len() + 1);
         for member in wrong.iter().flatten() {
             raise(home, *member).await;
         }
@@ -198,26 +169,13 @@ async fn check_kept(home: &Rc<Home>, link: &Link, agreed: &mut i64) {
     }
 }
 
-/// Members whose hash is not that of the majority of all `members`; member 0 if they disagree without one.
-fn minority(hashes: &BTreeMap<u64, u32>, members: usize) -> Option<Vec<u64>> {
-    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
-    hashes.values().for_each(|hash| *counts.entry(*hash).or_default() += 1);
-    if counts.len() < 2 {
-        return None;
-    }
-    match counts.iter().find(|(_, count)| **count > members / 2) {
-        None => Some(vec![0]),
-        Some((right, _)) => Some(hashes.iter().filter(|(_, hash)| *hash != right).map(|(member, _)| *member).collect()),
-    }
-}
-
-async fn raise(home: &Home, member: u64) {
-    let alarm = Alarm { action: AlarmAction::Activate, member, kind: AlarmKind::Corrupt };
-    let raised = home.state().member.store().alarms().list(AlarmKind::Corrupt).any(|(_, of)| of == member);
+async fn raise(home: &Home, member: MemberId) {
+    let alarm = Alarm { action: AlarmAction::Activate, member: member.0, kind: AlarmKind::Corrupt };
+    let raised = home.state().member.store().alarms().list(AlarmKind::Corrupt).any(|(_, of)| of == member.0);
     if raised {
         return;
     }
-    tracing::error!(member = %MemberId(member), "members hold different data: raising alarm CORRUPT");
+    tracing::error!(%member, "members hold different data: raising alarm CORRUPT");
     if let Err(error) = home.propose(Command::Alarm(alarm)).await {
         tracing::error!(%error, "cannot raise alarm CORRUPT");
     }
@@ -228,29 +186,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_travel_and_contradict_only_at_the_same_place() {
+    fn hashes_travel() {
         let hash = HashKv { hash: 1, compact_revision: 2, revision: 3 };
         let hashed = Hashed { hash, reached: 9 };
-        assert_eq!(Hashed::decode(hashed.encode()), Some(hashed));
-        assert_eq!(Hashed::decode(Bytes::from_static(b"short")), None);
-        let with = |change: fn(&mut HashKv)| {
-            let mut other = hashed;
-            change(&mut other.hash);
-            hashed.contradicts(&other)
-        };
-        assert!(with(|other| other.hash = 7));
-        assert!(!with(|_| {}));
-        assert!(!with(|other| (other.hash, other.revision) = (7, 4)));
-        assert!(!with(|other| (other.hash, other.compact_revision) = (7, 1)));
-    }
-
-    #[test]
-    fn the_minority_is_wrong() {
-        let hashes = |list: &[(u64, u32)]| list.iter().copied().collect::<BTreeMap<_, _>>();
-        assert_eq!(minority(&hashes(&[(1, 5), (2, 5), (3, 5)]), 3), None);
-        assert_eq!(minority(&hashes(&[(1, 5), (2, 6), (3, 5)]), 3), Some(vec![2]));
-        assert_eq!(minority(&hashes(&[(1, 5), (2, 6)]), 3), Some(vec![0]), "one did not answer, two disagree");
-        assert_eq!(minority(&hashes(&[(1, 5), (2, 5)]), 3), None);
-        assert_eq!(minority(&hashes(&[(1, 5), (2, 6), (3, 6), (4, 6)]), 5), Some(vec![1]));
+        assert_eq!(decode(encode(&hashed)), Some(hashed));
+        assert_eq!(decode(Bytes::from_static(b"short")), None);
     }
 }

@@ -9,7 +9,7 @@ use super::Link;
 use super::{corruption, membership};
 use crate::answer::status;
 use crate::home::Home;
-use crate::home::leases::{self, Renewed, clear_checkpoints, renew};
+use crate::home::leases;
 use crate::home::others::LeaseRenewal;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_net::grpc::{Code, Status};
@@ -245,7 +245,7 @@ async fn renew_all(home: &Rc<Home>, link: &Link, ids: &[i64]) -> Result<Vec<i64>
             Some(_) => return Err(status::TIMEOUT),
             None => {}
         }
-        if let Some(ttls) = renew_here(home, ids.iter().copied()).await {
+        if let Some(ttls) = renew_here(home, ids).await {
             return Ok(ttls);
         }
         if Instant::now() >= deadline {
@@ -257,29 +257,16 @@ async fn renew_all(home: &Rc<Home>, link: &Link, ids: &[i64]) -> Result<Vec<i64>
 
 /// Renews leases as the leader, who makes sure first that it still leads: one that was deposed while it stood still would
 /// promise what its successor does not know of.
-async fn renew_here(home: &Rc<Home>, ids: impl Iterator<Item = i64>) -> Option<Vec<i64>> {
+async fn renew_here(home: &Rc<Home>, ids: &[i64]) -> Option<Vec<i64>> {
     home.barrier().await.ok()?;
-    if !home.keeps_leases() {
-        return None;
-    }
-    let mut checkpointed = Vec::new();
-    let renewed = ids.map(|id| match renew(home, id) {
-        Renewed::Ttl(ttl) => Some(ttl),
-        Renewed::Checkpointed(ttl) => {
-            checkpointed.push(id);
-            Some(ttl)
-        }
-        Renewed::NotPrimary => None,
-    });
-    let renewed = renewed.collect();
-    clear_checkpoints(home, &checkpointed).await?;
-    renewed
+    leases::confirm(home, leases::renew(home, ids)?).await
 }
 
 /// Answers another member's keep-alives.
 async fn renew_for(home: &Rc<Home>, body: &[u8]) -> Bytes {
-    let ids = body.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().expect("eight bytes")));
-    match renew_here(home, ids).await {
+    let id = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let ids: Vec<i64> = body.chunks_exact(8).map(id).collect();
+    match renew_here(home, &ids).await {
         None => refusal(&status::NOT_PRIMARY_LESSOR),
         Some(ttls) => {
             let mut body = BytesMut::with_capacity(8 * ttls.len());

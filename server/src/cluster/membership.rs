@@ -6,7 +6,7 @@ use crate::answer::status;
 use crate::home::Home;
 use plinth_member::records;
 use plinth_net::grpc::Status;
-use plinth_raft::{Health, MemberChange, MemberId, Members, MembershipError, Role, check_learner_ready, check_promote};
+use plinth_raft::{Health, MemberChange, MemberId, Members, MembershipError, Role};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,15 +19,7 @@ pub async fn promote(home: &Rc<Home>, id: MemberId) -> Result<(), Status> {
     if progress.role != Role::Leader {
         return Err(status::NOT_LEADER);
     }
-    strict(home, |members, _| {
-        let member = members.get(id).ok_or(MembershipError::MemberNotFound)?;
-        if !member.is_learner {
-            return Err(MembershipError::MemberNotLearner);
-        }
-        let matched = progress.peers.iter().find(|peer| peer.member == id).map(|peer| peer.matched);
-        check_learner_ready(matched, progress.last_index)?;
-        check_promote(members)
-    })?;
+    strict(home, |members, _| records::check_promotion(members, &progress, id))?;
     home.change(MemberChange::Promote(id)).await
 }
 

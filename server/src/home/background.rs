@@ -1,14 +1,13 @@
-//! Work that has time: compaction, catching up of watchers, expiry of leases, progress notifications, trimming of
+//! Work that has time: compaction, catching up of watchers, progress notifications, trimming of
 //! resident pages. All of it in bounded steps, in the task queue with the least share.
 
 use super::waiter::Waiter;
 use super::{Home, State, watching};
 use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
-use plinth_engine::watch::{CatchUp, EventBatchBuilder, History};
+use plinth_member::history;
 use plinth_net::rt::sleep;
 use plinth_net::turn;
-use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,7 +39,11 @@ pub async fn work(home: Rc<Home>) -> StoreError {
 
 /// One step of everything; if there is more to do, the pause before it.
 fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
-    let catches_up = catch_up(home)?;
+    let catches_up = {
+        let mut guard = home.state_mut();
+        let State { member, hub, .. } = &mut *guard;
+        history::catch_up(member, hub)?
+    };
     let catches_up = watching::deliver_ready(home) || catches_up;
     let catches_up = watching::deliver_late(home) || catches_up;
     let compacts = compact(home)?;
@@ -51,49 +54,6 @@ fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
     })
 }
 
-/// Answers one history request of the hub.
-fn catch_up(home: &Home) -> Result<bool, StoreError> {
-    let mut guard = home.state_mut();
-    let State { member, hub, .. } = &mut *guard;
-    let Some(request) = hub.next_catch_up() else { return Ok(false) };
-    let history = read_history(member.store(), request)?;
-    hub.catch_up(request.id, history);
-    Ok(true)
-}
-
-fn read_history(store: &super::HomeStore, request: CatchUp) -> Result<History, StoreError> {
-    let compacted = store.compact_revision();
-    if request.from < compacted {
-        return Ok(History::Compacted(compacted));
-    }
-    let to = store.revision().min(request.from.saturating_add(request.revisions - 1));
-    let mut builder = EventBatchBuilder::for_history(request.with_prev, request.from, request.bytes);
-    let mut broken = None;
-    store.history(request.from, to, &mut |event| {
-        let prev = match request.with_prev && !event.is_create {
-            true => store.kv_at(event.key, event.revision),
-            false => Ok(None),
-        };
-        let prev = match prev {
-            Ok(prev) => prev,
-            Err(error) => {
-                broken = Some(error);
-                return ControlFlow::Break(());
-            }
-        };
-        let (main, sub) = (event.revision.main, event.revision.sub);
-        match event.is_delete {
-            true => builder.delete(main, sub, event.key, prev),
-            false => builder.put(main, sub, event.is_create, event.pair, prev),
-        }
-        if builder.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    match broken {
-        Some(error) => Err(error),
-        None => Ok(History::Events(builder.finish(to))),
-    }
-}
-
 /// One step of a compaction; those who waited for its end are answered.
 fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
     let mut guard = home.state_mut();
@@ -102,14 +62,12 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let begun = home.clock.read();
-    let progress = state.member.store_mut().compact_step(home.profile.pace.compaction_step)?;
+    let progress = history::compact(&mut state.member, &mut state.hub, home.profile.pace.compaction_step)?;
     state.stages.compacted(progress, &home.metrics, begun, home.clock.read());
     let finished = state.member.store().finished_compact_revision();
     let (done, waiting) = std::mem::take(&mut state.physical).into_iter().partition(|(at, _)| *at <= finished);
     state.physical = waiting;
     let (header, revision) = (state.header.clone(), state.member.store().revision());
-    let compacted = state.member.store().compact_revision();
-    state.hub.compacted(compacted);
     drop(guard);
     let done: Vec<(i64, Waiter)> = done;
     for (_, waiter) in done {

@@ -1,13 +1,20 @@
 //! The task that moves the member forward, and the answers that come of it.
 
-use super::{Home, State, flush, watching};
+use super::clock::Nanos;
+use super::waiter::Waiter;
+use super::{Home, HomeMember, State, flush, watching};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
 use crate::metrics::{Stage, Success};
 use crate::wake::Woken;
-use plinth_member::{Effects, Fatal, Lost, Pumped};
+use plinth_engine::lease::Millis;
+use plinth_engine::pagefile::{FileStore, PageFile};
+use plinth_engine::watch::Hub;
+use plinth_member::round::{self, Outside};
+use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped};
 use plinth_net::rt::{self, sleep};
-use plinth_raft::{Role, RoleChange, SnapshotMeta};
+use plinth_raft::{MemberId, PeerMessage, RoleChange, SnapshotMeta};
+use plinth_wal_uring::UringDisk;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -35,98 +42,136 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
     }
 }
 
-/// One pump and its answers.
-fn step(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) -> Result<Pumped, Fatal> {
+/// One round of the member, with the clock read between its parts.
+fn step(home: &Rc<Home>, effects: &mut Effects<Waiter>) -> Result<Pumped, Fatal> {
     let begun = home.begin_round();
-    let advanced = {
-        let mut guard = home.state_mut();
-        let state = &mut *guard;
-        state.member.set_event_mode(state.hub.event_mode());
-        state.member.advance(effects)?;
-        let advanced = home.clock.read();
-        state.stages.advanced(&state.member, &home.metrics, begun, advanced);
-        advanced
-    };
-    // Followers write while this member applies.
-    send(home, effects);
-    let pumped = {
-        let mut guard = home.state_mut();
-        let state = &mut *guard;
-        let has_work = state.member.has_committed();
-        let pumped = if flush::is_overdue(&state.member) {
-            // The end of the flush notifies.
-            state.member.release(effects);
-            Pumped::Idle
-        } else {
-            state.member.apply_committed(advanced.millis(), effects)?
-        };
-        if has_work {
-            state.stages.applied(effects, &home.metrics, advanced, home.clock.read());
-        }
-        pumped
-    };
-    settle(home, effects);
+    let mut turn = Turn { home, has_work: false, at: begun };
+    let pumped = round::run(&mut turn, effects)?;
     home.end_round();
     Ok(pumped)
 }
 
-/// Answers everyone, in order, and delivers what watchers are owed.
-pub fn settle(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
-    for change in effects.roles.drain(..) {
-        change_role(home, change);
+/// Hands over what came of the member outside of a round.
+pub fn hand_over(home: &Rc<Home>, effects: &mut Effects<Waiter>) {
+    let mut turn = Turn { home, has_work: false, at: home.clock.read() };
+    // Nothing here asks the member for anything that can fail.
+    if let Err(fatal) = round::hand_over(&mut turn, effects) {
+        home.fail(fatal);
     }
-    if let Some(meta) = effects.installed.take() {
-        installed(home, &meta);
-    }
-    if !effects.applied.is_empty() {
-        answer_applied(home, effects);
-    }
-    if !effects.reads.is_empty() {
-        answer_reads(home, effects);
-    }
-    if !effects.lost.is_empty() {
-        count_lost_reads(home, effects);
-        for (waiter, why) in effects.lost.drain(..) {
-            waiter.lost(home, why);
-        }
-    }
-    for (waiter, result) in effects.changed.drain(..) {
-        waiter.changed(result);
-    }
-    send(home, effects);
-    for to in effects.snapshot_requests.drain(..) {
-        home.others.clone().provide_snapshot(home, to);
-    }
-    home.others.follow_members(home);
-    if std::mem::take(&mut effects.removed) {
-        home.removed();
-    }
-    if !effects.events.is_empty() {
-        for batch in effects.events.drain(..) {
-            home.state_mut().hub.publish(&batch);
-        }
-        watching::deliver_ready(home);
-    }
-    watching::close_gap(home);
-    wake_background(home);
 }
 
-/// Lets the background see to what waits in the state itself. Whoever caused it: a follower compacts and catches up, too,
-/// though nobody asks it anything.
-fn wake_background(home: &Home) {
-    let state = home.state();
-    if state.member.store().is_compacting() || state.hub.wants_history() {
-        home.background.notify();
+/// The home, for one round of its member.
+struct Turn<'a> {
+    home: &'a Rc<Home>,
+    /// Committed entries waited when the log had got its work.
+    has_work: bool,
+    /// When the part of the round began that is under way.
+    at: Nanos,
+}
+
+impl Outside for Turn<'_> {
+    type Disk = UringDisk;
+    type Trees = PageFile<FileStore>;
+    type Waiter = Waiter;
+    type Stop = Fatal;
+
+    fn with<R>(&mut self, act: impl FnOnce(&mut HomeMember, &mut Hub) -> R) -> R {
+        let mut guard = self.home.state_mut();
+        let State { member, hub, .. } = &mut *guard;
+        act(member, hub)
+    }
+
+    fn now(&mut self) -> Millis {
+        self.at.millis()
+    }
+
+    fn advanced(&mut self) {
+        let now = self.home.clock.read();
+        let mut guard = self.home.state_mut();
+        let State { member, stages, .. } = &mut *guard;
+        stages.advanced(member, &self.home.metrics, self.at, now);
+        (self.has_work, self.at) = (member.has_committed(), now);
+    }
+
+    fn must_wait(&mut self) -> bool {
+        // The end of the flush notifies.
+        flush::is_overdue(&self.home.state().member)
+    }
+
+    fn applied(&mut self, effects: &mut Effects<Waiter>) -> Result<(), Fatal> {
+        if self.has_work {
+            let now = self.home.clock.read();
+            self.home.state_mut().stages.applied(effects, &self.home.metrics, self.at, now);
+        }
+        Ok(())
+    }
+
+    fn role_changed(&mut self, change: RoleChange) -> Result<(), Fatal> {
+        role_changed(self.home, change);
+        Ok(())
+    }
+
+    fn installed(&mut self, meta: SnapshotMeta) -> Result<(), Fatal> {
+        installed(self.home, &meta);
+        Ok(())
+    }
+
+    fn answer(&mut self, applied: &mut Vec<Applied<Waiter>>) -> Result<(), Fatal> {
+        answer_applied(self.home, applied);
+        Ok(())
+    }
+
+    fn read(&mut self, reads: &mut Vec<Waiter>) -> Result<(), Fatal> {
+        answer_reads(self.home, reads);
+        Ok(())
+    }
+
+    fn lose(&mut self, lost: &mut Vec<(Waiter, Lost)>) {
+        count_lost_reads(self.home, lost);
+        for (waiter, why) in lost.drain(..) {
+            waiter.lost(self.home, why);
+        }
+    }
+
+    fn changed(&mut self, changed: &mut Vec<Changed<Waiter>>) {
+        for (waiter, result) in changed.drain(..) {
+            waiter.changed(result);
+        }
+    }
+
+    fn send(&mut self, messages: &mut Vec<PeerMessage>) {
+        self.home.others.send_all(self.home, messages);
+    }
+
+    fn provide_snapshot(&mut self, to: MemberId) {
+        self.home.others.clone().provide_snapshot(self.home, to);
+    }
+
+    fn deliver(&mut self) {
+        watching::deliver_ready(self.home);
+    }
+
+    fn wake_background(&mut self) {
+        self.home.background.notify();
+    }
+
+    fn settled(&mut self) -> Result<(), Fatal> {
+        self.home.others.follow_members(self.home);
+        Ok(())
+    }
+
+    fn removed(&mut self) {
+        self.home.removed();
     }
 }
 
 /// Answers those whose commands were applied.
-fn answer_applied(home: &Home, effects: &mut Effects<super::Waiter>) {
+fn answer_applied(home: &Home, applied: &mut Vec<Applied<Waiter>>) {
     let begun = home.clock.read();
-    let commands = effects.applied.len() as u64;
+    let commands = applied.len() as u64;
     {
         let stages = &mut home.state_mut().stages;
-        for (waiter, result) in &effects.applied {
+        for (waiter, result) in applied.iter() {
             if let Some(asked) = waiter.asked() {
                 stages.answer(asked, result.is_ok(), &home.metrics, begun);
             }
@@ -134,7 +179,7 @@ fn answer_applied(home: &Home, effects: &mut Effects<super::Waiter>) {
     }
     let header = home.state().header.clone();
     let mut physical = Vec::new();
-    for (waiter, result) in effects.applied.drain(..) {
+    for (waiter, result) in applied.drain(..) {
         physical.extend(waiter.applied(home, &header, result));
     }
     if !physical.is_empty() {
@@ -148,29 +193,28 @@ fn answer_applied(home: &Home, effects: &mut Effects<super::Waiter>) {
 }
 
 /// Reads for those whose moment has come. The time of one range is that of all of them, divided.
-fn answer_reads(home: &Rc<Home>, effects: &mut Effects<super::Waiter>) {
+fn answer_reads(home: &Rc<Home>, reads: &mut Vec<Waiter>) {
     let begun = home.clock.read();
-    let reads = effects.reads.len() as u64;
+    let count = reads.len() as u64;
     {
         let stages = &mut home.state_mut().stages;
-        for asked in effects.reads.iter().filter_map(super::Waiter::asked) {
+        for asked in reads.iter().filter_map(Waiter::asked) {
             stages.answer(asked, true, &home.metrics, begun);
         }
     }
     let ranges = home.metrics.ranges.get();
-    for waiter in effects.reads.drain(..) {
+    for waiter in reads.drain(..) {
         waiter.readable(home);
     }
     let ranges = home.metrics.ranges.get() - ranges;
     let ended = home.clock.read();
-    home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / reads, ranges);
+    home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / count, ranges);
     home.state_mut().stages.tell_slow(ended);
 }
 
 /// Linearizable reads share rounds; what is lost together was one.
-fn count_lost_reads(home: &Home, effects: &Effects<super::Waiter>) {
-    let has_lost =
-        |is_meant: fn(Lost) -> bool| effects.lost.iter().any(|(waiter, why)| waiter.is_read() && is_meant(*why));
+fn count_lost_reads(home: &Home, lost: &[(Waiter, Lost)]) {
+    let has_lost = |is_meant: fn(Lost) -> bool| lost.iter().any(|(waiter, why)| waiter.is_read() && is_meant(*why));
     if has_lost(|why| why == Lost::Timeout) {
         home.metrics.slow_read_indexes.inc();
     }
@@ -179,37 +223,19 @@ fn count_lost_reads(home: &Home, effects: &Effects<super::Waiter>) {
     }
 }
 
-/// Sends what may leave.
-fn send(home: &Home, effects: &mut Effects<super::Waiter>) {
-    home.others.send_all(home, &mut effects.messages);
-}
-
 /// A snapshot took the place of the data.
 fn installed(home: &Home, meta: &SnapshotMeta) {
     home.others.data_replaced();
-    let physical = {
-        let mut guard = home.state_mut();
-        let State { member, hub, physical, .. } = &mut *guard;
-        hub.compacted(member.store().compact_revision());
-        std::mem::take(physical)
-    };
+    let physical = std::mem::take(&mut home.state_mut().physical);
     for (_, waiter) in physical {
         waiter.fail(status::LEADER_CHANGED);
     }
     tracing::info!(index = meta.id.index, term = meta.id.term, "applied snapshot");
 }
 
-fn change_role(home: &Home, change: RoleChange) {
-    let mut guard = home.state_mut();
-    let State { member, header, .. } = &mut *guard;
-    *header = HeaderTemplate::new(home.profile.cluster_id, home.profile.member_id, change.term);
-    let now = home.clock.now();
-    let leases = member.store_mut().leases_mut();
-    match change.role {
-        Role::Leader => leases.promote(now, home.profile.election_millis),
-        _ => leases.demote(),
-    }
-    drop(guard);
+fn role_changed(home: &Home, change: RoleChange) {
+    let header = HeaderTemplate::new(home.profile.cluster_id, home.profile.member_id, change.term);
+    home.state_mut().header = header;
     let leader = change.leader.map(|leader| leader.to_string()).unwrap_or_default();
     let role = format!("{:?}", change.role);
     tracing::info!(member = %format!("{:x}", home.profile.member_id), term = change.term, role, leader, "role changed");
@@ -243,7 +269,7 @@ fn rest(home: &Home) -> Result<(), Fatal> {
 }
 
 /// Writes records that wait for company, or else marks that there are none.
-fn mark(member: &mut super::HomeMember) -> Result<(), Fatal> {
+fn mark(member: &mut HomeMember) -> Result<(), Fatal> {
     let wal = member.wal_mut();
     if wal.durable() < wal.last() && wal.can_flush() {
         wal.flush()?;
@@ -294,8 +320,10 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
             home.metrics.heartbeat_send_failures.inc();
             tracing::warn!(late = ?next.elapsed(), "leader failed to send out heartbeat on time");
         }
-        home.state_mut().member.tick(home.clock.now(), &mut effects);
-        settle(&home, &mut effects);
+        let mut turn = Turn { home: &home, has_work: false, at: home.clock.read() };
+        if let Err(fatal) = round::tick(&mut turn, &mut effects) {
+            home.fail(fatal);
+        }
         if let Err(fatal) = rest(&home) {
             home.fail(fatal);
         }

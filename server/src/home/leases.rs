@@ -1,59 +1,43 @@
 //! Leases of this home, while it leads: renewals, remaining times, the end of those whose time is over.
 
-use super::Home;
+use super::stages::op_of;
 use super::waiter::Waiter;
+use super::{Home, State};
 use crate::answer::status;
-use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{field_bytes, field_varint};
-use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
-use plinth_engine::lease::{CHECKPOINTS_PER_ENTRY, LeaseError, Renewal};
+use plinth_member::keeper::{self, Renewing};
 use plinth_net::grpc::Status;
 use plinth_net::rt::sleep;
 use prost::Message;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How often leases are looked at, as in etcd.
-const LEASE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// What came of a keep-alive.
-pub enum Renewed {
-    /// The time to live; 0 says that there is no such lease.
-    Ttl(i64),
-    /// The same, once [`clear_checkpoints`] has said so for this lease.
-    Checkpointed(i64),
-    /// This member does not lead.
-    NotPrimary,
-}
-
-/// Renews a lease, if this member leads.
-pub fn renew(home: &Home, id: i64) -> Renewed {
+/// Renews leases, if this member keeps their times; nobody may be told before [`confirm`] or if there are commands.
+pub fn renew(home: &Home, ids: &[i64]) -> Option<Renewing> {
     let now = home.clock.now();
-    let renewal = home.state_mut().member.store_mut().leases_mut().renew(id, now);
-    match renewal {
-        Ok(Renewal::Renewed { ttl, clear_checkpoint: true }) => Renewed::Checkpointed(ttl),
-        Ok(Renewal::Renewed { ttl, .. }) => {
-            home.metrics.leases_renewed.inc();
-            Renewed::Ttl(ttl)
-        }
-        // Its revocation is on its way: for the client it is gone.
-        Ok(Renewal::Expired) | Err(LeaseError::NotFound) => Renewed::Ttl(0),
-        Err(_) => Renewed::NotPrimary,
+    let renewing = home.state_mut().member.renew_leases(ids, now)?;
+    if renewing.commands.is_empty() {
+        home.metrics.leases_renewed.add(renewing.renewed());
     }
+    Some(renewing)
 }
 
-/// Replicates that leases were renewed of which a checkpoint says that less is left: the next leader goes by that. `None`
-/// if this member has not led all the while.
-pub async fn clear_checkpoints(home: &Home, ids: &[i64]) -> Option<()> {
-    let term = home.state().member.group().term();
-    for ids in ids.chunks(CHECKPOINTS_PER_ENTRY) {
-        let checkpoints = ids.iter().map(|&id| LeaseCheckpoint { id, remaining_ttl: 0 }).collect();
-        home.propose(Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints })).await.ok()?;
+/// Makes sure that the next leader knows of renewals, too. The times to live; `None` if this member has not led all the
+/// while.
+pub async fn confirm(home: &Home, mut renewing: Renewing) -> Option<Vec<i64>> {
+    if renewing.commands.is_empty() {
+        return Some(renewing.ttls);
     }
-    let has_led = home.keeps_leases() && home.state().member.group().term() == term;
-    has_led.then(|| home.metrics.leases_renewed.add(ids.len() as u64))
+    for command in std::mem::take(&mut renewing.commands) {
+        home.propose(command).await.ok()?;
+    }
+    if !home.state().member.has_kept(&renewing) {
+        return None;
+    }
+    home.metrics.leases_renewed.add(renewing.renewed());
+    Some(renewing.ttls)
 }
 
 /// What the leader answers another member to a client's request: the response without its header.
@@ -87,29 +71,22 @@ pub fn remaining(home: &Home, request: &pb::LeaseTimeToLiveRequest) -> Vec<u8> {
 
 /// Ends leases whose time is over and replicates how much is left of long ones; only the leader does.
 pub async fn expire_leases(home: Rc<Home>) {
-    let mut expired = Vec::new();
+    let mut pause = keeper::SCAN_MILLIS;
     while !home.is_stopping() {
-        sleep(LEASE_INTERVAL).await;
-        if !home.keeps_leases() {
-            continue;
-        }
-        let now = home.clock.now();
-        let (term, checkpoints) = {
-            let mut state = home.state_mut();
-            let term = state.member.group().term();
-            let leases = state.member.store_mut().leases_mut();
-            leases.expired(now, &mut expired);
-            (term, leases.due_checkpoints(now))
+        sleep(Duration::from_millis(pause)).await;
+        let now = home.moment();
+        let scan = {
+            let State { member, stages, .. } = &mut *home.state_mut();
+            let scan = member.scan_leases(now.millis(), |kind| Waiter::Nobody(op_of(kind)));
+            if member.has_unproposed() {
+                stages.open(now);
+            }
+            scan
         };
-        for id in expired.drain(..) {
-            home.metrics.leases_expired.inc();
-            home.submit(|out| Command::LeaseExpire { id, term }.encode_into(out), Waiter::Nobody(Op::LeaseRevoke));
-        }
-        if !checkpoints.is_empty() {
-            let checkpoints =
-                checkpoints.iter().map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl });
-            let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints: checkpoints.collect() });
-            home.submit(|out| command.encode_into(out), Waiter::Nobody(Op::LeaseCheckpoint));
+        pause = scan.pause;
+        home.metrics.leases_expired.add(scan.expired as u64);
+        if scan.has_submitted {
+            home.pump.notify();
         }
     }
 }

@@ -338,16 +338,16 @@ impl Home {
         writer: FileWriter,
         place: Box<dyn FnOnce() -> std::io::Result<()>>,
     ) -> bool {
-        let mut effects = Effects::default();
+        let (mut effects, now) = (Effects::default(), self.clock.now());
         let result = {
             let member = &mut self.state.borrow_mut().member;
-            member.offer_snapshot(message, store, place).and_then(|()| member.advance(&mut effects))
+            member.offer_snapshot(message, store, place).and_then(|()| member.advance(now, &mut effects))
         };
         let is_installed = effects.installed.is_some();
         if is_installed {
             *self.new_writer.borrow_mut() = Some(writer);
         }
-        driver::settle(self, &mut effects);
+        driver::hand_over(self, &mut effects);
         match result {
             Ok(()) => self.pump.notify(),
             Err(fatal) => self.fail(fatal),
@@ -401,9 +401,7 @@ impl Home {
 
     /// Whether the times of leases are this member's: it leads, and has applied all that was decided before.
     pub fn keeps_leases(&self) -> bool {
-        let state = self.state.borrow();
-        let (group, store) = (state.member.group(), state.member.store());
-        store.leases().is_promoted() && store.applied().term == group.term()
+        self.state.borrow().member.keeps_leases().is_some()
     }
 
     /// A leader was elected.

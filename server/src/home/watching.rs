@@ -1,35 +1,13 @@
 //! Watchers of this home: what the hub has for a stream is sent as far as its connection takes it, in bounded steps.
 
-use super::{Home, HomeMember, State};
-use plinth_engine::watch::{EventMode, Hub, StreamKey, WatchSpec};
+use super::{Home, State};
+use plinth_engine::watch::{Hub, StreamKey};
 
 /// A stream gets no more messages while its connection has this much to send; the hub keeps them, within its bound.
 const SEND_QUEUE_BYTES: usize = 256 << 10;
 
 /// Bytes encoded in one step; with the writing that follows, about a hundred microseconds.
 const STEP_BYTES: usize = 64 << 10;
-
-/// Creates a watcher, and lets the store collect events for it.
-pub fn add_watcher(member: &mut HomeMember, hub: &mut Hub, stream: StreamKey, spec: &WatchSpec<'_>) {
-    let (revision, compacted) = (member.store().revision(), member.store().compact_revision());
-    if hub.event_mode() == EventMode::Off {
-        // Without watchers nothing is published, so the hub does not know how far the store has come.
-        hub.jump(revision);
-    }
-    hub.create(stream, spec, revision, compacted);
-    member.set_event_mode(hub.event_mode());
-}
-
-/// Lets watchers read from history what was applied while nobody collected events: the rest of an entry whose apply
-/// was under way when the first watcher came. Call between entries, when everything collected is published.
-pub fn close_gap(home: &Home) {
-    let mut guard = home.state_mut();
-    let State { member, hub, .. } = &mut *guard;
-    let behind = hub.event_mode() != EventMode::Off && hub.revision() < member.store().revision();
-    if behind && member.is_between_entries() {
-        hub.jump(member.store().revision());
-    }
-}
 
 /// Sends what the hub has for the streams that have something new, as much as one step may take; what is left is for the
 /// background. Whether there is more.

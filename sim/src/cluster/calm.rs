@@ -127,6 +127,7 @@ impl World {
     /// All members hold the same: pairs, leases, member records, and of history what compaction leaves, so that none needs
     /// more space than another.
     pub(super) fn compare(&mut self) -> Result<(), Broken> {
+        self.compare_kept()?;
         let mut first = None;
         for at in self.members() {
             let process = self.nodes[at].process.as_mut().expect("all is well");

@@ -15,11 +15,13 @@ use plinth_engine::command::{Command, Compare, CompareTarget, DeleteRange, Op, P
 use plinth_engine::error::OpError;
 use plinth_engine::range::RangeQuery;
 use plinth_engine::store::Outcome;
+use plinth_member::compare::Check;
+use plinth_member::keeper::Renewing;
 use plinth_raft::MemberChange;
 use std::collections::BTreeMap;
 
 /// Clients give up after this at the latest, most of them earlier.
-const PATIENCE: Time = 6 * SECOND;
+pub(super) const PATIENCE: Time = 6 * SECOND;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub enum Caller {
     Admin,
     /// Who looks whether the cluster is well.
     Probe,
+    /// A leader who compares all members.
+    Checker,
+    /// Whoever takes many leases and leaves them alone.
+    Crowd,
 }
 
 /// What is asked.
@@ -61,6 +67,8 @@ pub enum Ask {
     Revoke(i64),
     /// Changes the members.
     Change(MemberChange),
+    /// A linearizable moment for a comparison.
+    Compare,
 }
 
 /// A question under way.
@@ -75,9 +83,18 @@ pub struct Call {
     /// When.
     pub began: Time,
     /// What had been acknowledged by then.
-    floor: i64,
-    /// The term of the leader who is renewing a lease for it.
-    pub renewed_in: u64,
+    pub(super) floor: i64,
+    /// The renewal under way of a lease for it.
+    pub renewing: Option<Renewing>,
+    /// The comparison that waits for this moment.
+    pub check: Option<Check>,
+}
+
+impl Call {
+    /// A question that is asked now.
+    pub fn new(caller: Caller, at: usize, ask: Ask, now: Time) -> Call {
+        Call { caller, at, ask, began: now, floor: 0, renewing: None, check: None }
+    }
 }
 
 /// What comes back.
@@ -163,7 +180,8 @@ impl World {
         let number = self.last_call;
         let Some(delay) = self.net.client_delay(&mut self.random) else { return false };
         self.tell(|| format!("call {number} to member {at}: {ask:?}"));
-        self.calls.insert(number, Call { caller, at, ask, began: self.now, floor: self.acknowledged, renewed_in: 0 });
+        let call = Call { floor: self.acknowledged, ..Call::new(caller, at, ask, self.now) };
+        self.calls.insert(number, call);
         self.plan(delay, Event::Arrive { call: number });
         let patience = if self.random.chance(70) { PATIENCE / 8 } else { PATIENCE };
         self.plan(patience, Event::GiveUp { call: number });
@@ -226,6 +244,7 @@ impl World {
                 let lease = *lease;
                 return self.keep_alive(at, number, lease);
             }
+            Ask::Compare => return self.judge(at, number),
             Ask::Get(key, _) => {
                 name = key_name(*key);
                 RangeQuery { key: &name, ..RangeQuery::default() }
@@ -273,6 +292,7 @@ impl World {
             }
             Caller::Holder(holder) => self.holder_answered(holder, &call, &answer)?,
             Caller::Admin => self.admin_answered(&call, &answer),
+            Caller::Checker | Caller::Crowd => {}
             Caller::Probe => self.is_well |= matches!(answer, Answer::Done(..)),
         }
         Ok(())
@@ -453,7 +473,7 @@ pub fn encode(number: u64, ask: &Ask, value_bytes: u64) -> Command {
         Ask::Grant(id, ttl) => Command::LeaseGrant { id: *id, ttl: *ttl },
         Ask::PutLeased(id) => Command::Put(put(lease_key(*id), *id)),
         Ask::Revoke(id) => Command::LeaseRevoke { id: *id },
-        Ask::Get(..) | Ask::GetAt(..) | Ask::Scan | Ask::KeepAlive(_) | Ask::Change(_) => {
+        Ask::Get(..) | Ask::GetAt(..) | Ask::Scan | Ask::KeepAlive(_) | Ask::Change(_) | Ask::Compare => {
             panic!("{ask:?} is no command")
         }
     }

@@ -4,33 +4,35 @@
 use super::bugs::Bug;
 use super::clients::{Answer, Ask, Call};
 use super::network::Packet;
-use super::node::{ELECTION_MILLIS, TICK_MILLIS, at_of, id_of};
+use super::node::{SimMember, TICK_MILLIS, at_of, id_of};
 use super::options::{MS, Time};
-use super::watchers::catch_up;
 use super::world::{Broken, Event, World};
 use crate::flush::FlushJob;
-use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
-use plinth_engine::compact::WorkBudget;
-use plinth_engine::lease::Checkpoint;
-use plinth_member::{Effects, Fatal, Lost, Pumped};
-use plinth_raft::{PeerBody, PeerMessage, Role, RoleChange};
-use plinth_wal::sim_disk::Loss;
+use plinth_engine::compact::{CompactProgress, WorkBudget};
+use plinth_engine::error::StoreError;
+use plinth_engine::lease::Millis;
+use plinth_engine::pagefile::PageFile;
+use plinth_engine::pagefile::testing::SimStore;
+use plinth_engine::watch::{EventBatch, EventMode, Hub};
+use plinth_member::round::{self, Outside};
+use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped, history};
+use plinth_raft::{MemberId, PeerBody, PeerMessage, Role, RoleChange, SnapshotMeta};
+use plinth_wal::sim_disk::{Loss, SimDisk};
 
 /// A pump that stops in the middle of applying goes on after this.
 const PUMP_AGAIN: Time = 100;
-/// How often leases are looked through.
-const LEASE_SCAN_MILLIS: u64 = 500;
+/// Chunks of history that one turn of the background reads.
+const CATCH_UPS: usize = 10;
+/// Waits for what nobody waits for.
+const NOBODY: u64 = 0;
 /// How often the data file is flushed, about.
 pub(super) const FLUSH_EVERY: Time = 100 * MS;
 
 impl World {
     pub(super) fn tick(&mut self, at: usize, life: u64) -> Result<(), Broken> {
-        let node = &mut self.nodes[at];
-        let now = node.clock.read(self.now);
-        let process = node.process.as_mut().expect("it runs");
-        process.member.tick(now, &mut process.effects);
-        let pause = node.clock.really(TICK_MILLIS);
+        let pause = self.nodes[at].clock.really(TICK_MILLIS);
         self.plan(pause, Event::Tick { at, life });
+        self.around(at, |around, effects| round::tick(around, effects))?;
         self.forget_snapshots(at);
         self.pump(at)
     }
@@ -38,32 +40,11 @@ impl World {
     pub(super) fn scan_leases(&mut self, at: usize, life: u64) {
         let node = &mut self.nodes[at];
         let now = node.clock.read(self.now);
-        let pause = node.clock.really(LEASE_SCAN_MILLIS);
         let process = node.process.as_mut().expect("it runs");
-        let (mut expired, mut told, mut checkpoints) = (Vec::new(), Vec::new(), Vec::new());
-        let term = process.promoted_in;
-        // Before it has applied what earlier leaders decided, its times are not to be relied on.
-        if process.member.store().applied().term == term {
-            let leases = process.member.store_mut().leases_mut();
-            leases.expired(now, &mut expired);
-            checkpoints = leases.due_checkpoints(now);
-        }
-        if !checkpoints.is_empty() {
-            let checkpoint = |due: &Checkpoint| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining_ttl };
-            let checkpoints = checkpoints.iter().map(checkpoint).collect();
-            let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints });
-            let _ = process.member.submit(|out| command.encode_into(out), 0, now);
-        }
-        for id in expired.into_iter().filter(|_| self.bug != Some(Bug::LeasesKept)) {
-            told.push(id);
-            let command = match self.bug {
-                Some(Bug::FollowersRevoke | Bug::DeposedRevoke) => Command::LeaseRevoke { id },
-                _ => Command::LeaseExpire { id, term },
-            };
-            let _ = process.member.submit(|out| command.encode_into(out), 0, now);
-        }
-        if !told.is_empty() {
-            self.tell(|| format!("member {at} finds leases {told:?} expired in term {term}"));
+        let scan = process.member.scan_leases(now, |_| NOBODY);
+        let pause = node.clock.really(scan.pause);
+        if scan.expired > 0 {
+            self.tell(|| format!("member {at} finds {} leases expired", scan.expired));
         }
         self.plan(pause, Event::ScanLeases { at, life });
         self.plan_pump(at);
@@ -114,27 +95,37 @@ impl World {
 
     /// Moves a member on as far as it goes without waiting.
     pub(super) fn pump(&mut self, at: usize) -> Result<(), Broken> {
-        let mut offered = self.offer_fetched(at);
+        if let Err(fatal) = self.offer_fetched(at) {
+            return self.stop(at, &fatal);
+        }
         for _ in 0..3 {
-            let node = &mut self.nodes[at];
-            let now = node.clock.read(self.now);
-            let Some(process) = &mut node.process else { return Ok(()) };
-            let pumped = match std::mem::replace(&mut offered, Ok(())) {
-                Ok(()) => process.member.pump(now, &mut process.effects),
-                Err(fatal) => Err(fatal),
-            };
-            let pumped = match pumped {
-                Ok(pumped) => pumped,
-                Err(fatal) => return self.stop(at, &fatal),
-            };
-            self.settle(at)?;
-            if pumped == Pumped::Idle {
-                break;
+            match self.around(at, |around, effects| round::run(around, effects))? {
+                None => return Ok(()),
+                Some(Pumped::Idle) => break,
+                Some(Pumped::More) => self.plan_pump(at),
             }
-            self.plan_pump(at);
         }
         self.plan_disk(at);
         Ok(())
+    }
+
+    /// Does a part of a round with what surrounds a member. Nothing if the process does not run, or not any more.
+    fn around<R>(
+        &mut self,
+        at: usize,
+        drive: impl FnOnce(&mut Around<'_>, &mut Effects<u64>) -> Result<R, Stop>,
+    ) -> Result<Option<R>, Broken> {
+        let Some(process) = &mut self.nodes[at].process else { return Ok(None) };
+        let mut effects = std::mem::take(&mut process.effects);
+        let done = drive(&mut Around { world: self, at }, &mut effects);
+        if let Some(process) = &mut self.nodes[at].process {
+            process.effects = effects;
+        }
+        match done {
+            Ok(done) => Ok(self.nodes[at].is_up().then_some(done)),
+            Err(Stop::Fatal(fatal)) => self.stop(at, &fatal).map(|()| None),
+            Err(Stop::Broken(broken)) => Err(broken),
+        }
     }
 
     /// A member cannot go on. After a fault that is as it should be.
@@ -147,75 +138,29 @@ impl World {
         Ok(())
     }
 
-    /// Takes in what came of a pump.
-    fn settle(&mut self, at: usize) -> Result<(), Broken> {
+    /// A snapshot took the place of a member's data: what belonged to the old file is void.
+    fn installed(&mut self, at: usize, meta: &SnapshotMeta) -> Result<(), Broken> {
         let process = self.nodes[at].process.as_mut().expect("it runs");
-        let mut effects = std::mem::take(&mut process.effects);
-        if effects.installed.is_some() {
-            // What belonged to the old file is void.
-            process.flush = None;
-            process.served.clear();
-            process.stored = process.member.store().applied().index;
-            self.outcome.snapshots += 1;
-            let installed = effects.installed.as_ref().map(|meta| meta.id);
-            self.tell(|| format!("member {at} installs a snapshot of {installed:?}"));
-        }
-        for batch in effects.events.drain(..) {
-            self.nodes[at].process.as_mut().expect("it runs").hub.publish(&batch);
-            let news = self.truth.learn(&batch).map_err(|why| format!("member {at}: {why}"))?;
-            if !news.is_empty() {
-                self.tell(|| format!("member {at} is first to apply revision {}: {news:?}", batch.revision()));
-            }
-            for change in &news {
-                self.effects.extend(change.pair.map(|pair| (pair.written_by, self.now)));
-            }
-            self.note_lease_ends(&news)?;
-        }
-        self.check_progress(at)?;
-        if effects.installed.take().is_some() {
-            let store = self.nodes[at].process.as_ref().expect("it runs").member.store();
-            self.truth.check_store(store).map_err(|why| format!("member {at} installs: {why}"))?;
-        }
-        self.hub_jumps(at);
-        for change in effects.roles.drain(..) {
-            self.change_role(at, change)?;
-        }
-        for (call, result) in effects.applied.drain(..) {
-            self.applied(at, call, result)?;
-        }
-        for (call, result) in effects.changed.drain(..) {
-            let answer = if result.is_ok() { Answer::Done(0, Vec::new()) } else { Answer::Refused };
-            self.reply(call, answer);
-        }
-        effects.unasked.clear();
-        effects.granted.clear();
-        for call in effects.reads.drain(..) {
-            self.readable(at, call)?;
-        }
-        for (call, why) in effects.lost.drain(..) {
-            self.lost(call, why);
-        }
-        self.finish_settling(at, effects)
+        process.flush = None;
+        process.served.clear();
+        process.stored = process.member.store().applied().index;
+        let checked = self.truth.check_store(process.member.store());
+        checked.map_err(|why| format!("member {at} installs: {why}"))?;
+        self.outcome.snapshots += 1;
+        self.tell(|| format!("member {at} installs a snapshot of {:?}", meta.id));
+        Ok(())
     }
 
-    fn finish_settling(&mut self, at: usize, mut effects: Effects<u64>) -> Result<(), Broken> {
-        for message in effects.messages.drain(..) {
-            self.send(at, at_of(message.to), Packet::Peer(message));
+    /// A member has applied an entry.
+    fn published(&mut self, at: usize, batch: &EventBatch) -> Result<(), Broken> {
+        let news = self.truth.learn(batch).map_err(|why| format!("member {at}: {why}"))?;
+        if !news.is_empty() {
+            self.tell(|| format!("member {at} is first to apply revision {}: {news:?}", batch.revision()));
         }
-        let process = self.nodes[at].process.as_mut().expect("it runs");
-        let wanted = effects.snapshot_requests.clone();
-        process.wanted.append(&mut effects.snapshot_requests);
-        if !wanted.is_empty() {
-            self.tell(|| format!("member {at} is asked for snapshots for {wanted:?}"));
+        for change in &news {
+            self.effects.extend(change.pair.map(|pair| (pair.written_by, self.now)));
         }
-        if std::mem::take(&mut effects.removed) {
-            // It is told, and stops for ever.
-            self.nodes[at].is_retired = true;
-            self.crash(at, Some(Loss::Nothing));
-            return Ok(());
-        }
-        self.nodes[at].process.as_mut().expect("it runs").effects = effects;
-        Ok(())
+        self.note_lease_ends(&news)
     }
 
     /// Every member gets to the same state by the same entries.
@@ -230,7 +175,7 @@ impl World {
         Ok(())
     }
 
-    fn change_role(&mut self, at: usize, change: RoleChange) -> Result<(), Broken> {
+    fn role_changed(&mut self, at: usize, change: RoleChange) -> Result<(), Broken> {
         let leads = change.role == Role::Leader;
         self.tell(|| format!("member {at}: {change:?}"));
         if leads {
@@ -242,16 +187,6 @@ impl World {
                 }
                 _ => {}
             }
-        }
-        let node = &mut self.nodes[at];
-        let now = node.clock.read(self.now);
-        let process = node.process.as_mut().expect("it runs");
-        process.promoted_in = change.term;
-        let leases = process.member.store_mut().leases_mut();
-        if leads || (self.bug == Some(Bug::FollowersRevoke) && !leases.is_promoted()) {
-            leases.promote(now, ELECTION_MILLIS);
-        } else if self.bug != Some(Bug::FollowersRevoke) {
-            leases.demote();
         }
         Ok(())
     }
@@ -327,6 +262,14 @@ impl World {
                 self.plan_pump(at);
                 Ok(())
             }
+            Packet::AskHash { revision } => {
+                self.answer_hash(at, from, revision);
+                Ok(())
+            }
+            Packet::Hash { revision, hashed } => {
+                self.take_hash(at, from, revision, hashed);
+                Ok(())
+            }
             Packet::Ask { snapshot, piece } => self.serve(at, from, snapshot, piece),
             Packet::Piece { snapshot, piece, content } => self.take_piece(at, snapshot, piece, content),
             Packet::NoSnapshot { snapshot } => {
@@ -336,20 +279,39 @@ impl World {
         }
     }
 
-    /// Work that has time: the flush of the data file in pieces, compaction, snapshots to pin, watchers that lag.
-    pub(super) fn background(&mut self, at: usize, life: u64) -> Result<(), Broken> {
+    /// The flush of the data file, and snapshots to pin.
+    pub(super) fn flush_regularly(&mut self, at: usize, life: u64) -> Result<(), Broken> {
         let pause = self.flush(at)?;
-        let node = &mut self.nodes[at];
-        let process = node.process.as_mut().expect("it runs");
-        if process.member.store().is_compacting() && process.member.is_between_entries() {
-            let budget = WorkBudget { records: 1 + self.random.below(50) as usize, bytes: 1 << 20 };
-            let step = process.member.store_mut().compact_step(budget);
-            step.map_err(|error| format!("member {at}: compaction: {error}"))?;
-            process.hub.compacted(process.member.store().compact_revision());
-        }
-        catch_up(process)?;
         self.plan(pause, Event::Flush { at, life });
         self.plan_pump(at);
+        Ok(())
+    }
+
+    /// The background has something to do, soon.
+    pub(super) fn wake(&mut self, at: usize) {
+        let life = self.nodes[at].life;
+        let Some(process) = &mut self.nodes[at].process else { return };
+        if !std::mem::replace(&mut process.is_woken, true) {
+            let pause = self.random.below(2 * MS);
+            self.plan(pause, Event::Background { at, life });
+        }
+    }
+
+    /// Work that has time: watchers that lag, compaction. While there is more it goes on.
+    pub(super) fn background(&mut self, at: usize, life: u64) -> Result<(), Broken> {
+        let budget = WorkBudget { records: 1 + self.random.below(50) as usize, bytes: 1 << 20 };
+        let failed = |error: StoreError| format!("member {at}: background: {error}");
+        let process = self.nodes[at].process.as_mut().expect("it runs");
+        let mut reads_on = false;
+        for _ in 0..CATCH_UPS {
+            reads_on = history::catch_up(&process.member, &mut process.hub).map_err(failed)?;
+        }
+        let progress = history::compact(&mut process.member, &mut process.hub, budget).map_err(failed)?;
+        process.is_woken = reads_on || progress != CompactProgress::Idle;
+        if process.is_woken {
+            let pause = self.random.below(if reads_on { 2 * MS } else { 2 * FLUSH_EVERY });
+            self.plan(pause, Event::Background { at, life });
+        }
         Ok(())
     }
 
@@ -384,5 +346,122 @@ impl World {
         self.pin_snapshots(at)?;
         let begun = self.nodes[at].process.as_ref().is_some_and(|process| process.flush.is_some());
         Ok(if begun { disk_time } else { 1 + self.random.below(2 * FLUSH_EVERY) })
+    }
+}
+
+/// Why a round ended before its time.
+pub(super) enum Stop {
+    /// The member cannot go on.
+    Fatal(Fatal),
+    /// A promise is broken.
+    Broken(Broken),
+}
+
+impl From<Fatal> for Stop {
+    fn from(fatal: Fatal) -> Stop {
+        Stop::Fatal(fatal)
+    }
+}
+
+impl From<Broken> for Stop {
+    fn from(broken: Broken) -> Stop {
+        Stop::Broken(broken)
+    }
+}
+
+/// What surrounds a member: the world.
+pub(super) struct Around<'a> {
+    world: &'a mut World,
+    at: usize,
+}
+
+impl Outside for Around<'_> {
+    type Disk = SimDisk;
+    type Trees = PageFile<SimStore>;
+    type Waiter = u64;
+    type Stop = Stop;
+
+    fn with<R>(&mut self, act: impl FnOnce(&mut SimMember, &mut Hub) -> R) -> R {
+        let process = self.world.nodes[self.at].process.as_mut().expect("it runs");
+        act(&mut process.member, &mut process.hub)
+    }
+
+    fn now(&mut self) -> Millis {
+        self.world.nodes[self.at].clock.read(self.world.now)
+    }
+
+    fn event_mode(&mut self, watched: EventMode) -> EventMode {
+        // The truth is told by events.
+        watched.max(EventMode::Plain)
+    }
+
+    fn applied(&mut self, effects: &mut Effects<u64>) -> Result<(), Stop> {
+        effects.unasked.clear();
+        effects.granted.clear();
+        Ok(self.world.check_progress(self.at)?)
+    }
+
+    fn role_changed(&mut self, change: RoleChange) -> Result<(), Stop> {
+        Ok(self.world.role_changed(self.at, change)?)
+    }
+
+    fn installed(&mut self, meta: SnapshotMeta) -> Result<(), Stop> {
+        Ok(self.world.installed(self.at, &meta)?)
+    }
+
+    fn answer(&mut self, applied: &mut Vec<Applied<u64>>) -> Result<(), Stop> {
+        for (call, result) in applied.drain(..) {
+            self.world.applied(self.at, call, result)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, reads: &mut Vec<u64>) -> Result<(), Stop> {
+        for call in reads.drain(..) {
+            self.world.readable(self.at, call)?;
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, lost: &mut Vec<(u64, Lost)>) {
+        for (call, why) in lost.drain(..) {
+            self.world.lost(call, why);
+        }
+    }
+
+    fn changed(&mut self, changed: &mut Vec<Changed<u64>>) {
+        for (call, result) in changed.drain(..) {
+            let answer = if result.is_ok() { Answer::Done(0, Vec::new()) } else { Answer::Refused };
+            self.world.reply(call, answer);
+        }
+    }
+
+    fn send(&mut self, messages: &mut Vec<PeerMessage>) {
+        for message in messages.drain(..) {
+            self.world.send(self.at, at_of(message.to), Packet::Peer(message));
+        }
+    }
+
+    fn provide_snapshot(&mut self, to: MemberId) {
+        let at = self.at;
+        self.world.tell(|| format!("member {at} is asked for a snapshot for {to}"));
+        self.world.nodes[at].process.as_mut().expect("it runs").wanted.push(to);
+    }
+
+    fn published(&mut self, batch: &EventBatch) -> Result<(), Stop> {
+        Ok(self.world.published(self.at, batch)?)
+    }
+
+    /// Watchers come and read when they like.
+    fn deliver(&mut self) {}
+
+    fn wake_background(&mut self) {
+        self.world.wake(self.at);
+    }
+
+    /// It is told, and stops for ever.
+    fn removed(&mut self) {
+        self.world.nodes[self.at].is_retired = true;
+        self.world.crash(self.at, Some(Loss::Nothing));
     }
 }

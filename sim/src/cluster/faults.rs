@@ -7,7 +7,8 @@ use super::clients::{Answer, Ask, Call, Caller};
 use super::node::{Node, id_of, record};
 use super::options::{Fault, SECOND};
 use super::world::{Broken, Event, WAKE_MAX, World};
-use plinth_raft::{MemberChange, MemberId, PeerState};
+use plinth_member::records;
+use plinth_raft::{MemberChange, MemberId};
 use plinth_wal::sim_disk::Loss;
 
 const EIO: i32 = 5;
@@ -63,7 +64,7 @@ impl World {
         }
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leaders = self.nodes.iter().filter(|node| node.is_leader());
         leaders.max_by_key(|node| node.process.as_ref().map(|p| p.member.group().term())).map(|node| node.at)
     }
@@ -125,10 +126,9 @@ impl World {
         let Some(process) = &self.nodes[leader].process else { return Ok(()) };
         let status = process.member.group().status();
         if let Some(&learner) = status.conf.learners.first() {
-            let peer = status.peers.iter().find(|peer| peer.member.0 == learner);
-            let ready = peer.is_some_and(|peer| {
-                peer.state == PeerState::Replicate && peer.matched * 10 >= status.commit * 9 && peer.recent_active
-            });
+            let members = records::all(process.member.store()).map_err(|error| error.to_string())?;
+            let is_active = status.peers.iter().any(|peer| peer.member.0 == learner && peer.recent_active);
+            let ready = is_active && records::check_promotion(&members, &status, MemberId(learner)).is_ok();
             let change = if ready && self.may_change(leader, None, true) {
                 MemberChange::Promote(MemberId(learner))
             } else if self.random.chance(20) {

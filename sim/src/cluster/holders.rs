@@ -4,13 +4,10 @@
 //! A lease is certainly alive from when the last renewal that succeeded was *asked for*, for its time as the fastest
 //! clock measures it. Its end shows in the key that hangs on it.
 
-use super::bugs::Bug;
 use super::clients::{Answer, Ask, Call, Caller, lease_key};
 use super::options::{MS, SECOND, Time};
 use super::truth::Change;
 use super::world::{Broken, Event, World};
-use plinth_engine::command::{Command, LeaseCheckpoint, LeaseCheckpoints};
-use plinth_engine::lease::{LeaseError, Renewal};
 
 /// A lease, as its holder sees it.
 #[derive(Clone, Copy, Debug)]
@@ -129,41 +126,26 @@ impl World {
         let node = &mut self.nodes[at];
         let now = node.clock.read(self.now);
         let process = node.process.as_mut().expect("it runs");
-        let (leads, term) = (process.member.is_leader(), process.promoted_in);
-        let leases = process.member.store_mut().leases_mut();
-        let renewal = match leads {
-            true if self.bug == Some(Bug::KeepAlivesIgnored) && leases.contains(lease) => {
-                return self.renewed(at, number);
-            }
-            true => leases.renew(lease, now),
-            false => Err(LeaseError::NotPrimary),
+        let renewing = process.member.renew_leases(&[lease], now).filter(|renewing| renewing.renewed() > 0);
+        let Some(renewing) = renewing else {
+            self.reply(number, Answer::Refused);
+            return Ok(());
         };
-        match renewal {
-            Ok(Renewal::Renewed { clear_checkpoint: true, .. }) if self.bug != Some(Bug::CheckpointsKept) => {
-                let checkpoints = vec![LeaseCheckpoint { id: lease, remaining_ttl: 0 }];
-                let command = Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints });
-                if process.member.submit(|out| command.encode_into(out), number, now).is_err() {
-                    self.reply(number, Answer::Refused);
-                } else if let Some(call) = self.calls.get_mut(&number) {
-                    call.renewed_in = term;
-                }
-                self.plan_pump(at);
-                Ok(())
-            }
-            Ok(Renewal::Renewed { .. }) => self.renewed(at, number),
-            Ok(Renewal::Expired) | Err(_) => {
-                self.reply(number, Answer::Refused);
-                Ok(())
-            }
+        let Some(command) = renewing.commands.first() else { return self.renewed(at, number) };
+        if process.member.submit(|out| command.encode_into(out), number, now).is_err() {
+            self.reply(number, Answer::Refused);
+        } else if let Some(call) = self.calls.get_mut(&number) {
+            call.renewing = Some(renewing);
         }
+        self.plan_pump(at);
+        Ok(())
     }
 
     /// The next leader will know that a lease was renewed, if this one still leads.
     pub(super) fn checkpoint_cleared(&mut self, at: usize, number: u64) -> Result<(), Broken> {
         let process = self.nodes[at].process.as_ref().expect("it runs");
-        let term = process.promoted_in;
-        let leads = process.member.is_leader() && process.member.store().applied().term == term;
-        if leads && self.calls.get(&number).is_some_and(|call| call.renewed_in == term) {
+        let renewing = self.calls.get(&number).and_then(|call| call.renewing.as_ref());
+        if renewing.is_some_and(|renewing| process.member.has_kept(renewing)) {
             self.outcome.cleared += 1;
             return self.renewed(at, number);
         }
@@ -174,7 +156,8 @@ impl World {
     /// A leader has kept a lease alive.
     fn renewed(&mut self, at: usize, number: u64) -> Result<(), Broken> {
         let Some(call) = self.calls.get(&number) else { return Ok(()) };
-        let term = self.nodes[at].process.as_ref().expect("it runs").promoted_in;
+        let process = self.nodes[at].process.as_ref().expect("it runs");
+        let term = process.member.keeps_leases().ok_or("a lease is renewed by who does not keep its time")?;
         let mut later = self.leaders.range(term + 1..);
         if let Some((term, _)) = later.find(|(_, (_, since))| *since < call.began) {
             let why = format!("member {at} does as call {number} asks ({:?}), but since before that", call.ask);

@@ -4,6 +4,7 @@
 //! cut are lost as well.
 
 use super::options::{MS, Options, Time};
+use plinth_member::compare::Hashed;
 use plinth_raft::{Lane, PeerBody, PeerMessage};
 use plinth_wal::sim_disk::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,18 @@ pub enum Packet {
         /// What it holds, if there is such a piece.
         content: Option<(u64, Vec<u8>)>,
     },
+    /// The leader asks for the hash of the data at a revision.
+    AskHash {
+        /// Which revision.
+        revision: i64,
+    },
+    /// The answer.
+    Hash {
+        /// The revision asked for.
+        revision: i64,
+        /// The hash, unless the member has not come so far, or has compacted it.
+        hashed: Option<Hashed>,
+    },
     /// The answer if there is no such snapshot any more.
     NoSnapshot {
         /// Which snapshot.
@@ -44,6 +57,7 @@ impl Packet {
                 Lane::Bulk => 1,
                 Lane::Snapshot => 2,
             },
+            Packet::AskHash { .. } | Packet::Hash { .. } => 0,
             _ => 2,
         }
     }

@@ -12,6 +12,7 @@ use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{EventMode, Hub, HubConfig};
+use plinth_member::compare::Check;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Effects, Member, MemberConfig};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
@@ -112,9 +113,10 @@ pub struct Process {
     pub served: BTreeMap<u64, Served>,
     /// A snapshot on its way here.
     pub fetch: Option<Fetch>,
-    /// The term in which it began to keep the time of leases. Not its present term: that may be another leader's already
-    /// when it has been told of it and has not taken notice.
-    pub promoted_in: u64,
+    /// The background has something to do.
+    pub is_woken: bool,
+    /// The comparison of all members under way.
+    pub check: Option<Check>,
     /// An effect of the disk is planned.
     pub disk_planned: bool,
     /// A pump is planned.
@@ -134,7 +136,9 @@ pub fn at_of(id: MemberId) -> usize {
 /// A member's record.
 pub fn record(at: usize, is_learner: bool) -> plinth_raft::Member {
     let peer_urls = vec![format!("http://{at}:2380")];
-    plinth_raft::Member { id: id_of(at), peer_urls, is_learner, ..plinth_raft::Member::default() }
+    // With the name that it would publish when it starts.
+    let name = format!("m{at}");
+    plinth_raft::Member { id: id_of(at), name, peer_urls, is_learner, ..plinth_raft::Member::default() }
 }
 
 impl Node {
@@ -176,7 +180,8 @@ impl Node {
                     wanted: Vec::new(),
                     served: BTreeMap::new(),
                     fetch: None,
-                    promoted_in: 0,
+                    is_woken: false,
+                    check: None,
                     disk_planned: false,
                     pump_planned: false,
                 });
@@ -219,6 +224,7 @@ impl Node {
         let config = MemberConfig {
             identity: own,
             group,
+            lease_extension_millis: ELECTION_MILLIS,
             first_sequence: self.life << 32,
             request_timeout_millis: REQUEST_TIMEOUT_MILLIS,
             learners_max: 1,

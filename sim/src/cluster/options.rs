@@ -68,6 +68,8 @@ pub struct Options {
     pub ttl: u64,
     /// The longest time for which a lease is kept alive.
     pub hold: Time,
+    /// Leases that are granted together at the end of the last storm and left alone.
+    pub crowd: u64,
     /// Clients that watch.
     pub watchers: usize,
     /// Distinct keys.
@@ -122,6 +124,7 @@ impl Options {
             holders: pick(&[0, 1, 2]) as usize,
             ttl: pick(&[2, 4, 7]),
             hold: pick(&[3, 8]) * SECOND,
+            crowd: pick(&[0, 0, 0, 40, 400]),
             watchers: pick(&[1, 2]) as usize,
             keys: pick(&[1, 3, 8]),
             value_bytes: pick(&[16, 16, 200, 4000]),

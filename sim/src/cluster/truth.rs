@@ -45,6 +45,8 @@ pub struct Truth {
     written: BTreeMap<u64, i64>,
     /// Term, revision and compact revision after an entry.
     entries: BTreeMap<u64, (u64, i64, i64)>,
+    /// The greatest of those compact revisions.
+    compacted: i64,
 }
 
 /// The value that an operation writes: its number, and padding that depends on it.
@@ -82,6 +84,13 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Change, i64), String> {
     }
     let (key, pair, revision) = decode(pair)?;
     Ok((Change { key, pair: Some(pair) }, revision))
+}
+
+/// The pair before a change, if an encoded `mvccpb.Event` tells it: key and pair.
+pub fn decode_prev(bytes: &[u8]) -> Result<Option<(Vec<u8>, Pair)>, String> {
+    let event = wire::fields(bytes).ok_or("an event that does not parse")?;
+    let prev = wire::bytes(&event, 3).map(decode).transpose()?;
+    Ok(prev.map(|(key, pair, _)| (key, pair)))
 }
 
 impl Truth {
@@ -163,12 +172,18 @@ impl Truth {
 
     /// A member has applied an entry: it must have the same term and lead to the same revisions everywhere.
     pub fn applied(&mut self, index: u64, found: (u64, i64, i64)) -> Result<(), String> {
+        self.compacted = self.compacted.max(found.2);
         match self.entries.insert(index, found) {
             Some(known) if known != found => {
                 Err(format!("entry {index} has (term, revision, compacted) {found:?} here, and {known:?} elsewhere"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The newest compact revision that anybody has applied.
+    pub fn compacted(&self) -> i64 {
+        self.compacted
     }
 
     /// What a key held at a revision.

@@ -4,17 +4,14 @@
 //! fill their stream, and catch up from history. What compaction took is told, and the watcher begins behind it.
 
 use super::bugs::Bug;
-use super::node::{CLUSTER, Process, hub_config, id_of};
+use super::node::{CLUSTER, id_of};
 use super::options::MS;
-use super::truth::{Change, Truth, decode_event};
+use super::truth::{Change, Truth, decode_event, decode_prev};
 use super::wire;
 use super::world::{Broken, Event, World};
-use plinth_engine::pagefile::PageFile;
-use plinth_engine::pagefile::testing::SimStore;
-use plinth_engine::store::Store;
-use plinth_engine::watch::{CatchUp, EventBatchBuilder, HeaderIds, History, Hub, StreamKey, WatchSpec};
+use plinth_engine::watch::{HeaderIds, StreamKey, WatchSpec};
+use plinth_member::history;
 use plinth_wal::sim_disk::Rng;
-use std::ops::ControlFlow;
 
 /// A watcher's stream at a member.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +24,8 @@ pub struct Tap {
 pub struct Watcher {
     key: Vec<u8>,
     end: Vec<u8>,
+    /// It wants to know what was there before.
+    prev_kv: bool,
     /// The first revision it has not seen; 0 until it knows where it began.
     next: i64,
     /// Where it is connected: member and life.
@@ -47,7 +46,7 @@ impl Watcher {
             1 => (name(first), name(first + 1 + random.below(keys))),
             _ => (b"\0".to_vec(), b"\0".to_vec()),
         };
-        Watcher { key, end, next: 0, place: None, parts: Vec::new(), seen: 0 }
+        Watcher { key, end, prev_kv: random.chance(50), next: 0, place: None, parts: Vec::new(), seen: 0 }
     }
 
     fn wants(&self, key: &[u8]) -> bool {
@@ -96,6 +95,21 @@ impl Watcher {
         Ok(())
     }
 
+    /// The pair before a change is there for who wants it, unless there was none or it was compacted.
+    fn check_prev(&self, truth: &Truth, event: &[u8], change: &Change, revision: i64) -> Result<(), String> {
+        let expected = truth.at(&change.key, revision - 1);
+        let found = decode_prev(event)?;
+        let may_be_gone = !self.prev_kv || revision - 1 < truth.compacted();
+        match (found, expected) {
+            (Some((key, pair)), Some(expected)) if self.prev_kv && key == change.key && pair == expected => Ok(()),
+            (None, None) => Ok(()),
+            (None, Some(_)) if may_be_gone => Ok(()),
+            (found, expected) => {
+                Err(format!("before {change:?} of revision {revision} was {expected:?}, and is said to be {found:?}"))
+            }
+        }
+    }
+
     /// A message arrived. False if the watcher has to begin again.
     fn message(&mut self, truth: &Truth, bytes: &[u8]) -> Result<bool, String> {
         let fields = wire::fields(bytes).ok_or("a watch response that does not parse")?;
@@ -115,10 +129,16 @@ impl Watcher {
         }
         let mut events = fields.iter().filter(|field| field.number == 11).peekable();
         if events.peek().is_none() {
+            // A client goes on behind what it was told of last.
+            if revision + 1 < self.next {
+                return Err(format!("a watcher at {} is told of progress up to {revision}", self.next));
+            }
             return self.has_seen(truth, revision).map(|()| true);
         }
         for event in events {
-            self.parts.push(decode_event(event.bytes)?);
+            let (change, revision) = decode_event(event.bytes)?;
+            self.check_prev(truth, event.bytes, &change, revision)?;
+            self.parts.push((change, revision));
         }
         if wire::int(&fields, 7) == 0 {
             self.take(truth)?;
@@ -157,7 +177,10 @@ impl World {
             process.hub.progress_request(tap.stream);
         }
         let most = if self.in_storm { 1 + self.random.below(5) } else { u64::MAX };
-        self.read_messages(number, at, life, most)
+        self.read_messages(number, at, life, most)?;
+        // Whoever reads makes room for more.
+        self.wake(at);
+        Ok(())
     }
 
     fn plan_watch(&mut self, number: usize) {
@@ -169,24 +192,22 @@ impl World {
         let at = self.random.below(self.nodes.len() as u64) as usize;
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return };
-        if !process.member.is_between_entries() {
-            return;
-        }
         let watcher = &mut self.watchers[number];
         let spec = WatchSpec {
             key: &watcher.key,
             range_end: &watcher.end,
             start_revision: watcher.next,
             progress_notify: true,
+            prev_kv: watcher.prev_kv,
             fragment: self.random.chance(50),
             ..WatchSpec::default()
         };
         watcher.parts.clear();
         watcher.place = Some((at, node.life));
         let stream = process.hub.open_stream();
-        let (revision, compacted) = (process.member.store().revision(), process.member.store().compact_revision());
-        process.hub.create(stream, &spec, revision, compacted);
+        history::watch(&mut process.member, &mut process.hub, stream, &spec);
         process.taps.insert(number, Tap { stream });
+        self.wake(at);
     }
 
     fn read_messages(&mut self, number: usize, at: usize, life: u64, most: u64) -> Result<(), Broken> {
@@ -194,7 +215,6 @@ impl World {
         let now = node.clock.read(self.now);
         let process = node.process.as_mut().expect("it runs");
         process.hub.tick(now);
-        catch_up(process)?;
         let watcher = &mut self.watchers[number];
         let Some(tap) = process.taps.get(&number).copied() else {
             watcher.place = None;
@@ -235,48 +255,6 @@ impl World {
         let mut left = watcher.next..=self.truth.revision();
         watcher.next > 0 && left.all(|revision| watcher.wanted(&self.truth, revision).next().is_none())
     }
-
-    /// A snapshot took the place of a store: the hub reads on in what is now there.
-    pub(super) fn hub_jumps(&mut self, at: usize) {
-        let config = hub_config(&mut self.random);
-        let Some(process) = &mut self.nodes[at].process else { return };
-        let revision = process.member.store().revision();
-        if process.hub.revision() < revision && process.member.is_between_entries() {
-            process.hub.jump(revision);
-        } else if process.hub.revision() > revision {
-            // Cannot be: a snapshot is newer than what it replaces.
-            process.hub = Hub::new(config, revision);
-        }
-    }
-}
-
-/// Answers the hub's questions about history, as the server's background work does.
-pub fn catch_up(process: &mut Process) -> Result<(), Broken> {
-    for _ in 0..10 {
-        let Some(request) = process.hub.next_catch_up() else { return Ok(()) };
-        let history = read_history(process.member.store(), request)?;
-        process.hub.catch_up(request.id, history);
-    }
-    Ok(())
-}
-
-fn read_history(store: &Store<PageFile<SimStore>>, request: CatchUp) -> Result<History, Broken> {
-    let compacted = store.compact_revision();
-    if request.from < compacted {
-        return Ok(History::Compacted(compacted));
-    }
-    let to = store.revision().min(request.from.saturating_add(request.revisions - 1));
-    let mut builder = EventBatchBuilder::for_history(false, request.from, request.bytes);
-    let visited = store.history(request.from, to, &mut |event| {
-        let (main, sub) = (event.revision.main, event.revision.sub);
-        match event.is_delete {
-            true => builder.delete(main, sub, event.key, None),
-            false => builder.put(main, sub, event.is_create, event.pair, None),
-        }
-        if builder.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    visited.map_err(|error| error.to_string())?;
-    Ok(History::Events(builder.finish(to)))
 }
 
 /// A message in words, for the story.

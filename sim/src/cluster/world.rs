@@ -3,6 +3,7 @@
 //! Storms, in which faults occur, alternate with calms (see `calm`).
 
 use super::bugs::Bug;
+use super::checks::COMPARE_EVERY;
 use super::clients::{Answer, Call, Client, FIRST_QUESTION};
 use super::drive::FLUSH_EVERY;
 use super::holders::{Holder, Lease};
@@ -43,6 +44,10 @@ pub struct Outcome {
     pub snapshots: u64,
     /// Changes of the members applied.
     pub changes: u64,
+    /// Comparisons of all members that came to an end.
+    pub compared: u64,
+    /// Leadership handed over on purpose.
+    pub handed_over: u64,
     /// A hash over everything that happened, in order.
     pub trace: u64,
 }
@@ -69,6 +74,7 @@ pub(super) enum Event {
     Tick { at: usize, life: u64 },
     Disk { at: usize, life: u64 },
     Flush { at: usize, life: u64 },
+    Background { at: usize, life: u64 },
     ScanLeases { at: usize, life: u64 },
     Keep { at: usize, life: u64, log: SimMedium },
     Start { at: usize },
@@ -83,6 +89,8 @@ pub(super) enum Event {
     Fault,
     Mend,
     Probe,
+    Compare { at: usize, life: u64 },
+    Judge { at: usize, life: u64 },
 }
 
 impl Event {
@@ -93,7 +101,10 @@ impl Event {
             | Event::Tick { at, life }
             | Event::Disk { at, life }
             | Event::Flush { at, life }
+            | Event::Background { at, life }
             | Event::ScanLeases { at, life }
+            | Event::Compare { at, life }
+            | Event::Judge { at, life }
             | Event::AskAgain { at, life, .. } => Some((*at, Some(*life))),
             Event::Packet { at, .. } => Some((*at, None)),
             _ => None,
@@ -179,6 +190,7 @@ pub fn tell(seed: u64, bug: Option<Bug>) -> Result<Outcome, String> {
 }
 
 fn live(mut world: World) -> Result<Outcome, String> {
+    plinth_member::planted::plant(world.bug.and_then(Bug::in_shell));
     match world.live() {
         Ok(()) => Ok(world.outcome),
         Err(Broken(why)) => Err(format!("at {} ms: {why}", world.now / MS)),
@@ -253,6 +265,8 @@ impl World {
             self.storm()?;
             self.calm()?;
         }
+        self.hand_over()?;
+        self.grant_crowd()?;
         self.await_ends_of_leases()?;
         self.compare()?;
         self.outcome.watched = self.watchers.iter().map(|watcher| watcher.seen).sum();
@@ -316,7 +330,8 @@ impl World {
             }
             Event::Tick { at, life } => self.tick(at, life),
             Event::Disk { at, .. } => self.run_disk(at),
-            Event::Flush { at, life } => self.background(at, life),
+            Event::Flush { at, life } => self.flush_regularly(at, life),
+            Event::Background { at, life } => self.background(at, life),
             Event::ScanLeases { at, life } => {
                 self.scan_leases(at, life);
                 Ok(())
@@ -357,6 +372,11 @@ impl World {
                 self.probe();
                 Ok(())
             }
+            Event::Compare { at, life } => self.begin_check(at, life),
+            Event::Judge { at, .. } => {
+                self.ask_for_moment(at);
+                Ok(())
+            }
         }
     }
 
@@ -381,6 +401,8 @@ impl World {
         let first = self.random.below(FLUSH_EVERY);
         self.plan(first, Event::Flush { at, life });
         self.plan(first, Event::ScanLeases { at, life });
+        let first = self.random.below(COMPARE_EVERY);
+        self.plan(first, Event::Compare { at, life });
         self.plan_pump(at);
         Ok(())
     }
