@@ -10,6 +10,7 @@ mod api;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod leases;
 mod lifecycle;
 mod metrics;
 mod server;
