@@ -179,12 +179,6 @@ pub enum GroupError {
     /// The stored configuration of voters is damaged.
     #[error("stored configuration")]
     Conf(#[from] ConfError),
-    /// The consensus library refuses.
-    #[error("raft: {detail}")]
-    Raft {
-        /// Its words.
-        detail: String,
-    },
 }
 
 /// A proposal was not taken. Nothing was appended or sent.
@@ -239,7 +233,7 @@ pub enum TransferError {
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("configuration change refused: {detail}")]
 pub struct ApplyConfError {
-    /// The consensus library's words.
+    /// The rule it breaks.
     pub detail: String,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`Group`] takes proposals, peer messages, ticks and reads, and hands out [`Ready`] values that say what to make
 //! durable, what to send and what to apply. It holds no clock, socket, file or thread; the same seed and the same calls
-//! give the same outputs. The decisions are those of raft-rs, whose types do not leave this crate.
+//! give the same outputs.
 //!
 //! A tour, in reading order:
 //! - [`types`]: ids, entries, hard state, roles
@@ -10,32 +10,27 @@
 //! - [`ConfState`], [`ConfChange`]: voters and learners, and changes of them
 //! - [`log`]: what the log looks like on disk, recovery, the first entries of a new cluster
 //! - [`PeerMessage`]: what members say to each other, and the frames
-//! - [`group`]: the state machine and the shell's duties; [`ready`]: its output
+//! - [`group`]: the state machine and the shell's duties; [`ready`]: its output; `core`: the rules of consensus, by concern
 //! - [`Members`]: ids, member records, and etcd's rules for changing them
 //! - [`limits`], [`error`]: every bound, every error
-//!
-//! Private: `window` (the log in memory), `read_index` (rounds of linearizable reads), `flow` (bytes in flight), `convert`
-//! (the border with raft-rs).
 
 #![forbid(unsafe_code)]
 
 pub mod batch;
 mod conf;
-mod convert;
+mod core;
 pub mod error;
-mod flow;
 pub mod group;
 pub mod limits;
 pub mod log;
 mod membership;
 mod message;
-mod read_index;
 pub mod ready;
 pub mod types;
-mod window;
 
+pub use crate::core::{PeerState, WindowBounds};
 pub use conf::{CONF_SCHEMA, Change, ConfChange, ConfChangeKind, ConfState, Transition};
-pub use group::{Group, GroupConfig, PeerState, PeerStatus, Status};
+pub use group::{Group, GroupConfig, PeerStatus, Status};
 pub use log::{LogRecovery, RecoveredLog};
 pub use membership::{
     ClusterId, Health, MEMBER_SCHEMA, Member, MemberChange, Members, MembershipError, RecordError, check_add,
@@ -45,4 +40,3 @@ pub use message::{Lane, PEER_VERSION, PeerBody, PeerMessage, SnapshotMeta};
 pub use plinth_wal::GroupId;
 pub use ready::Ready;
 pub use types::{Entry, EntryId, EntryKind, HardState, MemberId, ReadState, Role, RoleChange};
-pub use window::WindowBounds;

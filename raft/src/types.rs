@@ -1,6 +1,4 @@
 //! The plain values the crate speaks in: ids, log entries, hard state, roles.
-//!
-//! Nothing here knows raft-rs; conversions live in `convert.rs` and stay inside the crate.
 
 use std::fmt;
 
@@ -118,7 +116,7 @@ pub struct ReadState {
     pub index: u64,
 }
 
-/// Zero means "none" to raft-rs and in the stored forms.
+/// Zero means "none" in the stored forms.
 pub(crate) fn member_from_raw(raw: u64) -> Option<MemberId> {
     (raw != 0).then_some(MemberId(raw))
 }

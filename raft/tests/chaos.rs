@@ -8,6 +8,7 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use plinth_raft::Group;
 use plinth_raft::{Change, ConfChange, ConfChangeKind, MemberId, Transition, WindowBounds};
 use support::{Cluster, Options};
 

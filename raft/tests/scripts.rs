@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use plinth_raft::{
-    Change, ConfChange, ConfChangeKind, ConfState, Entry, EntryKind, GroupConfig, HardState, MemberId, PeerMessage,
-    PeerState, PeerStatus, Transition, WindowBounds,
+    Change, ConfChange, ConfChangeKind, ConfState, Entry, EntryKind, Group, GroupConfig, HardState, MemberId,
+    PeerMessage, PeerState, PeerStatus, Transition, WindowBounds,
 };
 use support::node::{Disk, Store};
 use support::{Cluster, Options, trace};
@@ -76,7 +76,7 @@ impl Script {
             "snapshots" => self.cluster.snapshots_by_hand = command.plain[0] == "by-hand",
             "quiet" => self.cluster.trace.quiet = command.plain[0] == "on",
             "tick" => self.tick(command),
-            "campaign" => self.with(command.id(0), plinth_raft::Group::campaign),
+            "campaign" => self.with(command.id(0), Group::campaign),
             "propose" => return self.propose(command),
             "conf" => return self.conf(command),
             "read" => (0..command.number("times").unwrap_or(1)).for_each(|i| {
@@ -99,6 +99,7 @@ impl Script {
             "release" => self.cluster.node(command.id(0)).release_log(),
             "compact" => self.with(command.id(0), |group| group.compact(command.id(1))),
             "unreachable" => self.with(command.id(0), |group| group.report_unreachable(MemberId(command.id(1)))),
+            "gone" => self.with(command.id(0), |group| group.report_gone(MemberId(command.id(1)))),
             "offer" => self.cluster.send_snapshot(command.id(0), MemberId(command.id(1))),
             "refuse-snapshot" => {
                 self.cluster.node(command.id(0)).snapshots_wanted.clear();
@@ -111,7 +112,7 @@ impl Script {
         String::new()
     }
 
-    fn with(&mut self, id: u64, act: impl FnOnce(&mut plinth_raft::Group)) {
+    fn with(&mut self, id: u64, act: impl FnOnce(&mut Group)) {
         act(self.cluster.node(id).group.as_mut().unwrap_or_else(|| panic!("{id} is down")));
     }
 
@@ -301,7 +302,7 @@ impl Script {
             status.applied,
             trace::conf(&status.conf)
         );
-        for PeerStatus { member, matched, next, state, recent_active, in_flight_bytes, parked } in status.peers {
+        for PeerStatus { member, matched, next, state, recent_active, in_flight_bytes } in status.peers {
             let state = match state {
                 PeerState::Probe => "probe",
                 PeerState::Replicate => "replicate",
@@ -309,8 +310,8 @@ impl Script {
             };
             let silent = if recent_active { "" } else { ", silent" };
             let _ = write!(out, "  {member}: {state}, matched {matched}, next {next}{silent}");
-            let flow = format!(", {in_flight_bytes} bytes in flight, {parked} parked");
-            out += if in_flight_bytes + parked > 0 { &flow } else { "" };
+            let flow = format!(", {in_flight_bytes} bytes in flight");
+            out += if in_flight_bytes > 0 { &flow } else { "" };
             out += "\n";
         }
         out

@@ -12,41 +12,38 @@
 //!    [`Group::refuse_conf_change`]); then call [`Group::on_applied`] with the last index.
 //! 5. Answer `read_states` once their index is applied.
 //!
-//! Invariants this file adds to raft-rs:
-//! - Election timeouts are a pure function of seed, group, member and term. raft-rs draws its own from a thread's
-//!   generator whenever it resets; right after every call that may have reset it, the drawn value is replaced.
-//! - Nothing is sent in a term that is not durable here. raft-rs lets a leader send before its own write, which is safe
-//!   after an election by others (they waited for the durable vote) but not for a voter that elected itself: after a crash
-//!   it would lead the same term again, with other entries.
+//! Invariants of this layer, between the core and the disk:
+//! - Nothing is sent in a term that is not durable here. A leader sends before its own write (Raft dissertation, 10.2.1), which
+//!   is safe after an election by others (they waited for the durable vote) but not for a voter that elected itself: after a
+//!   crash it would lead the same term again, with other entries.
+//! - What promises something durable is sent when it is (3.8); everything else does not wait for the disk, above all answers
+//!   to heartbeats: a follower with a slow disk is alive.
+//! - A hard state is written before the entries of the same `Ready`, and its commit index does not reach into them.
 //! - A configuration change is handed out for applying only when a hard state that commits it is durable. After a crash the
 //!   member then knows of the change before it campaigns, and does not campaign with a configuration that is two changes old.
-//! - A group of one voter campaigns at once, as soon as its log is durable and its configuration changes are applied.
-//! - Messages are checked before raft-rs sees them; no message makes it panic.
+//! - Messages are checked before the core sees them; no message makes it panic.
 //!
-//! Not here: time (ticks are counted, not measured), how records and frames look (`log.rs`, `message.rs`).
+//! Not here: the rules of consensus (`core`), time (ticks are counted, not measured), how records and frames look (`log.rs`,
+//! `message.rs`).
 
-mod drive;
+mod persist;
 mod status;
 mod step;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::RawNode;
 
-pub use self::status::{PeerState, PeerStatus, Status};
+pub use self::status::{PeerStatus, Status};
 use crate::GroupId;
 use crate::conf::{ConfChange, ConfState};
-use crate::convert;
+use crate::core::{Core, Outgoing, Waiter, WindowBounds};
 use crate::error::{ApplyConfError, GroupError, ProposeError, TransferError};
-use crate::flow::Flow;
 use crate::limits;
 use crate::log::RecoveredLog;
-use crate::message::{PeerMessage, SnapshotMeta};
-use crate::read_index::{ReadRounds, Waiter};
+use crate::message::{PeerBody, PeerMessage, SnapshotMeta};
 use crate::ready::Ready;
 use crate::types::{Entry, EntryKind, HardState, MemberId, Role, RoleChange};
-use crate::window::{Window, WindowBounds};
 
 /// How a group behaves. [`GroupConfig::new`] fills in the bounds of `limits.rs`.
 #[derive(Clone, Debug)]
@@ -95,72 +92,21 @@ impl GroupConfig {
             window: WindowBounds { entries: limits::WINDOW_ENTRIES, bytes: limits::WINDOW_BYTES },
         }
     }
-
-    fn to_raft(&self, applied: u64) -> raft::Config {
-        raft::Config {
-            id: self.member.0,
-            election_tick: self.election_ticks,
-            heartbeat_tick: self.heartbeat_ticks,
-            min_election_tick: self.election_ticks,
-            max_election_tick: 2 * self.election_ticks,
-            applied,
-            max_size_per_msg: self.append_bytes,
-            max_inflight_msgs: self.in_flight_messages,
-            check_quorum: true,
-            pre_vote: true,
-            max_uncommitted_size: self.uncommitted_bytes,
-            max_committed_size_per_ready: self.committed_bytes_per_ready,
-            ..raft::Config::default()
-        }
-    }
 }
 
 /// One consensus group. See the module for the shell's duties.
 pub struct Group {
-    raw: RawNode<Window>,
-    group: GroupId,
-    member: MemberId,
-    election_ticks: u64,
-    heartbeat_ticks: u64,
-    seed: u64,
-    /// The configuration raft-rs works with.
-    conf: ConfState,
-    /// Whether this member is the only voter.
-    alone: bool,
+    core: Core,
     /// The last `Ready` handed out.
     number: u64,
-    /// Readies not yet durable, oldest first.
-    in_flight: VecDeque<InFlight>,
     /// The hard state last handed out, and the one known to be durable.
     written: HardState,
     durable: HardState,
-    /// Committed entries waiting for a durable hard state that commits the first of them, a configuration change.
-    held: VecDeque<Entry>,
     /// Configuration changes handed out and not yet applied or refused.
     conf_changes: VecDeque<u64>,
     /// A snapshot that arrived while there were some: its configuration must not meet theirs.
     postponed: Option<PeerMessage>,
-    role: RoleChange,
     reported_role: RoleChange,
-    /// The election timeout of `timeout_term`.
-    timeout: usize,
-    timeout_term: u64,
-    rounds: ReadRounds,
-    flow: Flow,
-    /// Messages of this crate's own making; they depend on nothing durable.
-    messages: Vec<PeerMessage>,
-    /// Followers whose wish for a snapshot the shell knows of.
-    snapshots_asked: Vec<MemberId>,
-    ticks: u64,
-}
-
-/// A `Ready` on its way to the disk.
-struct InFlight {
-    number: u64,
-    hard_state: HardState,
-    snapshot: Option<u64>,
-    entries: bool,
-    since: u64,
 }
 
 impl Group {
@@ -180,67 +126,37 @@ impl Group {
         if config.conf.is_empty() && recovered.applied.index != 0 {
             return rule("a store that has applied entries knows its configuration");
         }
+        let (applied, commit) = (recovered.applied.index, recovered.hard_state.commit);
+        if recovered.base.index > applied || applied > commit || commit > recovered.last().index {
+            return rule("a log reaches from what is applied to what is committed");
+        }
+        if recovered.hard_state.term < recovered.last().term {
+            return rule("the term of the last entry is known");
+        }
         let durable = recovered.hard_state;
-        let applied = recovered.applied.index;
-        let entries: Result<VecDeque<_>, _> = recovered.entries.into_iter().map(convert::entry_to_raft).collect();
-        let window = Window::new(recovered.base, entries?, config.window, &durable, &config.conf);
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&config.to_raft(applied), window, &logger)
-            .map_err(|error| GroupError::Raft { detail: error.to_string() })?;
         let mut group = Group {
-            raw,
-            group: config.group,
-            member: config.member,
-            election_ticks: config.election_ticks as u64,
-            heartbeat_ticks: config.heartbeat_ticks as u64,
-            seed: config.seed,
-            alone: false,
-            conf: ConfState::default(),
+            core: Core::new(config, recovered),
             number: 0,
-            in_flight: VecDeque::new(),
             written: durable,
             durable,
-            held: VecDeque::new(),
             conf_changes: VecDeque::new(),
             postponed: None,
-            role: RoleChange { term: durable.term, ..RoleChange::default() },
             reported_role: RoleChange { term: durable.term, ..RoleChange::default() },
-            timeout: 0,
-            timeout_term: 0,
-            rounds: ReadRounds::new(mix(config.seed, config.member.0)),
-            flow: Flow::new(config.in_flight_bytes),
-            messages: Vec::new(),
-            snapshots_asked: Vec::new(),
-            ticks: 0,
         };
-        group.set_conf(config.conf);
-        group.trim_window();
-        group.settle();
-        group.campaign_alone();
+        group.core.campaign_alone();
         Ok(group)
     }
 
     /// Time passes.
     pub fn tick(&mut self) {
-        self.ticks += 1;
-        if self.role.role == Role::Leader || self.may_campaign() {
-            self.raw.tick();
-        }
-        if self.role.role == Role::Leader {
-            self.leave_leadership_if_stalled();
-        } else if self.ticks.is_multiple_of(self.heartbeat_ticks) {
-            self.repeat_read_round();
-        }
-        self.settle();
+        self.core.tick();
+        self.core.settle();
     }
 
     /// Campaigns without waiting for the election timeout. Members that do not vote do not.
     pub fn campaign(&mut self) {
-        if self.raw.raft.promotable() && self.may_campaign() {
-            // Fails only for messages from elsewhere.
-            let _ = self.raw.campaign();
-        }
-        self.settle();
+        self.core.campaign();
+        self.core.settle();
     }
 
     /// Proposes a batch. A follower forwards it to the leader; whether it gets there shows when it is committed.
@@ -248,10 +164,10 @@ impl Group {
         if payload.len() > limits::ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge { found: payload.len() });
         }
-        if self.role.role == Role::Leader {
-            self.append(convert::normal_entry(payload))
+        if self.role() == Role::Leader {
+            self.core.propose(EntryKind::Normal, payload)
         } else {
-            self.forward(Entry { index: 0, term: 0, kind: EntryKind::Normal, data: payload })
+            self.forward(EntryKind::Normal, payload)
         }
     }
 
@@ -261,31 +177,32 @@ impl Group {
         if data.len() > limits::ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge { found: data.len() });
         }
-        if self.role.role == Role::Leader {
-            self.append_conf_change(change, data)
+        if self.role() == Role::Leader {
+            self.core.propose_conf_change(change, data)
         } else {
-            self.forward(Entry { index: 0, term: 0, kind: EntryKind::ConfChange, data })
+            self.forward(EntryKind::ConfChange, data)
         }
+    }
+
+    /// Sends an entry to the leader.
+    fn forward(&mut self, kind: EntryKind, data: Bytes) -> Result<(), ProposeError> {
+        let leader = self.leader().ok_or(ProposeError::NoLeader)?;
+        let entry = Entry { index: 0, term: 0, kind, data };
+        let message = PeerMessage { term: 0, entries: vec![entry], ..self.core.message(leader, PeerBody::Propose) };
+        self.core.outbox.push(Outgoing { message, is_promise: false });
+        Ok(())
     }
 
     /// Asks for an index at which a linearizable read with this token may be served. The answer is a `ReadState`, or the
     /// token among `failed_reads`; while there is no leader the read waits for one.
     pub fn read_index(&mut self, token: u64) {
-        self.rounds.add(Waiter::Local(token));
-        self.pump_reads();
+        self.core.rounds.add(Waiter::Local(token));
+        self.core.settle();
     }
 
     /// Hands leadership to `target`. Proposals are refused until it is done or an election timeout has passed.
     pub fn transfer_leader(&mut self, target: MemberId) -> Result<(), TransferError> {
-        if self.role.role != Role::Leader {
-            return Err(TransferError::NotLeader);
-        }
-        if !self.conf.voters.contains(&target.0) {
-            return Err(TransferError::NotVoter { target });
-        }
-        self.raw.transfer_leader(target.0);
-        self.settle();
-        Ok(())
+        self.core.transfer_leader(target)
     }
 
     /// The next piece of work, if there is any.
@@ -293,51 +210,40 @@ impl Group {
         if !self.has_ready() {
             return None;
         }
-        let mut raw = self.raw.ready();
-        self.number = raw.number();
+        self.number += 1;
         let mut ready = Ready { number: self.number, ..Ready::default() };
-        if !raw.snapshot().is_empty() {
-            let meta = SnapshotMeta::from_raft(raw.snapshot());
-            self.raw.mut_store().reset(meta.id);
-            ready.snapshot = Some(meta);
+        (ready.snapshot, ready.entries) = self.core.log.submit();
+        if ready.snapshot.is_some() {
+            // It has all of them, also those handed out and not yet applied.
+            self.conf_changes.clear();
         }
-        let appended = raw.take_entries();
-        self.raw.mut_store().append(&appended);
-        ready.entries = appended.into_iter().map(convert::entry_from_raft).collect();
-        let committed = raw.take_committed_entries();
-        let mut sent = raw.take_messages();
-        let mut sent_later = raw.take_persisted_messages();
-        self.raw.advance_append_async(raw);
-
-        self.hand_out_committed(committed, &mut ready);
+        self.core.send_appends();
+        self.hand_out_committed(&mut ready);
         ready.hard_state = self.hard_state_to_write(&ready);
         self.note_in_flight(&ready);
-        if self.durable.term < self.role.term {
-            sent_later.append(&mut sent);
-        } else if self.in_flight.is_empty() {
-            sent.append(&mut sent_later);
-        }
-        // Appends released by flow control come before those that raft-rs sent later.
-        ready.messages.append(&mut self.messages);
-        self.convert_messages(sent, &mut ready.messages);
-        self.convert_messages(sent_later, &mut ready.persisted_messages);
+        self.hand_out_messages(&mut ready);
         self.hand_out_reads(&mut ready);
-        self.hand_out_snapshot_requests(&mut ready);
-        if self.role != self.reported_role {
-            self.reported_role = self.role;
-            ready.role = Some(self.role);
+        ready.snapshot_requests = self.core.take_snapshots_wanted();
+        let role = self.core.role();
+        if role != self.reported_role {
+            self.reported_role = role;
+            ready.role = Some(role);
         }
         Some(ready)
     }
 
     /// Whether [`Group::ready`] has something.
     pub fn has_ready(&self) -> bool {
-        self.raw.has_ready()
-            || !self.messages.is_empty()
-            || self.rounds.has_output()
-            || self.role != self.reported_role
-            || self.raw.store().has_wanted()
-            || self.can_release_held()
+        let core = &self.core;
+        let now = core.hard_state();
+        core.log.has_unsubmitted()
+            || (now.term, now.vote) != (self.written.term, self.written.vote)
+            || self.can_release()
+            || self.needs_barrier()
+            || !core.outbox.is_empty()
+            || core.has_appends()
+            || core.rounds.has_output()
+            || core.role() != self.reported_role
     }
 
     /// Every `Ready` up to `number` is durable.
@@ -346,20 +252,14 @@ impl Group {
     /// If no such `Ready` was handed out.
     pub fn on_persisted(&mut self, number: u64) {
         assert!(number <= self.number, "ready {number} was never handed out, the last is {}", self.number);
-        let mut installed = None;
-        while let Some(front) = self.in_flight.front()
-            && front.number <= number
-        {
-            let front = self.in_flight.pop_front().expect("there is a front");
-            self.durable = front.hard_state;
-            installed = front.snapshot.or(installed);
+        let landed = self.core.log.land(number);
+        self.durable = landed.hard_state.unwrap_or(self.durable);
+        self.core.commit_what_a_quorum_has();
+        if let Some(index) = landed.snapshot {
+            self.core.applied_to(index);
         }
-        self.raw.on_persist_ready(number);
-        if let Some(index) = installed {
-            self.advance_applied(index);
-        }
-        self.settle();
-        self.campaign_alone();
+        self.core.campaign_alone();
+        self.core.settle();
     }
 
     /// Everything up to `index` is applied.
@@ -370,9 +270,9 @@ impl Group {
         if let Some(&change) = self.conf_changes.front() {
             assert!(index < change, "configuration change {change} was not applied, but {index} was");
         }
-        self.advance_applied(index);
-        self.settle();
-        self.campaign_alone();
+        self.core.applied_to(index);
+        self.core.campaign_alone();
+        self.core.settle();
     }
 
     /// Applies a committed entry of kind `ConfChange`: the new configuration, to be stored with the data at this index.
@@ -382,8 +282,10 @@ impl Group {
     /// If it is not the next configuration change handed out.
     pub fn apply_conf_change(&mut self, entry: &Entry) -> Result<ConfState, ApplyConfError> {
         self.take_conf_change(entry.index);
-        let result = self.change_conf(entry);
-        let conf = self.conf.clone();
+        let change = ConfChange::decode(&entry.data).map_err(|error| ApplyConfError { detail: error.to_string() });
+        let result = change.and_then(|change| self.core.apply_conf_change(&change));
+        let conf = self.conf().clone();
+        self.core.settle();
         self.step_postponed();
         result.map(|()| conf)
     }
@@ -397,113 +299,104 @@ impl Group {
         self.step_postponed();
     }
 
+    fn take_conf_change(&mut self, index: u64) {
+        let next = self.conf_changes.pop_front();
+        assert_eq!(next, Some(index), "configuration changes are applied in order, each once");
+    }
+
+    /// No configuration change is under way any more: a snapshot that waited may be restored.
+    fn step_postponed(&mut self) {
+        if self.conf_changes.is_empty()
+            && let Some(message) = self.postponed.take()
+        {
+            // It was checked when it came; it may be out of date by now, and is then ignored.
+            let _ = self.step(message);
+        }
+    }
+
     /// Drops log entries up to `index` from memory; at most what is applied. The window also trims itself.
     pub fn compact(&mut self, index: u64) {
-        let applied = self.applied();
-        self.raw.mut_store().compact(index.min(applied));
+        self.core.log.compact(index);
     }
 
     /// A snapshot for a follower that asked for one; its message follows in a `Ready`. Nothing happens if this member does
     /// not lead any more.
     pub fn provide_snapshot(&mut self, to: MemberId, meta: SnapshotMeta) {
-        self.snapshots_asked.retain(|asked| *asked != to);
-        if self.role.role != Role::Leader || to == self.member {
-            return;
-        }
-        self.raw.mut_store().offer(to, meta);
-        if self.raw.raft.prs().get(to.0).is_some() {
-            self.raw.raft.send_append(to.0);
-        }
-        self.settle();
+        self.core.offer_snapshot(to, meta);
     }
 
     /// Whether a snapshot arrived, or could not be sent or even made.
     pub fn report_snapshot(&mut self, to: MemberId, arrived: bool) {
-        self.snapshots_asked.retain(|asked| *asked != to);
-        self.raw.mut_store().withdraw(to);
-        let status = if arrived { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
-        self.raw.report_snapshot(to.0, status);
-        self.settle();
+        self.core.snapshot_reported(to, arrived);
     }
 
     /// How close the log is to outrunning the snapshots that travel, in percent: at 100 a follower that installs one needs
     /// another.
     pub fn snapshot_urgency_percent(&self) -> usize {
-        self.raw.store().fill_percent()
+        self.core.log.fill_percent()
     }
 
     /// Messages to `to` are being lost.
     pub fn report_unreachable(&mut self, to: MemberId) {
-        self.flow.reset(to);
-        self.raw.report_unreachable(to.0);
-        self.settle();
+        self.core.out_of_reach(to);
     }
 
     /// The transport has learnt that `member` does not run: nobody listens where it did. If it leads, the rest of the
     /// election timeout that is the same for all need not be waited for; what is drawn on top of it is. Safe at any
     /// time: the others grant a pre-vote only when they miss the leader too.
     pub fn report_gone(&mut self, member: MemberId) {
-        let raft = &mut self.raw.raft;
-        if self.role.role == Role::Follower && self.role.leader == Some(member) {
-            raft.election_elapsed = raft.election_elapsed.max(raft.election_timeout());
+        if self.role() == Role::Follower && self.leader() == Some(member) {
+            self.core.leader_gone();
         }
     }
 
     /// Own role.
     pub fn role(&self) -> Role {
-        self.role.role
+        self.core.role().role
     }
 
     /// The leader of the current term, if known.
     pub fn leader(&self) -> Option<MemberId> {
-        self.role.leader
+        self.core.role().leader
     }
 
     /// The next leader, while leadership is being handed over.
     pub fn transferring_to(&self) -> Option<MemberId> {
-        self.raw.raft.lead_transferee.map(MemberId)
+        self.core.transferring_to()
     }
 
     /// Whether this member is the only voter: nobody else can lead.
     pub fn is_alone(&self) -> bool {
-        self.alone
+        self.core.is_alone()
     }
 
     /// The current term.
     pub fn term(&self) -> u64 {
-        self.role.term
+        self.core.role().term
     }
 
     /// Entries known to be committed.
     pub fn commit(&self) -> u64 {
-        self.raw.raft.raft_log.committed
+        self.core.log.committed()
     }
 
     /// Entries reported as applied.
     pub fn applied(&self) -> u64 {
-        self.raw.raft.raft_log.applied
+        self.core.log.applied()
     }
 
     /// End of the log.
     pub fn last_index(&self) -> u64 {
-        self.raw.raft.raft_log.last_index()
+        self.core.log.last()
     }
 
     /// Voters and learners, as applied.
     pub fn conf(&self) -> &ConfState {
-        &self.conf
+        &self.core.conf
     }
 
     /// The hard state handed out last, to be written again when old records of the log are given back.
     pub fn hard_state(&self) -> HardState {
         self.written
     }
-}
-
-/// A well-mixed function of two words (the finalizer of splitmix64).
-fn mix(a: u64, b: u64) -> u64 {
-    let mut x = a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }

@@ -1,21 +1,9 @@
 //! A group's state for people: metrics, the Status call, logs.
 
-use raft::ProgressState;
-
 use super::Group;
 use crate::conf::ConfState;
-use crate::types::{MemberId, Role, member_from_raw};
-
-/// How the leader replicates to a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerState {
-    /// One message at a time, to find where the logs match.
-    Probe,
-    /// Optimistically, up to the in-flight limits.
-    Replicate,
-    /// Waiting until a snapshot is installed.
-    Snapshot,
-}
+use crate::core::PeerState;
+use crate::types::{MemberId, Role};
 
 /// What the leader knows of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +20,6 @@ pub struct PeerStatus {
     pub recent_active: bool,
     /// Bytes of entries sent and not acknowledged.
     pub in_flight_bytes: usize,
-    /// Appends that wait until there are fewer.
-    pub parked: usize,
 }
 
 /// A snapshot of the figures.
@@ -74,49 +60,46 @@ pub struct Status {
 impl Group {
     /// The figures as they are now.
     pub fn status(&self) -> Status {
-        let raft = &self.raw.raft;
-        let log = &raft.raft_log;
-        let peers = if self.role.role == Role::Leader { self.peers() } else { Vec::new() };
+        let (core, log, role) = (&self.core, &self.core.log, self.core.role());
         Status {
-            member: self.member,
-            role: self.role.role,
-            term: self.role.term,
-            leader: self.role.leader,
-            vote: member_from_raw(raft.vote),
-            commit: log.committed,
-            applied: log.applied,
-            first_index: self.raw.store().first(),
-            last_index: log.last_index(),
-            persisted: log.persisted,
-            window_bytes: self.raw.store().bytes(),
-            uncommitted_bytes: raft.uncommitted_size(),
-            readies_in_flight: self.in_flight.len(),
-            conf: self.conf.clone(),
-            peers,
+            member: core.config.member,
+            role: role.role,
+            term: role.term,
+            leader: role.leader,
+            vote: core.hard_state().vote,
+            commit: log.committed(),
+            applied: log.applied(),
+            first_index: log.first(),
+            last_index: log.last(),
+            persisted: log.persisted(),
+            window_bytes: log.bytes(),
+            uncommitted_bytes: core.uncommitted_bytes(),
+            readies_in_flight: log.flights().len(),
+            conf: core.conf.clone(),
+            peers: if role.role == Role::Leader { self.peers() } else { Vec::new() },
         }
     }
 
     fn peers(&self) -> Vec<PeerStatus> {
-        let of = |(&id, progress): (&u64, &raft::Progress)| self.peer(MemberId(id), progress);
-        let mut peers: Vec<PeerStatus> = self.raw.raft.prs().iter().map(of).collect();
-        peers.sort_by_key(|peer| peer.member);
-        peers
-    }
-
-    fn peer(&self, member: MemberId, progress: &raft::Progress) -> PeerStatus {
-        let (in_flight_bytes, parked) = self.flow.figures(member);
-        PeerStatus {
+        let (own, persisted) = (self.core.config.member, self.core.log.persisted());
+        let itself = PeerStatus {
+            member: own,
+            matched: persisted,
+            next: persisted + 1,
+            state: PeerState::Replicate,
+            recent_active: true,
+            in_flight_bytes: 0,
+        };
+        let others = self.core.peers().map(|(member, progress)| PeerStatus {
             member,
             matched: progress.matched,
-            next: progress.next_idx,
-            state: match progress.state {
-                ProgressState::Probe => PeerState::Probe,
-                ProgressState::Replicate => PeerState::Replicate,
-                ProgressState::Snapshot => PeerState::Snapshot,
-            },
-            recent_active: progress.recent_active || member == self.member,
-            in_flight_bytes,
-            parked,
-        }
+            next: progress.next,
+            state: progress.state,
+            recent_active: progress.recent_active,
+            in_flight_bytes: progress.inflight.bytes(),
+        });
+        let mut peers: Vec<PeerStatus> = others.chain([itself]).collect();
+        peers.sort_by_key(|peer| peer.member);
+        peers
     }
 }

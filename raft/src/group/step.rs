@@ -1,12 +1,11 @@
-//! The gateway for peer messages: nothing gets past it that raft-rs would panic on or misread.
+//! The gateway for peer messages: what no correct member sends does not get past it.
 
 use super::Group;
 use crate::conf::ConfChange;
-use crate::convert;
-use crate::error::StepError;
+use crate::core::Waiter;
+use crate::error::{ProposeError, StepError};
 use crate::limits;
 use crate::message::{PeerBody, PeerMessage};
-use crate::read_index::Waiter;
 use crate::types::{EntryId, EntryKind, Role};
 
 /// No cluster gets there by elections or proposals; terms and indexes beyond are there to overflow.
@@ -16,70 +15,42 @@ impl Group {
     /// A message arrived. An error means that it had no effect; all but [`StepError::LogLost`] can be ignored.
     pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
         self.check_message(&message)?;
-        let (from, term) = (message.from, message.term);
+        let (from, term, own) = (message.from, message.term, self.core.role());
         match message.body {
             PeerBody::Propose => return self.step_propose(message),
             PeerBody::ReadIndex { round } => {
-                if self.role.role == Role::Leader {
-                    self.rounds.add(Waiter::Remote { member: from, round });
+                if own.role == Role::Leader {
+                    self.core.rounds.add(Waiter::Remote { member: from, round });
                 }
             }
             PeerBody::ReadIndexResponse { round, index } => {
-                if self.role.role != Role::Leader && self.role.leader == Some(from) && self.role.term == term {
-                    self.rounds.answer(round, index);
+                if own.role != Role::Leader && own.leader == Some(from) && own.term == term {
+                    self.core.rounds.answer(round, index);
                 }
             }
-            PeerBody::TimeoutNow if !self.may_campaign() => return Ok(()),
-            // A vote is an answer to a request that left when the log was durable; before that, it is a stray one.
-            PeerBody::VoteResponse { .. } if !self.is_log_durable() => return Ok(()),
             PeerBody::Snapshot(_) if !self.conf_changes.is_empty() => {
                 self.postponed = Some(message);
                 return Ok(());
             }
-            _ => self.step_raft(message)?,
+            _ => self.core.step(message)?,
         }
-        self.settle();
-        Ok(())
-    }
-
-    fn step_raft(&mut self, message: PeerMessage) -> Result<(), StepError> {
-        let from = message.from;
-        if self.role.role == Role::Leader && message.term == self.role.term {
-            match &message.body {
-                PeerBody::AppendResponse { reject: Some(_), .. } => self.flow.reset(from),
-                PeerBody::AppendResponse { index, .. } => {
-                    self.flow.acknowledged(from, *index, &mut self.messages);
-                }
-                PeerBody::HeartbeatResponse { .. } => self.flow.alive(from, &mut self.messages),
-                _ => {}
-            }
-        }
-        let is_snapshot = matches!(message.body, PeerBody::Snapshot(_));
-        let malformed = |_| StepError::Malformed { from, rule: "configuration changes decode" };
-        let raw = message.into_raft().map_err(malformed)?.expect("a message for raft-rs");
-        match self.raw.step(raw) {
-            Ok(()) | Err(raft::Error::ProposalDropped) => {}
-            Err(_) => return Err(StepError::UnknownPeer { from }),
-        }
-        if is_snapshot {
-            self.refresh_conf();
-        }
+        self.core.settle();
         Ok(())
     }
 
     /// A follower's proposals. Only a leader takes them: forwarding twice could go in circles.
     fn step_propose(&mut self, message: PeerMessage) -> Result<(), StepError> {
         let from = message.from;
-        if self.role.role != Role::Leader {
-            return Err(StepError::Proposal { from, reason: crate::error::ProposeError::NoLeader });
+        if self.role() != Role::Leader {
+            return Err(StepError::Proposal { from, reason: ProposeError::NoLeader });
         }
         for entry in message.entries {
             let result = match entry.kind {
-                EntryKind::Normal => self.append(convert::normal_entry(entry.data)),
+                EntryKind::Normal => self.core.propose(entry.kind, entry.data),
                 EntryKind::ConfChange => {
                     let change = ConfChange::decode(&entry.data)
                         .map_err(|_| StepError::Malformed { from, rule: "configuration changes decode" })?;
-                    self.append_conf_change(&change, entry.data)
+                    self.core.propose_conf_change(&change, entry.data)
                 }
             };
             result.map_err(|reason| StepError::Proposal { from, reason })?;
@@ -89,12 +60,13 @@ impl Group {
 
     fn check_message(&self, message: &PeerMessage) -> Result<(), StepError> {
         let from = message.from;
-        if message.group != self.group || message.to != self.member {
-            let (to, own) = (message.to, self.member);
-            return Err(StepError::NotForUs { group: message.group.0, to, own_group: self.group.0, own });
+        if message.group != self.core.config.group || message.to != self.core.config.member {
+            let config = &self.core.config;
+            let (to, own, own_group) = (message.to, config.member, config.group.0);
+            return Err(StepError::NotForUs { group: message.group.0, to, own_group, own });
         }
         let rule = |rule| Err(StepError::Malformed { from, rule });
-        if from.0 == 0 || from == self.member {
+        if from.0 == 0 || from == self.core.config.member {
             return rule("the sender is another member");
         }
         if message.entries.iter().any(|entry| entry.data.len() > limits::ENTRY_BYTES_MAX) {
@@ -112,7 +84,7 @@ impl Group {
         self.check_body(message)
     }
 
-    /// What depends on the kind. Messages of earlier terms pass: raft-rs ignores them.
+    /// What depends on the kind. Messages of earlier terms pass: the core ignores them.
     fn check_body(&self, message: &PeerMessage) -> Result<(), StepError> {
         let from = message.from;
         let rule = |rule| Err(StepError::Malformed { from, rule });
@@ -129,16 +101,19 @@ impl Group {
                     if entry.term < before.term || entry.term > message.term || entry.term == 0 {
                         return rule("terms of entries do not fall, nor pass the leader's");
                     }
+                    if entry.kind == EntryKind::ConfChange && ConfChange::decode(&entry.data).is_err() {
+                        return rule("configuration changes decode");
+                    }
                     before = entry.id();
                 }
             }
             PeerBody::AppendResponse { index, reject: None, .. } => {
-                let ours = self.role.role == Role::Leader && message.term == self.role.term;
+                let ours = self.role() == Role::Leader && message.term == self.term();
                 if ours && *index > self.last_index() {
                     return rule("a follower acknowledges what it was sent");
                 }
             }
-            PeerBody::Heartbeat { commit, .. } if message.term >= self.role.term && *commit > self.last_index() => {
+            PeerBody::Heartbeat { commit, .. } if message.term >= self.term() && *commit > self.last_index() => {
                 return Err(StepError::LogLost { from, commit: *commit, last: self.last_index() });
             }
             PeerBody::Snapshot(meta) => {

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use plinth_raft::log::{self, LOG_SCHEMA, LogRecovery};
-use plinth_raft::{ConfState, Entry, EntryId, EntryKind, Group, HardState, MemberId, PeerMessage, Ready, RecoveredLog};
+use plinth_raft::{ConfState, Entry, EntryId, EntryKind, HardState, MemberId, PeerMessage, Ready, RecoveredLog};
 
 use super::checks::Checks;
 use super::{Images, Options, group_config};
+use crate::Group;
 
 #[derive(Clone, Debug)]
 pub enum Record {

@@ -16,17 +16,9 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use crate::conf::ConfState;
 use crate::convert;
 use crate::limits::{WINDOW_ALONE_BYTES, WINDOW_SNAPSHOT_FACTOR};
-use crate::message::SnapshotMeta;
+use crate::message::{RaftSnapshot, SnapshotMeta};
 use crate::types::{EntryId, HardState, MemberId};
-
-/// How much of the applied log is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowBounds {
-    /// Entries.
-    pub entries: usize,
-    /// Bytes of their data.
-    pub bytes: usize,
-}
+use plinth_raft::WindowBounds;
 
 pub(crate) struct Window {
     base: EntryId,
@@ -212,32 +204,6 @@ impl Storage for Window {
                 self.wanted.borrow_mut().insert(to);
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_follower_widens_the_window_and_a_snapshot_even_more() {
-        const ENTRY_BYTES: usize = 1 << 20;
-        let alone = WINDOW_ALONE_BYTES / ENTRY_BYTES;
-        for (is_followed, keep, kept) in
-            [(false, None, alone), (true, None, 8), (true, Some(0), 20), (true, Some(17), 8)]
-        {
-            let bounds = WindowBounds { entries: 100, bytes: 8 * ENTRY_BYTES };
-            let base = EntryId { index: 0, term: 1 };
-            let mut window = Window::new(base, VecDeque::new(), bounds, &HardState::default(), &ConfState::default());
-            let entry =
-                |index| eraftpb::Entry { index, term: 1, data: vec![0; ENTRY_BYTES].into(), ..Default::default() };
-            window.append(&(1..=20).map(entry).collect::<Vec<_>>());
-            window.trim(0, is_followed, keep);
-            assert_eq!(window.bytes(), 20 * ENTRY_BYTES, "nothing is applied yet");
-            window.trim(20, is_followed, keep);
-            assert_eq!(window.bytes(), kept * ENTRY_BYTES, "{is_followed} {keep:?}");
-            assert_eq!((window.first(), window.last()), (21 - kept as u64, 20));
         }
     }
 }

@@ -63,7 +63,9 @@ pub(crate) fn conf_state_from_raft(state: &eraftpb::ConfState) -> ConfState {
         learners_next: state.learners_next.clone(),
         auto_leave: state.auto_leave,
     };
-    state.sort();
+    for list in [&mut state.voters, &mut state.learners, &mut state.voters_outgoing, &mut state.learners_next] {
+        list.sort_unstable();
+    }
     state
 }
 

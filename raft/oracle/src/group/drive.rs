@@ -8,7 +8,7 @@ use super::{Group, InFlight, mix};
 use crate::conf::{ConfChange, ConfChangeKind, ConfState};
 use crate::convert;
 use crate::error::{ApplyConfError, ProposeError};
-use crate::message::{PeerBody, PeerMessage, round_context, round_of};
+use crate::message::{PeerBody, PeerMessage, RaftMessage, round_context, round_of};
 use crate::read_index::Waiter;
 use crate::ready::Ready;
 use crate::types::{Entry, EntryKind, HardState, MemberId, ReadState, Role, RoleChange, member_from_raw};
