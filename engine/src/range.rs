@@ -138,13 +138,6 @@ pub struct RangeCursor {
     state: State,
 }
 
-impl RangeCursor {
-    /// The revision that is read.
-    pub fn revision(&self) -> i64 {
-        self.plan.at
-    }
-}
-
 #[derive(Debug)]
 enum State {
     /// Appending in key order; continues at the key.
@@ -361,15 +354,16 @@ impl<T: Trees> Store<T> {
         Ok(RangeSummary { revision: plan.header, count: count as i64, more: false, kvs: count })
     }
 
-    /// Appends one pair. Keys alone come from the index if it knows them, and have no lease, unless sorted by value.
+    /// Appends one pair. Keys alone come from the index if it knows them, and their leases from the lessor.
     fn append_pair(&self, at: At, key: &[u8], plan: &Plan, out: &mut Vec<u8>) -> Result<(), StoreError> {
         match at {
-            At::Newest(head) if plan.keys_only && plan.target != SortTarget::Value => {
+            At::Newest(head) if plan.keys_only => {
                 let pair = KeyValue {
                     key,
                     create_revision: head.create,
                     mod_revision: head.revision.main,
                     version: head.version,
+                    lease: self.lessor.lease_of(key).unwrap_or_default(),
                     ..KeyValue::default()
                 };
                 append_encoded(&pair, out);
@@ -379,8 +373,7 @@ impl<T: Trees> Store<T> {
                 let bytes = pair(&self.trees, revision)?;
                 if plan.keys_only {
                     let stored = decode(bytes, revision)?;
-                    let lease = if plan.target == SortTarget::Value { stored.lease } else { 0 };
-                    append_encoded(&KeyValue { value: b"", lease, ..stored }, out);
+                    append_encoded(&KeyValue { value: b"", ..stored }, out);
                 } else {
                     kv_codec::put_message_field(out, TAG_KVS, bytes);
                 }

@@ -174,7 +174,6 @@ impl Model {
         if range.keys_only {
             for kv in &mut kvs {
                 kv.value.clear();
-                kv.lease = if range.sort_target == SortTarget::Value { kv.lease } else { 0 };
             }
         }
         Ok((kvs, more, count))

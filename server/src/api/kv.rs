@@ -184,8 +184,9 @@ impl StreamHandler for RangeStream {
 fn check_stream(range: &Range) -> Result<(), Status> {
     use plinth_engine::command::{SortOrder, SortTarget};
     range.check().map_err(op_status)?;
-    let natural = range.sort_target == SortTarget::Key && range.sort_order != SortOrder::Descend;
-    if !natural {
+    let is_usual = range.sort_order == SortOrder::None
+        || (range.sort_target == SortTarget::Key && range.sort_order == SortOrder::Ascend);
+    if !is_usual {
         return Err(status::STREAM_SORT);
     }
     let filters =
@@ -226,7 +227,7 @@ async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: 
                 let state = home.state();
                 reply.send(|out| {
                     field_message(out, 1, |out| {
-                        state.header.append(out, cursor.revision());
+                        state.header.append(out, summary.revision);
                         out.extend_from_slice(&pairs);
                         summary.append_fields(out);
                     })

@@ -169,27 +169,6 @@ fn settle_ties(request: &RangeRequest, answer: &mut RangeResponse) {
 pub mod as_of_3_7 {
     use super::*;
 
-    /// 3.7 answers keys_only from the key index, which knows no leases (unless it sorts by value).
-    pub fn range(request: &RangeRequest, answer: &mut RangeResponse) {
-        if request.keys_only && request.sort_target != SortTarget::Value as i32 {
-            answer.kvs.iter_mut().for_each(|kv| kv.lease = 0);
-        }
-    }
-
-    /// Ranges within transactions likewise.
-    pub fn txn(request: &TxnRequest, answer: &mut TxnResponse) {
-        let ops = if answer.succeeded { &request.success } else { &request.failure };
-        for (op, answer) in ops.iter().zip(&mut answer.responses) {
-            use request_op::Request;
-            use response_op::Response;
-            match (&op.request, &mut answer.response) {
-                (Some(Request::RequestRange(request)), Some(Response::ResponseRange(answer))) => range(request, answer),
-                (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(answer))) => txn(request, answer),
-                _ => {}
-            }
-        }
-    }
-
     /// Of several checks of a transaction that fail, 3.5 tells that of a put before that of a range, and that of a put's
     /// key before that of its lease; 3.7 goes by the order of the operations. So here they are all the same, and
     /// `contract` looks at the order.

@@ -107,9 +107,6 @@ impl Side {
             return difference;
         }
         if let Ok(answer) = &mut result {
-            if self.translate {
-                as_of_3_7::range(request, answer);
-            }
             self.normal().range(request, answer);
         }
         text(&result)
@@ -119,7 +116,9 @@ impl Side {
     /// with the same server's Range.
     async fn stream_difference(&self, sent: &RangeRequest, whole: &Result<RangeResponse, Failure>) -> Option<String> {
         let chunks = self.client().collect::<RangeStreamResponse>("/etcdserverpb.KV/RangeStream", sent).await;
-        let sorted = sent.sort_target != 0 || sent.sort_order == range_request::SortOrder::Descend as i32;
+        use range_request::{SortOrder, SortTarget};
+        let sorted = sent.sort_order == SortOrder::Descend as i32
+            || (sent.sort_order == SortOrder::Ascend as i32 && sent.sort_target != SortTarget::Key as i32);
         let filters =
             [sent.min_mod_revision, sent.max_mod_revision, sent.min_create_revision, sent.max_create_revision];
         if sorted || filters != [0; 4] {
@@ -140,12 +139,7 @@ impl Side {
             }
             Ok(merged)
         });
-        let mut whole = whole.clone();
-        if let (true, Ok(whole), Ok(merged)) = (sent.revision != 0, &mut whole, &merged) {
-            // The header has the pinned revision, not the current one.
-            whole.header = merged.header;
-        }
-        (merged != whole).then(|| format!("RangeStream gave {merged:#?}, Range {whole:#?}"))
+        (merged != *whole).then(|| format!("RangeStream gave {merged:#?}, Range {whole:#?}"))
     }
 
     async fn write(&mut self, op: &Op) -> String {
@@ -173,9 +167,6 @@ impl Side {
                 let sent = meaning.txn(request);
                 let mut result = self.client().unary::<TxnResponse>("/etcdserverpb.KV/Txn", &sent).await;
                 if let Ok(answer) = &mut result {
-                    if self.translate {
-                        as_of_3_7::txn(request, answer);
-                    }
                     self.normal().txn(request, answer);
                     self.saw_revision(answer.header.as_ref());
                 }
