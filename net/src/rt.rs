@@ -10,7 +10,6 @@
 use std::io;
 use std::time::Duration;
 
-use glommio::channels::shared_channel;
 use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
 
 /// A reactor that was started, to be joined.
@@ -21,10 +20,6 @@ pub use glommio::Task;
 pub use glommio::TaskQueueHandle as Queue;
 pub use glommio::net::{TcpListener, TcpStream, UnixStream};
 pub use glommio::timer::{Timer, sleep};
-/// The ends of a [`channel`] in use. They belong to their reactor.
-pub use shared_channel::{ConnectedReceiver, ConnectedSender};
-/// The ends of a [`channel`] before they are connected: they can be sent to the thread that will use them.
-pub use shared_channel::{SharedReceiver, SharedSender};
 
 /// Starts a thread with a reactor, which runs until the future that `main` makes there is done. `core` pins it.
 pub fn reactor<F, T>(
@@ -37,7 +32,8 @@ where
     T: Send + 'static,
 {
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-    LocalExecutorBuilder::new(placement).name(name).spawn(main).map_err(io::Error::from)
+    // Its own buffers are for direct input and output on files, which no reactor does: the least there is.
+    LocalExecutorBuilder::new(placement).name(name).io_memory(0).spawn(main).map_err(io::Error::from)
 }
 
 /// Runs `main` on a reactor of this thread, for tests and examples.
@@ -75,12 +71,8 @@ pub fn current_queue() -> Queue {
     glommio::executor().current_task_queue()
 }
 
-/// Tasks that this reactor has run since this was last asked.
-pub fn tasks_run() -> u64 {
-    glommio::executor().executor_stats().tasks_executed()
-}
-
-/// A channel between two reactors that holds at most `bound` items.
-pub fn channel<T: Send + Sized>(bound: usize) -> (SharedSender<T>, SharedReceiver<T>) {
-    shared_channel::new_bounded(bound)
+/// The queue that every reactor begins with. It has no interval, and wakers of its tasks that another thread calls while
+/// the reactor is awake make no system call.
+pub fn first_queue() -> Queue {
+    Queue::default()
 }

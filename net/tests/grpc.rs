@@ -487,6 +487,27 @@ fn a_drain_lets_open_calls_end() {
     server.join();
 }
 
+/// With a farewell streams end at once, old and new ones; a unary call that is being worked on is still answered.
+#[test]
+fn a_farewell_ends_streams() {
+    let farewell = Status::new(Code::Unavailable, "gone");
+    let (server, counts) = start(ServerOptions { farewell: Some(farewell), ..ServerOptions::default() });
+    run_client(async {
+        let client = connect(&server).await;
+        let mut chat = open(&client, "/t.Test/Chat", &[]).await;
+        chat.send.send_data(framed(b"x"), false).unwrap();
+        let mut body = chat.response.await.unwrap().into_body();
+        assert_eq!(read(&mut body, 6).await, framed(b"x"));
+        let mut later = open(&client, "/t.Test/Later", &[]).await;
+        later.send.send_data(framed(b"y"), true).unwrap();
+        server.drain();
+        assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), Code::Unavailable as u32);
+        eventually("the handler hears of it", || counts.closed.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(answer(later.response).await.unwrap(), ok(&[b"y"]));
+    });
+    server.join();
+}
+
 #[test]
 fn a_drain_does_not_wait_forever() {
     let options = ServerOptions { drain_timeout: Duration::from_millis(100), ..ServerOptions::default() };

@@ -6,6 +6,7 @@ use crate::cluster::bootstrap::{self, Plan, PlanError};
 use crate::config::{Config, Gate};
 use crate::home::data_file::{DataFile, DataFileError};
 use crate::home::{HomeMember, HomeStore, Pace, Profile, RequestLimits};
+use crate::resources;
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::lease::LessorConfig;
 use plinth_engine::pagefile::FileWriter;
@@ -107,6 +108,14 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
     let sync = if config.storage.no_fsync { SyncMode::Unsafe } else { SyncMode::Fdatasync };
     let disk = UringDisk::open(log_folder, UringOptions { sync, ..UringOptions::default() })?;
     tracing::info!(mode = ?disk.sync_mode(), "opened write-ahead log");
+    if !disk.buffers_registered() {
+        tracing::warn!(
+            "wanted-bytes" = disk.registered_bytes(),
+            limit = resources::locked_memory(),
+            "buffers of the write-ahead log are not registered with io_uring, which takes some more CPU per flush; \
+             allow more locked memory (ulimit -l, LimitMEMLOCK=, CAP_IPC_LOCK)"
+        );
+    }
     let applied = EntryId { index: store.applied().index, term: store.applied().term };
     let recovered = recover::recover(disk, log_options, GROUP, applied)?;
     tracing::info!(

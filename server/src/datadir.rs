@@ -13,8 +13,7 @@
 //! Invariants: nothing is written to a directory that holds somebody else's data or a format we do not know; nothing
 //! is written without the locks; a directory's name is durable before anything in it counts.
 //!
-//! Not here: the formats of the files themselves, and waiting: a directory in use is an error at once, because the
-//! supervisor that started us knows better when to try again.
+//! Not here: the formats of the files themselves, and waiting for a directory that is in use (`main.rs`).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

@@ -13,7 +13,8 @@
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
-//! - [`notify`], [`wake`]: wake a task from the same reactor, and from outside; [`sys`]: signals, heap, sockets
+//! - [`notify`], [`wake`]: wake a task from the same reactor, and from outside; [`sys`]: signals, heap, sockets;
+//!   [`resources`]: limits of the process
 
 pub mod answer;
 pub mod api;
@@ -29,6 +30,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod notify;
 pub mod reactor;
+pub mod resources;
 pub mod service;
 pub mod sys;
 pub mod wake;

@@ -2,13 +2,14 @@
 //! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`. A server takes no positional
 //! arguments, so these words mean nothing else.
 
-use plinth_server::config::{self, Command};
-use plinth_server::datadir::DataDir;
+use plinth_server::config::{self, Command, Config};
+use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};
-use plinth_server::{logging, reactor};
+use plinth_server::{logging, reactor, resources};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -73,12 +74,14 @@ fn serve(loaded: config::Loaded) -> ExitCode {
         eprintln!("plinth: a thread cannot be started: {error}");
         return ExitCode::FAILURE;
     }
+    resources::raise_limits();
     logging::notices(&loaded.notices);
-    let code = match DataDir::open(&loaded.config) {
-        Ok(folder) => {
+    let code = match open(&loaded.config, &signals) {
+        Ok(Opened::Folder(folder)) => {
             logging::notices(folder.notices());
             reactor::run(loaded.config, &folder, signals)
         }
+        Ok(Opened::Signal(signal)) => reactor::Ended::by_signal(signals, signal),
         Err(error) => {
             tracing::error!(%error, "the data directory cannot be used");
             eprintln!("plinth: {error}");
@@ -87,4 +90,36 @@ fn serve(loaded: config::Loaded) -> ExitCode {
     };
     drop(guard);
     code.end()
+}
+
+/// How waiting for the data directory ended.
+enum Opened {
+    /// It is ours.
+    Folder(DataDir),
+    /// The process was told to stop meanwhile.
+    Signal(i32),
+}
+
+/// Opens the data directory. One that another process holds is waited for without limit, as etcd does: the successor of
+/// a server that is still stopping takes over as soon as it can.
+fn open(config: &Config, signals: &Signals) -> Result<Opened, DataDirError> {
+    const LOOK: Duration = Duration::from_millis(20);
+    const TELL: Duration = Duration::from_secs(10);
+    let (start, mut tell_at) = (Instant::now(), Instant::now());
+    loop {
+        let (path, holder) = match DataDir::open(config) {
+            Err(DataDirError::Locked { path, holder }) => (path, holder),
+            opened => return opened.map(Opened::Folder),
+        };
+        if Instant::now() >= tell_at {
+            tell_at += TELL;
+            let (path, took) = (path.display(), start.elapsed());
+            tracing::warn!(%path, holder, ?took, "the data directory is in use by another process; waiting for it");
+        }
+        match signals.wait_for(LOOK) {
+            Ok(Some(signal)) => return Ok(Opened::Signal(signal)),
+            Ok(None) => {}
+            Err(source) => return Err(DataDirError::Io { action: "wait for", path, source }),
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The binary as an operator meets it: exit codes, what is on which stream, the lines supervisors wait for, probes,
-//! and that two servers never share a directory.
+//! The binary as an operator meets it: exit codes, what is on which stream, the lines supervisors wait for, probes, and
+//! what it says on machines that refuse it something.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -37,14 +37,19 @@ struct Server {
 
 impl Server {
     fn start(data_dir: &str) -> Server {
+        Server::start_as(data_dir, |_| {})
+    }
+
+    fn start_as(data_dir: &str, prepare: impl FnOnce(&mut Command)) -> Server {
         let (client_port, peer_port) = (Port::reserve(), Port::reserve());
         let (client, peer) = (client_port.url(), peer_port.url());
-        let mut child = plinth(&["--name=a", "--data-dir", data_dir])
+        let mut command = plinth(&["--name=a", "--data-dir", data_dir]);
+        command
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("the binary runs");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -120,6 +125,46 @@ fn an_unusable_configuration_exits_with_1_and_says_why_in_the_log() {
     assert_eq!((&line["level"], &line["environment-variable"]), (&"fatal".into(), &"ETCD_NAME".into()));
 }
 
+/// As Docker's and containerd's default profiles refuse it (EPERM, ENOSYS of late), and security modules (EACCES).
+#[test]
+fn a_machine_without_io_uring_is_told_what_to_do() {
+    for (errno, wanted) in [
+        (libc::EPERM, "io_uring is not permitted here"),
+        (libc::EACCES, "io_uring is not permitted here"),
+        (libc::ENOSYS, "this kernel has no io_uring, or a container's seccomp profile pretends so"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = plinth(&["--data-dir", folder.path().join("data").to_str().expect("UTF-8")]);
+        command.args(["--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"]);
+        command.args(["--listen-peer-urls=http://127.0.0.1:0", "--reactors=2"]);
+        let output = common::sys::without_io_uring(&mut command, errno).output().expect("the binary runs");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(wanted) && stderr.contains("io_uring_setup, io_uring_enter"), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// 64 KiB is what many systems allow.
+#[test]
+fn little_locked_memory_is_enough() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().join("data");
+    let mut server = Server::start_as(data_dir.to_str().expect("UTF-8"), |command| {
+        common::sys::with_locked_memory(command, 64 << 10);
+    });
+    let hint = server.wait_for(
+        "buffers of the write-ahead log are not registered with io_uring, which takes some more CPU per flush; allow more \
+         locked memory (ulimit -l, LimitMEMLOCK=, CAP_IPC_LOCK)",
+    );
+    assert_eq!((&hint["limit"], &hint["wanted-bytes"]), (&"65536 bytes".into(), &(2 << 20).into()), "{hint}");
+    server.wait_for("ready to serve client requests");
+    assert!(server.get("/health").ends_with("\r\n\r\n{\"health\":\"true\",\"reason\":\"\"}"));
+    send_signal(&server.child, "-TERM");
+    server.wait_for("closed etcd server");
+    server.child.wait().expect("it ends");
+}
+
 #[test]
 fn the_data_of_etcd_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -143,9 +188,6 @@ fn a_server_announces_itself_answers_probes_and_ends_in_order() {
     server.wait_for("ready to serve client requests");
     let serving = server.wait_for("serving client traffic insecurely; this is strongly discouraged!");
     assert_eq!(serving["address"], server.client_port.address());
-
-    let (code, _, stderr) = output(&["--data-dir", data_dir]);
-    assert!(code == Some(1) && stderr.contains("is in use by process"), "{stderr}");
 
     assert!(server.get("/health").ends_with("\r\n\r\n{\"health\":\"true\",\"reason\":\"\"}"));
     assert!(server.get("/livez?verbose").ends_with("\r\n\r\n[+]serializable_read ok\nok\n"));

@@ -616,6 +616,22 @@ impl GrpcConnection {
         }
     }
 
+    /// Ends the calls that would otherwise last as long as their clients like: streams, and calls that were parked.
+    pub fn end_lasting(&mut self, status: &Status) {
+        for slot in 0..self.calls.len() {
+            let Some(call) = &self.calls[slot] else { continue };
+            let lasts = match call.kind {
+                Kind::Stream => true,
+                Kind::Unary => call.progress == Progress::Done && !call.counted,
+                Kind::Http(_) => false,
+            };
+            if lasts {
+                let key = CallKey { slot: slot as u32, generation: call.id.get() };
+                self.fail(key, status);
+            }
+        }
+    }
+
     /// A call's stream is gone.
     fn lose(&mut self, key: CallKey) {
         if let Some(call) = self.remove(key) {

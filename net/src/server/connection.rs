@@ -172,6 +172,8 @@ pub(super) struct ConnectionTask {
     pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
     pub(super) max_in_flight: usize,
     pub(super) shutdown: Shutdown,
+    /// What streams are told when the shutdown begins.
+    pub(super) farewell: Option<Status>,
     pub(super) subscription: Subscription,
     pub(super) timer: ConnectionTimer,
     /// How far this connection has followed the shutdown.
@@ -332,7 +334,11 @@ impl ConnectionTask {
         if phase > self.phase {
             self.phase = phase;
             self.subscription.listen(cx);
-            self.shared.core.borrow_mut().h2().start_drain();
+            let core = &mut *self.shared.core.borrow_mut();
+            core.h2().start_drain();
+            if let Some(status) = &self.farewell {
+                core.end_lasting(status);
+            }
         }
         phase < Phase::Closing
     }
@@ -369,9 +375,12 @@ impl ConnectionTask {
                 let sink = Http2Sink { shared: Rc::clone(&self.shared), call: key };
                 return self.service.http1(request, Http1Reply::new(Rc::new(sink)));
             }
-            Action::Open { method, call, key } => {
-                (key, self.service.stream(method, &call, StreamReply::new(sink(), key)))
-            }
+            Action::Open { method, call, key } => match &self.farewell {
+                Some(status) if self.phase > Phase::Running => {
+                    return self.shared.core.borrow_mut().finish(key, status);
+                }
+                _ => (key, self.service.stream(method, &call, StreamReply::new(sink(), key))),
+            },
             Action::Message(key, mut handler, body) => {
                 handler.message(body);
                 (key, handler)

@@ -212,6 +212,7 @@ impl NewConnection {
             read_buffer: Rc::clone(&self.common.read_buffer),
             max_in_flight: options.max_in_flight_per_connection,
             shutdown: self.common.shutdown.clone(),
+            farewell: options.farewell.clone(),
             subscription: self.subscription,
             timer: ConnectionTimer::default(),
             phase: Phase::Running,

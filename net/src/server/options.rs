@@ -27,6 +27,8 @@ pub struct ServerOptions {
     pub overload: Status,
     /// How long open calls may take to end after a graceful shutdown began, before they are cut off.
     pub drain_timeout: Duration,
+    /// What streams and parked calls are told when a graceful shutdown begins. `None`: they end in their own time.
+    pub farewell: Option<Status>,
     /// Bounds of HTTP requests that are not gRPC.
     pub http: Limits,
     /// Whether such requests are served over HTTP/2 too. etcd does on TLS listeners only; otherwise they get 415.
@@ -50,6 +52,7 @@ impl Default for ServerOptions {
                 message: std::borrow::Cow::Borrowed("etcdserver: too many requests"),
             },
             drain_timeout: Duration::from_secs(7),
+            farewell: None,
             http: Limits::default(),
             http_over_h2: false,
             tally: None,

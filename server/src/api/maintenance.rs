@@ -49,7 +49,7 @@ pub fn move_leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     let Some((request, reply)) = decode::<pb::MoveLeaderRequest>(body, reply) else { return };
     let home = home.clone();
     rt::spawn(async move {
-        match handover::transfer(&home, MemberId(request.target_id)).await {
+        match handover::transfer(&home, MemberId(request.target_id), home.profile.request_timeout).await {
             Ok(()) => {
                 let state = home.state();
                 reply.send(|out| state.header.append(out, 0));

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// How often it is looked whether the transfer is done.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Hands leadership to `target`, which must be a voter, and waits until it leads.
-pub async fn transfer(home: &Rc<Home>, target: MemberId) -> Result<(), Status> {
+/// Hands leadership to `target`, which must be a voter, and waits until it leads, up to `patience`.
+pub async fn transfer(home: &Rc<Home>, target: MemberId, patience: Duration) -> Result<(), Status> {
     let begun = handover::begin(&mut home.state_mut().member, target);
     match begun {
         Ok(Handover::Done) => return Ok(()),
@@ -23,7 +23,7 @@ pub async fn transfer(home: &Rc<Home>, target: MemberId) -> Result<(), Status> {
     }
     tracing::info!(to = %target, "leadership transfer is starting");
     home.pump.notify();
-    let (start, deadline) = (Instant::now(), Instant::now() + home.profile.request_timeout);
+    let (start, deadline) = (Instant::now(), Instant::now() + patience);
     loop {
         let found = handover::look(&home.state().member, target, |id| is_connected(home, id));
         match found {
@@ -40,11 +40,12 @@ fn is_connected(home: &Home, id: MemberId) -> bool {
     home.others.connected_since(id).is_some()
 }
 
-/// Before this member stops: hands leadership to the voter that has most of the log.
-pub async fn leave(home: &Rc<Home>) {
+/// Before this member stops: hands leadership to the voter that has most of the log, if that does not take longer than
+/// `patience`.
+pub async fn leave(home: &Rc<Home>, patience: Duration) {
     let target = handover::successor(&home.state().member, |id| is_connected(home, id));
     let Some(target) = target else { return };
-    if let Err(error) = transfer(home, target).await {
+    if let Err(error) = transfer(home, target, patience).await {
         tracing::warn!(to = %target, %error, "leadership transfer failed");
     }
 }

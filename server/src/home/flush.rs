@@ -3,6 +3,7 @@
 
 use super::{Home, HomeMember};
 use crate::wake::{self, Waker, Woken};
+use futures_lite::FutureExt;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
 use plinth_net::rt::{self, sleep};
 use std::io;
@@ -142,7 +143,7 @@ fn cut(writer: &mut FileWriter) -> io::Result<()> {
 const SLICE_MIN: Duration = Duration::from_millis(1);
 const SLICE_MAX: Duration = Duration::from_millis(20);
 
-/// How often at rest, however long the interval: a stop waits for it.
+/// How often at rest, however long the interval.
 const REST: Duration = Duration::from_millis(100);
 
 /// Whether applying has to wait for a flush.
@@ -166,7 +167,7 @@ pub async fn flush_regularly(home: Rc<Home>, mut flusher: Flusher) -> io::Result
             // With nothing to write there is no hurry, and a machine at rest should not be woken.
             let rests = home.state().member.store().trees().dirty_bytes() == 0 && !home.flushes.is_wanted();
             let pause = if rests { slice.max(interval.min(REST)) } else { slice };
-            sleep(pause).await;
+            async { sleep(pause).await }.or(home.wait_for_stop()).await;
             waited += pause;
             let is_full = operations(&home).saturating_sub(before) >= home.profile.pace.flush_operations
                 || home.state().member.store().trees().dirty_bytes() > DIRTY_BYTES_EAGER;

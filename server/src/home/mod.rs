@@ -156,6 +156,8 @@ pub struct Home {
     pub flushes: Flushes,
     alarm_pending: Cell<bool>,
     stopping: Cell<bool>,
+    /// Wakes what would otherwise sleep on when the member stops.
+    stopped: Notify,
     /// The time when the driver's round began, once somebody asked.
     moment: Cell<Option<Nanos>>,
 }
@@ -199,6 +201,7 @@ impl Home {
             flushes: Flushes::default(),
             alarm_pending: Cell::new(false),
             stopping: Cell::new(false),
+            stopped: Notify::new(),
             moment: Cell::new(None),
         })
     }
@@ -464,6 +467,7 @@ impl Home {
     /// Refuses everything new and answers everything that waits.
     pub fn stop(&self) {
         self.stopping.set(true);
+        self.stopped.notify();
         let mut effects = Effects::default();
         self.state.borrow_mut().member.stop(&mut effects);
         for (waiter, _) in effects.lost {
@@ -473,6 +477,11 @@ impl Home {
         for (_, waiter) in physical {
             waiter.fail(status::STOPPED);
         }
+    }
+
+    /// Waits until [`Home::stop`] is called. One task at a time may.
+    pub async fn wait_for_stop(&self) {
+        self.stopped.wait().await;
     }
 
     /// Whether [`Home::stop`] was called.

@@ -11,6 +11,9 @@ pub const SOCKETS_INTERVAL: Duration = Duration::from_micros(500);
 pub struct Queues {
     /// Moves the member forward.
     pub consensus: Queue,
+    /// Exchanges calls with edges. Its interval does not matter, so that an edge that wakes it while it is awake does
+    /// not make a system call for that.
+    pub mesh: Queue,
     /// What has time.
     pub background: Queue,
 }
@@ -20,6 +23,7 @@ impl Queues {
     pub fn create() -> Queues {
         Queues {
             consensus: rt::queue("consensus", 1000, Duration::from_millis(1)),
+            mesh: rt::first_queue(),
             background: rt::queue("background", 50, SOCKETS_INTERVAL),
         }
     }

@@ -1,4 +1,4 @@
-//! The news that the server is ready, for systemd: units of type `notify` wait for it.
+//! The news that the server is ready, or stops, for systemd: units of type `notify` wait for the first.
 //!
 //! A datagram to the socket named in the environment, which is all there is to the protocol. Without the variable
 //! nobody waits.
@@ -12,8 +12,17 @@ const VARIABLE: &str = "NOTIFY_SOCKET";
 
 /// Tells systemd that the server is ready. `Ok(false)`: nobody wants to know.
 pub fn notify_ready() -> io::Result<bool> {
+    notify("READY=1")
+}
+
+/// Tells systemd that the server is about to end. `Ok(false)`: nobody wants to know.
+pub fn notify_stopping() -> io::Result<bool> {
+    notify("STOPPING=1")
+}
+
+fn notify(state: &str) -> io::Result<bool> {
     match std::env::var(VARIABLE) {
-        Ok(address) if !address.is_empty() => send(&address, "READY=1").map(|()| true),
+        Ok(address) if !address.is_empty() => send(&address, state).map(|()| true),
         _ => Ok(false),
     }
 }

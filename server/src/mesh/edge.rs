@@ -1,11 +1,11 @@
 //! An edge's end of the mesh: a `Service` that sends calls to the home and hands its answers to the connections.
 
+use super::channel::{Receiver, Sender};
 use super::{CallFacts, CallId, ToEdge, ToHome};
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::Http1Request;
-use plinth_net::rt::{ConnectedReceiver, ConnectedSender};
 use plinth_net::server::Http1Reply;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
@@ -51,19 +51,19 @@ impl Edge {
     }
 
     /// Sends what calls have posted, as one batch for all that was posted since the last.
-    pub async fn send(self: Rc<Self>, sender: ConnectedSender<Vec<ToHome>>) {
+    pub async fn send(self: Rc<Self>, sender: Sender<Vec<ToHome>>) {
         loop {
             self.filled.wait().await;
             let batch = std::mem::take(&mut *self.outbox.borrow_mut());
-            if !batch.is_empty() && sender.send(batch).await.is_err() {
+            if !batch.is_empty() && !sender.send(batch).await {
                 return;
             }
         }
     }
 
     /// Hands the home's answers on; returns when the home tells the edge to drain, or is gone.
-    pub async fn receive(&self, receiver: &ConnectedReceiver<Vec<ToEdge>>) -> bool {
-        while let Some(batch) = receiver.recv().await {
+    pub async fn receive(&self, receiver: &Receiver<Vec<ToEdge>>) -> bool {
+        while let Some(batch) = receiver.receive().await {
             for message in batch {
                 if matches!(message, ToEdge::Drain) {
                     return true;

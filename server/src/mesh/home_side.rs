@@ -1,13 +1,13 @@
 //! The home's end of the mesh, one per edge: runs the API's handlers for calls of another reactor.
 
+use super::channel::{Receiver, Sender};
 use super::{CallFacts, CallId, ToEdge, ToHome};
 use crate::endpoints::HttpEndpoints;
 use crate::http::Endpoints;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{CallKey, ReplySink, Service, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::rt::{self, ConnectedReceiver, ConnectedSender};
-use plinth_net::turn;
+use plinth_net::{rt, turn};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -52,11 +52,11 @@ impl EdgeSink {
     }
 
     /// Sends what handlers have answered, as one batch for all since the last.
-    pub async fn send(self: Rc<Self>, sender: ConnectedSender<Vec<ToEdge>>) {
+    pub async fn send(self: Rc<Self>, sender: Sender<Vec<ToEdge>>) {
         loop {
             self.filled.wait().await;
             let batch = std::mem::take(&mut *self.outbox.borrow_mut());
-            if !batch.is_empty() && sender.send(batch).await.is_err() {
+            if !batch.is_empty() && !sender.send(batch).await {
                 return;
             }
         }
@@ -156,8 +156,8 @@ impl HomeSide {
     }
 
     /// Runs until the edge is gone.
-    pub async fn receive(mut self, receiver: ConnectedReceiver<Vec<ToHome>>) {
-        while let Some(batch) = receiver.recv().await {
+    pub async fn receive(mut self, receiver: Receiver<Vec<ToHome>>) {
+        while let Some(batch) = receiver.receive().await {
             for message in batch {
                 self.take(message);
             }

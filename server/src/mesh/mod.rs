@@ -7,11 +7,15 @@
 //!                             ◀══ToEdge══          (a `ReplySink` per edge)
 //! ```
 //!
+//! The first batch in each direction is empty: the home's says that the member is ready and the edge is to listen, the
+//! edge's that it does.
+//!
 //! Invariants: messages of a call keep their order; an edge names a call by a number that it never uses again; a
 //! call that ended on one side is forgotten by the other when the message about it arrives, and what crosses it on
 //! the way is ignored. A full channel makes the sender wait, and with it whoever fills it: an edge stops reading from
 //! its connections, the home's answers stay in its bounded per-call accounts.
 
+pub mod channel;
 pub mod edge;
 pub mod home_side;
 

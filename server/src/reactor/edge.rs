@@ -3,10 +3,11 @@
 use super::listen::{self, Sharing};
 use crate::api;
 use crate::config::Config;
+use crate::mesh::channel::{Receiver, Sender};
 use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
 use plinth_net::grpc::Tally;
-use plinth_net::rt::{self, Reactor, SharedReceiver, SharedSender};
+use plinth_net::rt::{self, Reactor};
 use plinth_net::server::Shutdown;
 use std::io;
 use std::rc::Rc;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 pub fn start(
     number: usize,
     config: &Config,
-    to_home: SharedSender<Vec<ToHome>>,
-    to_edge: SharedReceiver<Vec<ToEdge>>,
+    to_home: Sender<Vec<ToHome>>,
+    to_edge: Receiver<Vec<ToEdge>>,
     tally: Arc<Tally>,
 ) -> io::Result<Reactor<()>> {
     let config = config.clone();
@@ -30,28 +31,30 @@ pub fn start(
 
 async fn run(
     config: Config,
-    to_home: SharedSender<Vec<ToHome>>,
-    to_edge: SharedReceiver<Vec<ToEdge>>,
+    to_home: Sender<Vec<ToHome>>,
+    to_edge: Receiver<Vec<ToEdge>>,
     tally: Arc<Tally>,
 ) -> Result<(), String> {
     let edge = Edge::new(api::method_table());
-    let sender = to_home.connect().await;
-    let receiver = to_edge.connect().await;
-    let sending = rt::spawn(edge.clone().send(sender));
-    // The first message says that the member is ready; without one there is nothing to serve.
-    let Some(_) = receiver.recv().await else { return Ok(()) };
+    // The first batch says that the member is ready; without one there is nothing to serve.
+    let Some(_) = to_edge.receive().await else { return Ok(()) };
     let shutdown = Shutdown::new();
     let service = Rc::new(EdgeService(edge.clone()));
     let servers = listen::start(&config.addresses.listen_client, &config, Sharing::Joins, service, &shutdown, &tally)?;
+    if !to_home.send(Vec::new()).await {
+        return Ok(());
+    }
+    let sending = rt::spawn_into(edge.clone().send(to_home), rt::first_queue());
     let receiving = {
         let (edge, shutdown) = (edge.clone(), shutdown.clone());
-        rt::spawn(async move {
-            while edge.receive(&receiver).await {
+        let receive = async move {
+            while edge.receive(&to_edge).await {
                 shutdown.drain();
             }
             // The home is gone: nothing can be answered any more.
             shutdown.close();
-        })
+        };
+        rt::spawn_into(receive, rt::first_queue())
     };
     for server in servers {
         server.await;

@@ -1,5 +1,7 @@
 //! Listening sockets of one reactor.
 
+use super::part;
+use crate::answer::status;
 use crate::config::{Config, Url};
 use crate::logging::events;
 use plinth_net::grpc::{Service, Tally};
@@ -72,7 +74,8 @@ fn server_options(config: &Config, tally: &Arc<Tally>) -> ServerOptions {
         keepalive_min_time: limits.keepalive_min_time,
         keepalive_interval: limits.keepalive_interval.unwrap_or_default(),
         keepalive_timeout: limits.keepalive_timeout.unwrap_or_default(),
-        drain_timeout: config.cluster.request_timeout(),
+        drain_timeout: part::DRAIN,
+        farewell: Some(status::STOPPED),
         tally: Some(tally.clone()),
         ..ServerOptions::default()
     }

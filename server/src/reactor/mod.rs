@@ -6,9 +6,9 @@
 //! Task queues, by what must not wait: consensus and completions of the log, client requests, then watch catch-up,
 //! compaction and flushing. Shares are relative: background work gets about a twentieth while others want to run.
 
-mod awake;
 mod edge;
 mod listen;
+mod part;
 mod peers;
 mod serve;
 
@@ -17,12 +17,13 @@ use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::home::queues::SOCKETS_INTERVAL;
 use crate::logging::{self, events};
+use crate::mesh::channel::{self, Receiver, Sender};
 use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
 use crate::metrics;
 use crate::sys::Signals;
 use crate::wake;
 use plinth_net::grpc::Tally;
-use plinth_net::rt::{self, Reactor, SharedReceiver, SharedSender};
+use plinth_net::rt::{self, Reactor};
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,6 +40,11 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// By a signal that was taken. As the first process of a container there is nobody who could be told by one.
+    pub fn by_signal(signals: impl Into<Arc<Signals>>, signal: i32) -> Ended {
+        if std::process::id() == 1 { Ended::Well } else { Ended::Signal(signals.into(), signal) }
+    }
+
     /// Ends the process, or tells how it should. Call when the log is flushed.
     pub fn end(self) -> ExitCode {
         match self {
@@ -51,8 +57,8 @@ impl Ended {
 
 /// The home's channels to and from one edge.
 struct EdgeChannels {
-    to_home: SharedReceiver<Vec<ToHome>>,
-    to_edge: SharedSender<Vec<ToEdge>>,
+    to_home: Receiver<Vec<ToHome>>,
+    to_edge: Sender<Vec<ToEdge>>,
     /// What the edge counts.
     tally: Arc<Tally>,
 }
@@ -62,13 +68,16 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.count_on(cores as u32) as usize;
     events::starting(&config, !folder.is_fresh(), count, cores);
+    if let Err(error) = plinth_wal_uring::probe() {
+        return fail("the server cannot start", &error);
+    }
     let signals = Arc::new(signals);
     let taken = Arc::new(AtomicI32::new(0));
     let mut channels = Vec::new();
     let mut edges = Vec::new();
     for number in 1..count {
-        let (to_home_sender, to_home) = rt::channel(CHANNEL_BATCHES);
-        let (to_edge, to_edge_receiver) = rt::channel(CHANNEL_BATCHES);
+        let (to_home_sender, to_home) = channel::bounded(CHANNEL_BATCHES);
+        let (to_edge, to_edge_receiver) = channel::bounded(CHANNEL_BATCHES);
         let tally = new_tally(&config);
         channels.push(EdgeChannels { to_home, to_edge, tally: tally.clone() });
         match edge::start(number, &config, to_home_sender, to_edge_receiver, tally) {
@@ -78,14 +87,15 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     }
     let result = run_home(&config, folder, channels, signals.clone(), taken.clone());
     for edge in edges {
-        // An edge ends with its channel; what it has to say was logged by it.
-        let _ = edge.join();
+        // An edge ends with its channel. What it has to say was logged by it, unless it never ran.
+        if let Err(error) = edge.join() {
+            tracing::error!(%error, "an edge reactor failed");
+        }
     }
     let signal = taken.load(Ordering::Acquire);
     match result {
         Err(error) => fail("the server stopped", &error),
-        // As the first process of a container there is nobody who could be told by a signal.
-        Ok(()) if signal != 0 && std::process::id() != 1 => Ended::Signal(signals, signal),
+        Ok(()) if signal != 0 => Ended::by_signal(signals, signal),
         Ok(()) => Ended::Well,
     }
 }
@@ -104,34 +114,27 @@ fn run_home(
 ) -> Result<(), String> {
     let (config, member_dir, log_dir) =
         (config.clone(), folder.member_dir().to_path_buf(), folder.log_dir().to_path_buf());
-    let is_alone = channels.is_empty();
     let reactor = start(0, config.reactors.pin, move || async move {
-        awake::keep_waking().await;
-        let home = async move { serve::run(config, &member_dir, &log_dir, channels, signals, taken).await };
-        if !is_alone {
-            return home.await;
-        }
-        // The default queue keeps a reactor from its sockets for up to 100 ms, where it alone has work. Among several
-        // reactors the interval would keep them from finding each other, and only that of the other queues helps.
-        rt::spawn_into(home, rt::queue("clients", 1000, SOCKETS_INTERVAL)).await
+        serve::run(config, &member_dir, &log_dir, channels, signals, taken).await
     });
     let reactor = reactor.map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
     reactor.join().map_err(|error| error.to_string())?
 }
 
 fn reactor_trouble(number: usize) -> String {
-    format!(
-        "reactor {number} cannot be started; it needs io_uring (Linux 5.8 or newer, allowed by the seccomp profile) \
-         and 512 KiB of locked memory (ulimit -l)"
-    )
+    format!("reactor {number} cannot be started")
 }
 
+/// Starts a reactor whose work is in a queue of its own: the first one keeps a reactor from its sockets for up to 100 ms
+/// where it alone has work.
 fn start<F, T>(number: usize, pin: bool, main: impl FnOnce() -> F + Send + 'static) -> io::Result<Reactor<T>>
 where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    rt::reactor(&format!("reactor-{number}"), pin.then_some(number), main)
+    rt::reactor(&format!("reactor-{number}"), pin.then_some(number), move || async move {
+        rt::spawn_into(main(), rt::queue("clients", 1000, SOCKETS_INTERVAL)).await
+    })
 }
 
 fn fail(what: &str, error: &dyn std::fmt::Display) -> Ended {

@@ -1,18 +1,18 @@
 //! The reactor of the group, from boot to the last flush.
 
 use super::listen::{self, Sharing};
+use super::part::part;
 use super::{EdgeChannels, new_tally, peers, wait_for_signal};
 use crate::api::{self, maintenance};
 use crate::boot::{self, Booted};
-use crate::cluster::{Link, corruption, handover};
+use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
 use crate::endpoints::HttpEndpoints;
 use crate::home::flush::{self, Flusher};
 use crate::home::queues::Queues;
 use crate::home::{Home, auto_compaction, background, driver, leases};
 use crate::http::Endpoints;
-use crate::logging::{self, events, notify_ready};
-use crate::mesh::ToEdge;
+use crate::logging::{self, events, notify_ready, notify_stopping};
 use crate::mesh::home_side::{EdgeSink, HomeSide};
 use crate::metrics::ReactorMetrics;
 use crate::service::HomeService;
@@ -61,16 +61,18 @@ pub async fn run(
     };
     let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(removed));
 
-    let shutdown = Shutdown::new();
     let tally = new_tally(&config);
     let tallies = channels.iter().map(|channel| channel.tally.clone()).chain([tally.clone()]).collect();
     let http = Rc::new(HttpEndpoints::new(home.clone(), link.clone(), &config, tallies));
     let ready = async { peers::join(&home, &link, &config).await.map(|()| true) };
     let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
-    let (mut servers, mut edges) = (Vec::new(), Vec::new());
+    let mut serving = Serving::default();
     if is_ready {
-        (servers, edges) = serve(&home, &config, &http, channels, &shutdown, &tally).await?;
-        ends.await?;
+        let starting = async { serve(&home, &config, &http, channels, &tally).await.map(Some) };
+        if let Some(started) = starting.or(async { (&mut ends).await.map(|()| None) }).await? {
+            serving = started;
+            ends.await?;
+        }
     }
     if home.is_removed() {
         tracing::warn!("the member has been permanently removed from the cluster");
@@ -80,21 +82,45 @@ pub async fn run(
         events::received_signal(name);
     }
     events::closing(&config);
-    handover::leave(&home).await;
-    for edge in &edges {
-        edge.drain();
+    if let Err(error) = notify_stopping() {
+        tracing::warn!(%error, "the supervisor could not be told that the server stops");
     }
-    shutdown.drain();
-    for server in servers {
-        server.await;
-    }
-    home.stop();
-    link.peers().stop();
+    part(&home, &link, serving).await;
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
     driver::rest_for_good(&home).await.map_err(|error| text(&error))?;
     events::closed(&config);
     Ok(())
+}
+
+/// Everything that has clients.
+#[derive(Default)]
+pub struct Serving {
+    shutdown: Shutdown,
+    servers: Vec<rt::Task<()>>,
+    /// Where an edge's answers go, and what takes its calls until it is gone.
+    edges: Vec<(Rc<EdgeSink>, rt::Task<()>)>,
+}
+
+impl Serving {
+    /// Tells clients to go.
+    pub fn drain(&self) {
+        for (edge, _) in &self.edges {
+            edge.drain();
+        }
+        self.shutdown.drain();
+    }
+
+    /// Waits until the last connection is closed; true.
+    pub async fn wait_until_gone(self) -> bool {
+        for server in self.servers {
+            server.await;
+        }
+        for (_, receiving) in self.edges {
+            receiving.await;
+        }
+        true
+    }
 }
 
 fn flush_fault(ended: std::io::Result<Flusher>) -> String {
@@ -159,27 +185,30 @@ async fn serve(
     config: &Config,
     http: &Rc<HttpEndpoints>,
     channels: Vec<EdgeChannels>,
-    shutdown: &Shutdown,
     tally: &Arc<Tally>,
-) -> Result<(Vec<rt::Task<()>>, Vec<Rc<EdgeSink>>), String> {
+) -> Result<Serving, String> {
+    let shutdown = Shutdown::new();
     let addresses = &config.addresses;
     let client = Endpoints::Client { gateway: false };
     let api = HomeService::new(home.clone(), http.clone(), client);
     let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
-    let mut servers = listen::start(&addresses.listen_client, config, sharing, api.clone(), shutdown, tally)?;
+    let mut servers = listen::start(&addresses.listen_client, config, sharing, api.clone(), &shutdown, tally)?;
     let http_api = HomeService::new(home.clone(), http.clone(), client);
-    servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, http_api, shutdown, tally)?);
+    servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, http_api, &shutdown, tally)?);
     let metrics_api = HomeService::new(home.clone(), http.clone(), Endpoints::Metrics);
-    servers.extend(listen::start(&addresses.listen_metrics, config, Sharing::Alone, metrics_api, shutdown, tally)?);
+    servers.extend(listen::start(&addresses.listen_metrics, config, Sharing::Alone, metrics_api, &shutdown, tally)?);
+    for channel in &channels {
+        channel.to_edge.send(Vec::new()).await;
+    }
     let mut edges = Vec::new();
     for channel in channels {
-        let receiver = channel.to_home.connect().await;
-        let sender = channel.to_edge.connect().await;
-        sender.send(Vec::<ToEdge>::new()).await.map_err(|_| "an edge reactor ended".to_string())?;
+        if channel.to_home.receive().await.is_none() {
+            return Err("an edge reactor does not serve".to_string());
+        }
         let side = HomeSide::new(api.clone(), http.clone(), client);
-        edges.push(side.sink());
-        rt::spawn(side.sink().send(sender)).detach();
-        rt::spawn(side.receive(receiver)).detach();
+        let sink = side.sink();
+        rt::spawn_into(sink.clone().send(channel.to_edge), home.queues.mesh).detach();
+        edges.push((sink, rt::spawn_into(side.receive(channel.to_home), home.queues.mesh)));
     }
     events::now_serving(config, home.profile.member_id);
     events::ready_to_serve();
@@ -189,5 +218,5 @@ async fn serve(
         tracing::warn!(%error, "the supervisor could not be told that the server is ready");
     }
     logging::flush();
-    Ok((servers, edges))
+    Ok(Serving { shutdown, servers, edges })
 }

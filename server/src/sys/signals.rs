@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
 
 /// The blocked signals of the process. Create before the first thread is started: threads inherit the mask.
 pub struct Signals {
@@ -34,6 +35,28 @@ impl Signals {
         // SAFETY: the set is initialised and `signal` is valid for a write.
         let failed = unsafe { libc::sigwait(&self.set, &mut signal) };
         if failed != 0 { Err(io::Error::from_raw_os_error(failed)) } else { Ok(signal) }
+    }
+
+    /// Waits for the next of the blocked signals, up to a time, and takes it. `None`: none came.
+    pub fn wait_for(&self, time: Duration) -> io::Result<Option<i32>> {
+        let deadline = Instant::now() + time;
+        loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let rest =
+                libc::timespec { tv_sec: rest.as_secs() as libc::time_t, tv_nsec: rest.subsec_nanos() as libc::c_long };
+            // SAFETY: the set is initialised, a null siginfo is allowed, and `rest` is a valid time.
+            let signal = unsafe { libc::sigtimedwait(&self.set, std::ptr::null_mut(), &rest) };
+            if signal > 0 {
+                return Ok(Some(signal));
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => return Ok(None),
+                // Another signal, such as the one that stops and continues a process.
+                Some(libc::EINTR) => {}
+                _ => return Err(error),
+            }
+        }
     }
 
     /// Ends the process by the signal's default action, so that a supervisor sees what ended it.

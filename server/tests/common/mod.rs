@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each of the test binaries uses a part of it")]
 
+pub mod sys;
+
 use socket2::{Domain, Socket, Type};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -92,13 +92,6 @@ fn refused(folder: &std::path::Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_second_process_on_the_same_directory_is_refused() {
-    let server = Server::start(&[]);
-    let text = refused(server.data_dir().parent().expect("a folder"), &[]);
-    assert!(text.contains("is in use by process"), "{text}");
-}
-
-#[test]
 fn a_directory_of_etcd_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let wal = folder.path().join("data/member/wal");

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `PLINTH_KILL_ROUNDS` | rounds of the kill loop | 3 |
 //! | `PLINTH_KILL_SEED` | seed of its pauses | from the clock, printed |
+//! | `PLINTH_STARTS` | starts on a busy machine | 16 |
 
 mod api;
 #[path = "../common/mod.rs"]
@@ -14,4 +15,6 @@ mod leases;
 mod lifecycle;
 mod metrics;
 mod server;
+mod starts;
+mod stop;
 mod unix;

@@ -10,4 +10,4 @@ mod preparer;
 mod sys;
 mod uring_disk;
 
-pub use uring_disk::{SyncMode, UringDisk, UringError, UringOptions};
+pub use uring_disk::{SyncMode, UringDisk, UringError, UringOptions, probe};

@@ -74,7 +74,10 @@ pub enum UringError {
         source: io::Error,
     },
     /// The kernel has no io_uring.
-    #[error("this kernel has no io_uring ({0}); Plinth needs Linux 5.8 or newer with CONFIG_IO_URING")]
+    #[error(
+        "this kernel has no io_uring, or a container's seccomp profile pretends so ({0}); Plinth needs Linux 5.8 or newer \
+         with CONFIG_IO_URING, and the system calls io_uring_setup, io_uring_enter and io_uring_register"
+    )]
     Missing(#[source] io::Error),
     /// Another failure of setting up the ring, the socketpair or the thread.
     #[error("set up {what}: {source}")]
@@ -102,6 +105,11 @@ impl UringError {
             _ => Self::Setup { what: "io_uring", source },
         }
     }
+}
+
+/// Whether io_uring can be used here at all. What a reactor says where it cannot is less helpful than this error.
+pub fn probe() -> Result<(), UringError> {
+    crate::sys::probe().map_err(UringError::ring)
 }
 
 struct OpenSegment {
@@ -179,6 +187,11 @@ impl UringDisk {
     /// Whether the buffers are registered with the ring (locked memory may be short).
     pub fn buffers_registered(&self) -> bool {
         self.buffers.iter().any(|buffer| buffer.registered().is_some())
+    }
+
+    /// Locked memory that the buffers take if they are registered.
+    pub fn registered_bytes(&self) -> usize {
+        self.buffers_max * self.buffer_bytes
     }
 
     /// Reads and drops waiting wake-up bytes.

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use io_uring::types::{Fd, Fixed, FsyncFlags};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, Probe, opcode, squeue};
 
 use plinth_wal::AlignedBuf;
 use plinth_wal::limits::FLUSHES_IN_FLIGHT_MAX;
@@ -69,6 +69,21 @@ pub(crate) struct Ring {
     wake: RawFd,
     /// Success of a send need not be reported (kernel 5.17).
     skip_success: bool,
+}
+
+/// Tries every system call of io_uring once: what is allowed is found out before anything depends on it.
+pub(crate) fn probe() -> io::Result<()> {
+    let mut ring = IoUring::new(2)?;
+    let mut known = Probe::new();
+    ring.submitter().register_probe(&mut known)?;
+    // Operations were added in this order: a kernel that has the last one used anywhere has them all.
+    if !known.is_supported(opcode::Recv::CODE) {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    // SAFETY: an operation that names no memory.
+    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    pushed.expect("the queue is empty");
+    ring.submit_and_wait(1).map(|_| ())
 }
 
 impl Ring {
