@@ -11,6 +11,7 @@
 //! - [`log`]: what the log looks like on disk, recovery, the first entries of a new cluster
 //! - [`PeerMessage`]: what members say to each other, and the frames
 //! - [`group`]: the state machine and the shell's duties; [`ready`]: its output; `core`: the rules of consensus, by concern
+//! - [`groups`]: many groups on a machine, with one log, one connection to each other machine, and sleep
 //! - [`Members`]: ids, member records, and etcd's rules for changing them
 //! - [`limits`], [`error`]: every bound, every error
 
@@ -21,6 +22,7 @@ mod conf;
 mod core;
 pub mod error;
 pub mod group;
+pub mod groups;
 pub mod limits;
 pub mod log;
 mod membership;

@@ -35,7 +35,8 @@ pub use log::WindowBounds;
 use reads::ReadRounds;
 pub(crate) use reads::Waiter;
 pub use tracker::PeerState;
-use tracker::{Next, Progress, Tracker, Wish};
+pub(crate) use tracker::Progress;
+use tracker::{Next, Tracker, Wish};
 
 use crate::conf::ConfState;
 use crate::error::StepError;
@@ -138,6 +139,11 @@ impl Core {
     /// Other members, as this one knows them.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (MemberId, &Progress)> {
         self.tracker.peers().iter().map(|peer| (peer.id, &peer.progress))
+    }
+
+    /// Whether nothing is to be sent, handed over or answered.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.outbox.is_empty() && self.transfer.is_none() && self.rounds.is_idle()
     }
 
     fn own(&self) -> MemberId {

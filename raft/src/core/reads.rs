@@ -149,6 +149,11 @@ impl ReadRounds {
         std::mem::take(&mut self.failed)
     }
 
+    /// Whether no read waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_none() && self.gathered.is_empty() && !self.has_output()
+    }
+
     /// Whether there is something to take.
     pub(crate) fn has_output(&self) -> bool {
         !self.answered.is_empty() || !self.failed.is_empty()

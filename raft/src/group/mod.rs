@@ -37,7 +37,7 @@ use bytes::Bytes;
 pub use self::status::{PeerStatus, Status};
 use crate::GroupId;
 use crate::conf::{ConfChange, ConfState};
-use crate::core::{Core, Outgoing, Waiter, WindowBounds};
+use crate::core::{Core, Outgoing, PeerState, Waiter, WindowBounds};
 use crate::error::{ApplyConfError, GroupError, ProposeError, TransferError};
 use crate::limits;
 use crate::log::RecoveredLog;
@@ -393,6 +393,29 @@ impl Group {
     /// Voters and learners, as applied.
     pub fn conf(&self) -> &ConfState {
         &self.core.conf
+    }
+
+    /// Whether a flush takes longer than an election time.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let oldest = self.core.log.flights().front().map_or(self.core.ticks(), |flight| flight.since);
+        self.core.ticks() - oldest >= self.core.config.election_ticks as u64
+    }
+
+    /// Whether all of the log is durable, committed and applied here, and nothing is under way.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let (log, core) = (&self.core.log, &self.core);
+        log.applied() == log.last() && log.is_durable() && log.flights().is_empty() && core.is_quiet()
+    }
+
+    /// Whether this member leads, and every other has all of the log as well.
+    pub(crate) fn is_level(&self) -> bool {
+        let last = self.core.log.last();
+        let has_all = |peer: &crate::core::Progress| peer.matched == last && peer.state == PeerState::Replicate;
+        self.role() == Role::Leader
+            && self.is_at_rest()
+            && self.core.log.term(last) == Some(self.term())
+            && !self.conf().is_joint()
+            && self.core.peers().all(|(_, peer)| has_all(peer))
     }
 
     /// The hard state handed out last, to be written again when old records of the log are given back.
