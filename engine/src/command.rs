@@ -14,6 +14,7 @@
 //!
 //! Not here: what a command does (`store`, `txn`), and which requests are refused before they are replicated (`check`).
 
+use crate::author::Author;
 use bytes::Bytes;
 use rkyv::api::low::LowSerializer;
 use rkyv::rancor::{Failure, Panic};
@@ -24,7 +25,8 @@ use rkyv::validation::archive::ArchiveValidator;
 use rkyv::validation::{ArchiveContext, Validator};
 use rkyv::{Archive, Portable, Serialize};
 
-/// Version of the archive layouts written by this build.
+/// Version of the archive layouts written by this build. A command that has an author begins with another one, see
+/// [`crate::author`].
 pub const SCHEMA: u8 = 1;
 
 /// Deepest nesting of pointers that is accepted: one level per nested txn, one for the bytes in it.
@@ -523,6 +525,12 @@ pub enum CommandError {
         /// Kind found.
         found: u8,
     },
+    /// The author in front of the command does not hold together.
+    #[error("author of a command, {len} bytes together, is damaged")]
+    DamagedAuthor {
+        /// Length of author and command.
+        len: usize,
+    },
     /// The archive does not hold together.
     #[error("archive of command kind {kind}, {len} bytes, is damaged")]
     Damaged {
@@ -569,8 +577,13 @@ impl Command {
         }
     }
 
-    /// Validates an encoded command and gives access to it in place. The bytes need no alignment.
+    /// Validates an encoded command and gives access to it in place. The bytes need no alignment. Its author, if it has
+    /// one, is passed over: [`Author::split`] tells who that is.
+    ///
+    /// # Errors
+    /// If the bytes are not what any release up to this one wrote.
     pub fn access(bytes: &[u8]) -> Result<CommandRef<'_>, CommandError> {
+        let (_, bytes) = Author::split(bytes)?;
         let Some((&[schema, kind], archive)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
             return Err(CommandError::TooShort { len: bytes.len() });
         };

@@ -12,6 +12,7 @@
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
 pub mod alarm;
+pub mod author;
 pub mod check;
 pub mod command;
 pub mod compact;

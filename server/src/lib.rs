@@ -1,14 +1,14 @@
 //! The Plinth server: one process that serves etcd's clients and talks to the other members.
 //!
 //! A tour, from the top floor to the ground. A room names rooms of lower floors, and neighbours where no circle comes of
-//! it (`tests/tidy.rs` checks both):
+//! it (`tests/tidy/floors.rs` checks both):
 //!
 //! - [`reactor`]: the process: reactors, their listeners, start and stop; [`boot`]: from a data directory to a member
 //! - [`service`]: what a listener serves: the handlers and the endpoints together
 //! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones; [`mesh`]: calls between reactors
 //! - [`cluster`]: the other members: connections, questions to the leader, snapshots, comparison, changes of membership
 //! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
-//! - [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
+//! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
@@ -19,6 +19,7 @@
 pub mod answer;
 pub mod api;
 pub mod boot;
+pub mod caller;
 pub mod cluster;
 pub mod config;
 pub mod datadir;

@@ -1,8 +1,8 @@
 //! What a listener of the home serves: gRPC from the handlers of the API, HTTP/1.1 from the endpoints.
 
 use crate::api::{self, Api};
+use crate::caller::CallFacts;
 use crate::endpoints::HttpEndpoints;
-use crate::home::Home;
 use crate::http::Endpoints;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
@@ -13,15 +13,15 @@ use std::rc::Rc;
 
 /// See the module.
 pub struct HomeService {
-    api: Api,
+    api: Rc<Api>,
     http: Rc<HttpEndpoints>,
     endpoints: Endpoints,
 }
 
 impl HomeService {
-    /// Answers from `home`, and HTTP requests from `http`, as far as `endpoints` says.
-    pub fn new(home: Rc<Home>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> Rc<HomeService> {
-        Rc::new(HomeService { api: Api::new(home), http, endpoints })
+    /// Answers from `api`, and HTTP requests from `http`, as far as `endpoints` says.
+    pub fn new(api: Rc<Api>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> Rc<HomeService> {
+        Rc::new(HomeService { api, http, endpoints })
     }
 }
 
@@ -31,11 +31,11 @@ impl Service for HomeService {
     }
 
     fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
-        self.api.unary(method, call, body, reply);
+        self.api.unary(method, CallFacts::of(call), body, reply);
     }
 
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        self.api.stream(method, call, reply)
+        self.api.stream(method, CallFacts::of(call), reply)
     }
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {

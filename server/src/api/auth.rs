@@ -3,57 +3,55 @@
 //! Clients that are configured with a user depend on these answers: they go on without a token when `Authenticate` says
 //! that authentication is not enabled. Adding users and roles is left out, so that it is refused by name.
 
+use super::Request;
 use super::kv::decode;
 use crate::answer::status;
-use crate::home::Home;
-use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::field_varint;
-use plinth_net::grpc::{Status, UnaryReply};
+use plinth_net::grpc::Status;
 use plinth_net::rt;
 use prost::Message;
-use std::rc::Rc;
 
 /// The auth revision of a store in which nothing was changed.
 const AUTH_REVISION: u64 = 1;
 
 /// `Authenticate`.
-pub fn authenticate(_home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    refuse::<pb::AuthenticateRequest>(body, reply, status::AUTH_NOT_ENABLED);
+pub fn authenticate(request: Request) {
+    refuse::<pb::AuthenticateRequest>(request, status::AUTH_NOT_ENABLED);
 }
 
 /// `AuthEnable`: there is no user root.
-pub fn enable(_home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    refuse::<pb::AuthEnableRequest>(body, reply, status::ROOT_USER_NOT_EXIST);
+pub fn enable(request: Request) {
+    refuse::<pb::AuthEnableRequest>(request, status::ROOT_USER_NOT_EXIST);
 }
 
 /// `AuthDisable`: it is off.
-pub fn disable(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    answer::<pb::AuthDisableRequest>(home, body, reply, |_| {});
+pub fn disable(request: Request) {
+    answer::<pb::AuthDisableRequest>(request, |_| {});
 }
 
 /// `AuthStatus`: off.
-pub fn auth_status(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    answer::<pb::AuthStatusRequest>(home, body, reply, |out| field_varint(out, 3, AUTH_REVISION));
+pub fn auth_status(request: Request) {
+    answer::<pb::AuthStatusRequest>(request, |out| field_varint(out, 3, AUTH_REVISION));
 }
 
 /// `UserList` and `RoleList`, whose requests are empty.
-pub fn list(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    answer::<pb::AuthUserListRequest>(home, body, reply, |_| {});
+pub fn list(request: Request) {
+    answer::<pb::AuthUserListRequest>(request, |_| {});
 }
 
 /// Everything that names a user.
-pub fn of_user<M: Message + Default>(_home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    refuse::<M>(body, reply, status::USER_NOT_FOUND);
+pub fn of_user<M: Message + Default>(request: Request) {
+    refuse::<M>(request, status::USER_NOT_FOUND);
 }
 
 /// Everything that names a role.
-pub fn of_role<M: Message + Default>(_home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
-    refuse::<M>(body, reply, status::ROLE_NOT_FOUND);
+pub fn of_role<M: Message + Default>(request: Request) {
+    refuse::<M>(request, status::ROLE_NOT_FOUND);
 }
 
 /// `RoleGrantPermission`: the permission is looked at before the role.
-pub fn grant_permission(_home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn grant_permission(Request { body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::AuthRoleGrantPermissionRequest>(body, reply) else { return };
     reply.fail(match request.perm {
         None => status::PERMISSION_NOT_GIVEN,
@@ -67,16 +65,15 @@ fn is_range(key: &[u8], end: &[u8]) -> bool {
     !key.is_empty() && (end.is_empty() || end == [0] || key < end)
 }
 
-fn refuse<M: Message + Default>(body: Bytes, reply: UnaryReply, refusal: Status) {
+fn refuse<M: Message + Default>(Request { body, reply, .. }: Request, refusal: Status) {
     if let Some((_, reply)) = decode::<M>(body, reply) {
         reply.fail(refusal);
     }
 }
 
 /// Answers with a header and more once this member knows what the cluster has agreed on.
-fn answer<M: Message + Default>(home: &Rc<Home>, body: Bytes, reply: UnaryReply, rest: fn(&mut Vec<u8>)) {
+fn answer<M: Message + Default>(Request { home, body, reply, .. }: Request, rest: fn(&mut Vec<u8>)) {
     let Some((_, reply)) = decode::<M>(body, reply) else { return };
-    let home = home.clone();
     rt::spawn(async move {
         if let Err(status) = home.barrier().await {
             return reply.fail(status);

@@ -1,11 +1,11 @@
 //! Service `Cluster`: the list of members and changes of it, with etcd's strict checks before a change is proposed.
 
+use super::Request;
 use super::kv::decode;
 use crate::answer::status;
 use crate::cluster::membership::{promote, strict};
 use crate::config::Url;
 use crate::home::{Home, HomeStore};
-use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_member::records;
 use plinth_net::grpc::{Status, UnaryReply};
@@ -16,13 +16,12 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `MemberList`.
-pub fn member_list(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn member_list(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::MemberListRequest>(body, reply) else { return };
     let list = |home: &Home, reply| answer(home, reply, |members| pb::MemberListResponse { header: None, members });
     if !request.linearizable {
-        return list(home, reply);
+        return list(&home, reply);
     }
-    let home = home.clone();
     rt::spawn(async move {
         match home.barrier().await {
             Ok(()) => list(&home, reply),
@@ -33,15 +32,15 @@ pub fn member_list(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 }
 
 /// `MemberAdd`.
-pub fn member_add(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn member_add(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::MemberAddRequest>(body, reply) else { return };
     let Some(peer_urls) = parse_urls(&request.peer_ur_ls) else { return reply.fail(status::MEMBER_BAD_URLS) };
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let id = plinth_raft::member_id(&peer_urls, "", Some(seconds));
     let is_learner = request.is_learner;
     let member = Member { id, peer_urls: peer_urls.clone(), is_learner, ..Member::default() };
-    let checked = strict(home, |members, health| check_add(members, is_learner, health));
-    change(home, checked, MemberChange::Add(member), reply, move |members| pb::MemberAddResponse {
+    let checked = strict(&home, |members, health| check_add(members, is_learner, health));
+    change(&home, checked, MemberChange::Add(member), reply, move |members| pb::MemberAddResponse {
         header: None,
         member: Some(pb::Member { id: id.0, peer_ur_ls: peer_urls, is_learner, ..Default::default() }),
         members,
@@ -49,30 +48,29 @@ pub fn member_add(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 }
 
 /// `MemberRemove`.
-pub fn member_remove(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn member_remove(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::MemberRemoveRequest>(body, reply) else { return };
     let id = MemberId(request.id);
-    let checked = strict(home, |members, health| match members.get(id) {
+    let checked = strict(&home, |members, health| match members.get(id) {
         None => Err(MembershipError::MemberNotFound),
         Some(_) => check_remove(members, id, health),
     });
-    change(home, checked, MemberChange::Remove(id), reply, |members| pb::MemberRemoveResponse {
+    change(&home, checked, MemberChange::Remove(id), reply, |members| pb::MemberRemoveResponse {
         header: None,
         members,
     });
 }
 
 /// `MemberUpdate`. The URLs are not checked, as in etcd.
-pub fn member_update(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn member_update(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::MemberUpdateRequest>(body, reply) else { return };
     let update = MemberChange::UpdatePeerUrls(MemberId(request.id), request.peer_ur_ls);
-    change(home, Ok(()), update, reply, |members| pb::MemberUpdateResponse { header: None, members });
+    change(&home, Ok(()), update, reply, |members| pb::MemberUpdateResponse { header: None, members });
 }
 
 /// `MemberPromote`: by the leader, who knows how far the learner is; a follower passes the request on.
-pub fn member_promote(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn member_promote(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::MemberPromoteRequest>(body, reply) else { return };
-    let home = home.clone();
     rt::spawn(async move {
         let is_leader = home.state().member.is_leader();
         let result = match is_leader {

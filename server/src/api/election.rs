@@ -2,8 +2,8 @@
 
 use super::internal_watch::{Cancelled, InternalWatch};
 use super::kv::decode;
-use super::session::{commit, created_at, delete, get, lease_or_new, place, put, range_of, read};
-use super::session::{oldest, wait_for_turn};
+use super::session::{Session, created_at, delete, get, oldest, place, put, range_of};
+use super::{Request, StreamRequest};
 use crate::answer::status;
 use crate::home::Home;
 use bytes::Bytes;
@@ -11,23 +11,23 @@ use plinth_api::proto::{mvccpb, v3electionpb as pb};
 use plinth_api::range::prefix_end;
 use plinth_api::wire::field_message;
 use plinth_engine::command::{Op, Txn};
-use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{Code, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::rt;
 use prost::Message;
 use std::rc::Rc;
 
 /// `Campaign`.
-pub fn campaign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn campaign(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::CampaignRequest>(body, reply) else { return };
     let cancelled = Rc::new(Cancelled::default());
     let told = cancelled.clone();
     reply.on_cancel(move || told.set());
     reply.park();
-    let home = home.clone();
+    let session = Session { home, caller };
     rt::spawn(async move {
-        match run(&home, &request, &cancelled).await {
+        match run(&session, &request, &cancelled).await {
             Ok((revision, leader)) => {
-                let state = home.state();
+                let state = session.home.state();
                 reply.send(|out| {
                     state.header.append(out, revision);
                     field_message(out, 2, |out| leader.encode(out).expect("a vector grows"));
@@ -40,46 +40,46 @@ pub fn campaign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 }
 
 async fn run(
-    home: &Rc<Home>,
+    session: &Session,
     request: &pb::CampaignRequest,
     cancelled: &Cancelled,
 ) -> Result<(i64, pb::LeaderKey), Status> {
-    let lease = lease_or_new(home, request.lease).await?;
+    let lease = session.lease_or_new(request.lease).await?;
     let (folder, key) = place(&request.name, lease);
     let txn = Txn {
         compare: vec![created_at(&key, 0)],
         success: vec![put(&key, request.value.clone(), lease)],
         failure: vec![get(&key)],
     };
-    let (revision, response) = commit(home, txn).await?;
+    let (revision, response) = session.commit(txn).await?;
     let mut rev = revision;
     if !response.succeeded {
         let own = range_of(&response, 0).first().ok_or(status::ELECTION_NOT_LEADER)?;
         rev = own.create_revision;
         if own.value != request.value
-            && let Err(error) = proclaim_value(home, &key, rev, request.value.clone(), lease).await
+            && let Err(error) = proclaim_value(session, &key, rev, request.value.clone(), lease).await
         {
-            let _ = resign_key(home, &key, rev).await;
+            let _ = resign_key(session, &key, rev).await;
             return Err(error);
         }
     }
-    if let Err(error) = wait_for_turn(home, &folder, rev, cancelled).await {
-        let _ = resign_key(home, &key, rev).await;
+    if let Err(error) = session.wait_for_turn(&folder, rev, cancelled).await {
+        let _ = resign_key(session, &key, rev).await;
         return Err(error);
     }
     Ok((revision, pb::LeaderKey { name: request.name.clone(), key, rev, lease }))
 }
 
-async fn proclaim_value(home: &Home, key: &Bytes, rev: i64, value: Bytes, lease: i64) -> Result<i64, Status> {
+async fn proclaim_value(session: &Session, key: &Bytes, rev: i64, value: Bytes, lease: i64) -> Result<i64, Status> {
     let txn = Txn { compare: vec![created_at(key, rev)], success: vec![put(key, value, lease)], failure: Vec::new() };
-    let (revision, response) = commit(home, txn).await?;
+    let (revision, response) = session.commit(txn).await?;
     if response.succeeded { Ok(revision) } else { Err(status::ELECTION_NOT_LEADER) }
 }
 
-async fn resign_key(home: &Home, key: &Bytes, rev: i64) -> Result<i64, Status> {
+async fn resign_key(session: &Session, key: &Bytes, rev: i64) -> Result<i64, Status> {
     let txn =
         Txn { compare: vec![created_at(key, rev)], success: vec![Op::DeleteRange(delete(key))], failure: Vec::new() };
-    commit(home, txn).await.map(|(revision, _)| revision)
+    session.commit(txn).await.map(|(revision, _)| revision)
 }
 
 /// Answers with nothing but a header.
@@ -94,40 +94,40 @@ fn answer(home: &Home, reply: UnaryReply, result: Result<i64, Status>) {
 }
 
 /// `Proclaim`.
-pub fn proclaim(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn proclaim(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::ProclaimRequest>(body, reply) else { return };
     let Some(leader) = request.leader else { return reply.fail(status::LEADER_FIELD_MISSING) };
-    let home = home.clone();
+    let session = Session { home, caller };
     rt::spawn(async move {
-        let result = proclaim_value(&home, &leader.key, leader.rev, request.value, leader.lease).await;
-        answer(&home, reply, result);
+        let result = proclaim_value(&session, &leader.key, leader.rev, request.value, leader.lease).await;
+        answer(&session.home, reply, result);
     })
     .detach();
 }
 
 /// `Resign`.
-pub fn resign(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn resign(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::ResignRequest>(body, reply) else { return };
     let Some(leader) = request.leader else { return reply.fail(status::LEADER_FIELD_MISSING) };
-    let home = home.clone();
+    let session = Session { home, caller };
     rt::spawn(async move {
-        let result = resign_key(&home, &leader.key, leader.rev).await;
-        answer(&home, reply, result);
+        let result = resign_key(&session, &leader.key, leader.rev).await;
+        answer(&session.home, reply, result);
     })
     .detach();
 }
 
 /// `Leader`.
-pub fn leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn leader(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::LeaderRequest>(body, reply) else { return };
-    let home = home.clone();
+    let session = Session { home, caller };
     rt::spawn(async move {
         let (folder, _) = place(&request.name, 0);
         let end = Bytes::from(prefix_end(&folder));
-        match read(&home, oldest(&folder, &end)).await {
+        match session.read(oldest(&folder, &end)).await {
             Err(error) => reply.fail(status::through_client(error)),
             Ok((_, pairs)) if pairs.is_empty() => reply.fail(status::ELECTION_NO_LEADER),
-            Ok((summary, pairs)) => reply.send(|out| append_leader(&home, out, summary.revision, &pairs[0])),
+            Ok((summary, pairs)) => reply.send(|out| append_leader(&session.home, out, summary.revision, &pairs[0])),
         }
     })
     .detach();
@@ -140,7 +140,7 @@ fn append_leader(home: &Home, out: &mut Vec<u8>, revision: i64, pair: &mvccpb::K
 
 /// `Observe`: the current leader, then every new value and every new leader.
 pub struct Observe {
-    home: Rc<Home>,
+    session: Rc<Session>,
     reply: StreamReply,
     cancelled: Rc<Cancelled>,
     request: Option<pb::LeaderRequest>,
@@ -148,8 +148,9 @@ pub struct Observe {
 
 impl Observe {
     /// Waits for the request.
-    pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        Box::new(Observe { home: home.clone(), reply, cancelled: Rc::default(), request: None })
+    pub fn open(StreamRequest { home, caller, reply }: StreamRequest) -> Box<dyn StreamHandler> {
+        let session = Rc::new(Session { home, caller });
+        Box::new(Observe { session, reply, cancelled: Rc::default(), request: None })
     }
 }
 
@@ -163,9 +164,9 @@ impl StreamHandler for Observe {
 
     fn half_close(&mut self) {
         let Some(request) = self.request.take() else { return };
-        let (home, reply, cancelled) = (self.home.clone(), self.reply.clone(), self.cancelled.clone());
+        let (session, reply, cancelled) = (self.session.clone(), self.reply.clone(), self.cancelled.clone());
         rt::spawn(async move {
-            let status = match observe(&home, &request.name, &reply, &cancelled).await {
+            let status = match observe(&session, &request.name, &reply, &cancelled).await {
                 Ok(()) => Status::OK,
                 Err(error) if error.code == Code::Ok => error,
                 Err(error) => status::through_client(error),
@@ -182,11 +183,12 @@ impl StreamHandler for Observe {
     }
 }
 
-async fn observe(home: &Rc<Home>, name: &[u8], reply: &StreamReply, cancelled: &Cancelled) -> Result<(), Status> {
+async fn observe(session: &Session, name: &[u8], reply: &StreamReply, cancelled: &Cancelled) -> Result<(), Status> {
+    let home = &session.home;
     let (folder, _) = place(name, 0);
     let end = Bytes::from(prefix_end(&folder));
     loop {
-        let (summary, mut pairs) = read(home, oldest(&folder, &end)).await?;
+        let (summary, mut pairs) = session.read(oldest(&folder, &end)).await?;
         let mut revision = summary.revision;
         if pairs.is_empty() {
             let watch = InternalWatch::open(home, &folder, &end, revision + 1);

@@ -1,13 +1,12 @@
 //! Service `grpc.health.v1.Health`: only the server as a whole, under the empty name, and it serves from its start.
 
 use super::kv::decode;
+use super::{Request, StreamRequest};
 use crate::answer::status;
-use crate::home::Home;
 use bytes::Bytes;
 use plinth_api::proto::health as pb;
-use plinth_net::grpc::{Call, Code, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{Code, Status, StreamHandler, StreamReply};
 use prost::Message;
-use std::rc::Rc;
 
 use pb::health_check_response::ServingStatus;
 
@@ -17,7 +16,7 @@ fn encode(serving: ServingStatus, out: &mut Vec<u8>) {
 }
 
 /// `Check`.
-pub fn check(_home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn check(Request { body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::HealthCheckRequest>(body, reply) else { return };
     match request.service.is_empty() {
         true => reply.send(|out| encode(ServingStatus::Serving, out)),
@@ -32,7 +31,7 @@ pub struct HealthWatch {
 
 impl HealthWatch {
     /// Waits for the request.
-    pub fn open(_home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+    pub fn open(StreamRequest { reply, .. }: StreamRequest) -> Box<dyn StreamHandler> {
         Box::new(HealthWatch { reply })
     }
 }

@@ -1,19 +1,21 @@
 //! Service `KV`: puts, deletes, transactions and compactions are replicated, ranges and reading transactions wait for
 //! a linearizable moment unless the client asked for a serializable one.
 
-use super::convert;
 use super::nested::{self, NestedError};
+use super::{Request, StreamRequest, convert};
 use crate::answer::refusal::{op_status, read_status};
 use crate::answer::status;
+use crate::caller::Caller;
+use crate::home::Home;
+use crate::home::reading::{self, Read};
 use crate::home::waiter::Waiter;
-use crate::home::{Home, reading};
 use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::field_message;
 use plinth_engine::command::{Command, Range};
 use plinth_engine::range::{Budget, RangeQuery, Step};
-use plinth_net::grpc::{Call, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::rt;
 use plinth_net::turn;
 use prost::Message;
@@ -38,7 +40,7 @@ pub(super) fn decode<M: Message + Default>(body: Bytes, reply: UnaryReply) -> Op
 }
 
 /// `Put`.
-pub fn put(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn put(Request { home, caller, body, reply }: Request) {
     let size = body.len();
     let Some((request, reply)) = decode::<pb::PutRequest>(body, reply) else { return };
     let put = convert::put(request);
@@ -51,11 +53,11 @@ pub fn put(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if !home.has_room(put.cost()) {
         return reply.fail(status::NO_SPACE);
     }
-    home.submit(|out| put.encode_into(out), Waiter::Reply(reply, home.asked(Op::Put)));
+    home.submit_for(caller.author(), |out| put.encode_into(out), Waiter::Reply(reply, home.asked(Op::Put)));
 }
 
 /// `DeleteRange`.
-pub fn delete_range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn delete_range(Request { home, caller, body, reply }: Request) {
     let size = body.len();
     let Some((request, reply)) = decode::<pb::DeleteRangeRequest>(body, reply) else { return };
     let delete = convert::delete_range(request);
@@ -65,11 +67,11 @@ pub fn delete_range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if size > home.profile.limits.request_bytes_max {
         return reply.fail(status::REQUEST_TOO_LARGE);
     }
-    home.submit(|out| delete.encode_into(out), Waiter::Reply(reply, home.asked(Op::DeleteRange)));
+    home.submit_for(caller.author(), |out| delete.encode_into(out), Waiter::Reply(reply, home.asked(Op::DeleteRange)));
 }
 
 /// `Txn`.
-pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn txn(Request { home, caller, body, reply }: Request) {
     let size = body.len();
     let limits = &home.profile.limits;
     // Each level takes an operation; one that is empty may stand below the last of them.
@@ -84,11 +86,12 @@ pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
         return reply.fail(op_status(error));
     }
     if txn.is_read_only() {
-        let mut encoded = Vec::new();
-        txn.encode_into(&mut encoded);
+        let mut what = Vec::new();
+        txn.encode_into(&mut what);
+        let read = Read { what, caller };
         return match serializable {
-            true => reading::answer_read_txn(home, &encoded, reply),
-            false => home.read(Waiter::ReadTxn(encoded.into(), reply, home.moment())),
+            true => reading::answer_read_txn(&home, &read, reply),
+            false => home.read(Waiter::ReadTxn(Box::new(read), reply, home.moment())),
         };
     }
     if size > home.profile.limits.request_bytes_max {
@@ -97,7 +100,7 @@ pub fn txn(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if !home.has_room(txn.cost()) {
         return reply.fail(status::NO_SPACE);
     }
-    home.submit(|out| txn.encode_into(out), Waiter::Reply(reply, home.asked(Op::Txn)));
+    home.submit_for(caller.author(), |out| txn.encode_into(out), Waiter::Reply(reply, home.asked(Op::Txn)));
 }
 
 /// Whether every range at the top level may be read locally; a transaction without operations may.
@@ -110,27 +113,28 @@ fn is_serializable(request: &pb::TxnRequest) -> bool {
 }
 
 /// `Compact`.
-pub fn compact(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn compact(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::CompactionRequest>(body, reply) else { return };
     let command = Command::Compact { revision: request.revision };
     let waiter = match request.physical {
         true => Waiter::Physical(reply),
         false => Waiter::Reply(reply, home.asked(Op::Compaction)),
     };
-    home.submit(|out| command.encode_into(out), waiter);
+    home.submit_for(caller.author(), |out| command.encode_into(out), waiter);
 }
 
 /// `Range`.
-pub fn range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn range(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::RangeRequest>(body, reply) else { return };
     let serializable = request.serializable;
     let range = convert::range(request);
     if let Err(error) = range.check() {
         return reply.fail(op_status(error));
     }
+    let read = Read { what: range, caller };
     match serializable {
-        true => reading::answer_range(home, range, reply),
-        false => home.read(Waiter::Range(Box::new(range), reply, home.moment())),
+        true => reading::answer_range(&home, read, reply),
+        false => home.read(Waiter::Range(Box::new(read), reply, home.moment())),
     }
 }
 
@@ -138,14 +142,15 @@ pub fn range(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 pub struct RangeStream {
     home: Rc<Home>,
     reply: StreamReply,
+    caller: Caller,
     request: RefCell<Option<Range>>,
     serializable: bool,
 }
 
 impl RangeStream {
     /// Waits for the request.
-    pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        Box::new(RangeStream { home: home.clone(), reply, request: RefCell::new(None), serializable: false })
+    pub fn open(StreamRequest { home, caller, reply }: StreamRequest) -> Box<dyn StreamHandler> {
+        Box::new(RangeStream { home, caller, reply, request: RefCell::new(None), serializable: false })
     }
 }
 
@@ -165,9 +170,10 @@ impl StreamHandler for RangeStream {
 
     fn half_close(&mut self) {
         let Some(range) = self.request.borrow_mut().take() else { return };
+        let read = Read { what: range, caller: self.caller.clone() };
         let (home, reply, serializable) = (self.home.clone(), self.reply.clone(), self.serializable);
         rt::spawn(async move {
-            let status = match stream_range(&home, range, serializable, &reply).await {
+            let status = match stream_range(&home, &read, serializable, &reply).await {
                 Ok(()) => Status::OK,
                 Err(status) => status,
             };
@@ -197,7 +203,12 @@ fn check_stream(range: &Range) -> Result<(), Status> {
     Ok(())
 }
 
-async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: &StreamReply) -> Result<(), Status> {
+async fn stream_range(
+    home: &Rc<Home>,
+    read: &Read<Range>,
+    serializable: bool,
+    reply: &StreamReply,
+) -> Result<(), Status> {
     if !serializable {
         home.barrier().await?;
     }
@@ -205,7 +216,7 @@ async fn stream_range(home: &Rc<Home>, range: Range, serializable: bool, reply: 
     let mut keys = STREAM_KEYS_FIRST;
     let mut cursor = {
         let state = home.state();
-        state.member.store().range_start(&RangeQuery::from(&range)).map_err(op_status)?
+        state.member.store().range_start(&RangeQuery::from(&read.what)).map_err(op_status)?
     };
     loop {
         while reply.queued_bytes() > STREAM_QUEUE_BYTES {

@@ -1,7 +1,7 @@
 //! Service `Lease`: grants and revocations are replicated; the leader answers keep-alives and remaining times itself.
 
-use super::ids;
 use super::kv::decode;
+use super::{Request, StreamRequest, ids};
 use crate::answer::refusal::op_status;
 use crate::answer::status;
 use crate::home::Home;
@@ -15,13 +15,13 @@ use plinth_api::wire::{field_message, field_varint};
 use plinth_engine::check::LEASE_COST;
 use plinth_engine::command::Command;
 use plinth_engine::error::OpError;
-use plinth_net::grpc::{Call, PairedAnswer, PairedReply, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{PairedAnswer, PairedReply, Status, StreamHandler, UnaryReply};
 use plinth_net::rt;
 use prost::Message;
 use std::rc::Rc;
 
 /// `LeaseGrant`.
-pub fn grant(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn grant(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::LeaseGrantRequest>(body, reply) else { return };
     if request.ttl > TTL_MAX_SECONDS {
         return reply.fail(op_status(OpError::LeaseTtlTooLarge));
@@ -29,25 +29,24 @@ pub fn grant(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     if !home.has_room(LEASE_COST) {
         return reply.fail(status::NO_SPACE);
     }
-    let id = if request.id == 0 { ids::next(home) } else { request.id };
+    let id = if request.id == 0 { ids::next(&home) } else { request.id };
     let waiter = Waiter::Reply(reply, home.asked(Op::LeaseGrant));
-    home.submit(|out| Command::LeaseGrant { id, ttl: request.ttl }.encode_into(out), waiter);
+    home.submit_for(caller.author(), |out| Command::LeaseGrant { id, ttl: request.ttl }.encode_into(out), waiter);
 }
 
 /// `LeaseRevoke`.
-pub fn revoke(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn revoke(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::LeaseRevokeRequest>(body, reply) else { return };
     let waiter = Waiter::Reply(reply, home.asked(Op::LeaseRevoke));
-    home.submit(|out| Command::LeaseRevoke { id: request.id }.encode_into(out), waiter);
+    home.submit_for(caller.author(), |out| Command::LeaseRevoke { id: request.id }.encode_into(out), waiter);
 }
 
 /// `LeaseTimeToLive`: the leader knows.
-pub fn time_to_live(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn time_to_live(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::LeaseTimeToLiveRequest>(body.clone(), reply) else { return };
     if home.keeps_leases() {
-        return answer_time_to_live(home, &remaining(home, &request), reply);
+        return answer_time_to_live(&home, &remaining(&home, &request), reply);
     }
-    let home = home.clone();
     rt::spawn(async move {
         match home.others.clone().time_to_live_at_leader(&home, body).await {
             Ok(Some(fields)) => answer_time_to_live(&home, &fields, reply),
@@ -67,7 +66,7 @@ fn answer_time_to_live(home: &Home, fields: &[u8], reply: UnaryReply) {
 }
 
 /// `LeaseLeases`.
-pub fn leases(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn leases(Request { home, body, reply, .. }: Request) {
     let Some((_, reply)) = decode::<pb::LeaseLeasesRequest>(body, reply) else { return };
     let state = home.state();
     let store = state.member.store();
@@ -87,8 +86,8 @@ pub struct KeepAlive {
 
 impl KeepAlive {
     /// Opens the stream.
-    pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        Box::new(KeepAlive { home: home.clone(), stream: PairedReply::new(reply) })
+    pub fn open(StreamRequest { home, reply, .. }: StreamRequest) -> Box<dyn StreamHandler> {
+        Box::new(KeepAlive { home, stream: PairedReply::new(reply) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Service `Maintenance`: status, alarms, hashes, defragmentation, moving leadership. Snapshots are not served yet.
 
+use super::Request;
 use super::kv::decode;
 use crate::answer::status;
 use crate::cluster::{corruption, handover};
@@ -7,14 +8,13 @@ use crate::config::version;
 use crate::home::Home;
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
-use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{field_bytes, field_message, field_varint};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::Trees;
-use plinth_net::grpc::{Code, Status, UnaryReply};
+use plinth_net::grpc::{Code, Status};
 use plinth_net::rt;
 use plinth_net::turn;
 use plinth_raft::MemberId;
@@ -32,7 +32,7 @@ const SHRINK_STEPS: usize = 384;
 const SHRINK_FLUSHES: usize = 200;
 
 /// `Alarm`.
-pub fn alarm(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn alarm(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::AlarmRequest>(body, reply) else { return };
     let action = match request.action {
         1 => AlarmAction::Activate,
@@ -41,13 +41,16 @@ pub fn alarm(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
     };
     let kind = AlarmKind::from_wire(request.alarm).unwrap_or(AlarmKind::None);
     let alarm = Alarm { action, member: request.member_id, kind };
-    home.submit(|out| Command::Alarm(alarm).encode_into(out), Waiter::Reply(reply, home.asked(Op::Alarm)));
+    home.submit_for(
+        caller.author(),
+        |out| Command::Alarm(alarm).encode_into(out),
+        Waiter::Reply(reply, home.asked(Op::Alarm)),
+    );
 }
 
 /// `MoveLeader`: served by the leader only.
-pub fn move_leader(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn move_leader(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::MoveLeaderRequest>(body, reply) else { return };
-    let home = home.clone();
     rt::spawn(async move {
         match handover::transfer(&home, MemberId(request.target_id), home.profile.request_timeout).await {
             Ok(()) => {
@@ -83,8 +86,8 @@ pub fn alarm_name(kind: AlarmKind) -> &'static str {
 }
 
 /// `Status`: local, never linearized.
-pub fn status(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
-    let errors = errors(home);
+pub fn status(Request { home, reply, .. }: Request) {
+    let errors = errors(&home);
     let state = home.state();
     let (member, store) = (&state.member, state.member.store());
     reply.send(|out| {
@@ -107,9 +110,8 @@ pub fn status(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
 }
 
 /// `HashKV`, computed in steps.
-pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
+pub fn hash_kv(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::HashKvRequest>(body, reply) else { return };
-    let home = home.clone();
     rt::spawn(async move {
         let start = Instant::now();
         match corruption::hash(&home, request.revision).await {
@@ -130,8 +132,7 @@ pub fn hash_kv(home: &Rc<Home>, body: Bytes, reply: UnaryReply) {
 }
 
 /// `Hash`, computed in steps.
-pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
-    let home = home.clone();
+pub fn hash(Request { home, reply, .. }: Request) {
     rt::spawn(async move {
         let start = Instant::now();
         let mut cursor = plinth_engine::hash::DbHashCursor::default();
@@ -155,8 +156,7 @@ pub fn hash(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
 }
 
 /// `Defragment`: gives free space at the end of the file back, online. Nobody else is stopped meanwhile.
-pub fn defragment(home: &Rc<Home>, _body: Bytes, reply: UnaryReply) {
-    let home = home.clone();
+pub fn defragment(Request { home, reply, .. }: Request) {
     rt::spawn(async move {
         let start = Instant::now();
         let before = home.state().member.store().trees().size_bytes();

@@ -1,7 +1,6 @@
 //! The gRPC API: which method is answered where.
 //!
-//! A unary handler gets the request's bytes and the reply, and answers at once, from the member's effects, or from a
-//! task. [`convert`] turns requests into commands.
+//! A unary handler gets a [`Request`] and answers at once, from the member's effects, or from a task. [`convert`] turns requests into commands.
 
 pub mod auth;
 pub mod cluster;
@@ -19,16 +18,39 @@ pub mod session;
 pub mod watch;
 
 use crate::answer::status;
+use crate::caller::{CallFacts, Caller};
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb as pb;
-use plinth_net::grpc::{Call, Method, MethodKind, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{Method, MethodKind, Status, StreamHandler, StreamReply, UnaryReply};
 use prost::Message;
 use std::rc::Rc;
 
-type Unary = fn(&Rc<Home>, Bytes, UnaryReply);
-type Stream = fn(&Rc<Home>, &Call, StreamReply) -> Box<dyn StreamHandler>;
+/// A unary call, for its handler.
+pub struct Request {
+    /// Where the data is.
+    pub home: Rc<Home>,
+    /// Who asks.
+    pub caller: Caller,
+    /// The request, encoded.
+    pub body: Bytes,
+    /// Where the answer goes.
+    pub reply: UnaryReply,
+}
+
+/// A stream that was opened, for its handler.
+pub struct StreamRequest {
+    /// Where the data is.
+    pub home: Rc<Home>,
+    /// Who asks.
+    pub caller: Caller,
+    /// Where answers go.
+    pub reply: StreamReply,
+}
+
+type Unary = fn(Request);
+type Stream = fn(StreamRequest) -> Box<dyn StreamHandler>;
 
 /// What answers a method.
 #[derive(Clone, Copy)]
@@ -120,35 +142,50 @@ impl Api {
     }
 
     /// Answers a unary call of the method at this place in the table.
-    pub fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
-        self.count(call, false);
-        if let Some(refusal) = admit(&self.home, method, call, Some(&body)) {
+    pub fn unary(&self, method: usize, call: CallFacts, body: Bytes, reply: UnaryReply) {
+        self.count(&call, false);
+        if let Some(refusal) = admit(&self.home, method, &call, Some(&body)) {
             return reply.fail(refusal);
         }
         match HANDLERS[method] {
-            Handler::Unary(handler) => handler(&self.home, body, reply),
+            Handler::Unary(handler) => handler(Request { home: self.home.clone(), caller: call.caller, body, reply }),
             Handler::Stream(_) => unreachable!("the transport goes by the method's kind"),
         }
     }
 
-    /// Opens a stream of the method at this place in the table.
-    pub fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        self.count(call, true);
-        if let Some(refusal) = admit(&self.home, method, call, None) {
+    /// Opens a stream of the method at this place in the table. One that is refused reaches no handler.
+    pub fn stream(&self, method: usize, call: CallFacts, reply: StreamReply) -> Box<dyn StreamHandler> {
+        self.count(&call, true);
+        if let Some(refusal) = admit(&self.home, method, &call, None) {
             reply.finish(refusal);
-        } else if call.requires_leader() {
+            return Box::new(Refused);
+        }
+        if call.requires_leader {
             self.home.end_without_leader(reply.clone());
         }
         match HANDLERS[method] {
-            Handler::Stream(open) => open(&self.home, call, reply),
+            Handler::Stream(open) => open(StreamRequest { home: self.home.clone(), caller: call.caller, reply }),
             Handler::Unary(_) => unreachable!("the transport goes by the method's kind"),
         }
     }
 
-    fn count(&self, call: &Call, stream: bool) {
-        let version = call.client_api_version().and_then(|version| std::str::from_utf8(version).ok());
+    fn count(&self, call: &CallFacts, stream: bool) {
+        let version = call.client_api_version.as_deref().and_then(|version| std::str::from_utf8(version).ok());
         self.home.metrics.client_requests.inc(stream, version);
     }
+}
+
+/// Takes what still comes on a stream that was refused.
+struct Refused;
+
+impl StreamHandler for Refused {
+    fn message(&mut self, _body: Bytes) {}
+
+    fn half_close(&mut self) {}
+
+    fn writable(&mut self) {}
+
+    fn closed(&mut self) {}
 }
 
 /// Methods that a learner serves: these, and serializable ranges.
@@ -164,14 +201,14 @@ fn refused_by_learner(method: usize, body: Option<&Bytes>) -> bool {
 }
 
 /// Whether the call may be served here and its metadata is acceptable; if not, the status to fail it with.
-fn admit(home: &Home, method: usize, call: &Call, body: Option<&Bytes>) -> Option<Status> {
+fn admit(home: &Home, method: usize, call: &CallFacts, body: Option<&Bytes>) -> Option<Status> {
     if home.is_learner() && refused_by_learner(method, body) {
         return Some(status::NOT_SUPPORTED_FOR_LEARNER);
     }
-    if call.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+    if call.client_api_version.as_deref().is_some_and(|version| std::str::from_utf8(version).is_err()) {
         return Some(status::INVALID_CLIENT_API_VERSION);
     }
-    if call.requires_leader() && home.state().member.group().leader().is_none() {
+    if call.requires_leader && home.state().member.group().leader().is_none() {
         return Some(status::NO_LEADER);
     }
     None

@@ -5,6 +5,7 @@ use super::ids;
 use super::internal_watch::{Cancelled, InternalWatch};
 use crate::answer::refusal::read_status;
 use crate::answer::status;
+use crate::caller::Caller;
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_api::proto::{etcdserverpb as pb, mvccpb};
@@ -13,6 +14,7 @@ use plinth_engine::command::{
     Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 use plinth_engine::range::{RangeQuery, RangeSummary};
+use plinth_engine::store::Outcome;
 use plinth_net::grpc::Status;
 use prost::Message;
 use std::rc::Rc;
@@ -20,14 +22,80 @@ use std::rc::Rc;
 /// Time to live of the lease made for a caller without one, in seconds.
 const LEASE_TTL: i64 = 60;
 
-/// The lease given, or a new one.
-pub async fn lease_or_new(home: &Home, lease: i64) -> Result<i64, Status> {
-    if lease != 0 {
-        return Ok(lease);
+/// A caller, and the home that does the steps for it.
+pub struct Session {
+    /// Where the keys are.
+    pub home: Rc<Home>,
+    /// On whose behalf.
+    pub caller: Caller,
+}
+
+impl Session {
+    /// Replicates a command; what came of it.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, Status> {
+        self.home.propose_for(self.caller.author(), command).await
     }
-    let id = ids::next(home);
-    home.propose(Command::LeaseGrant { id, ttl: LEASE_TTL }).await?;
-    Ok(id)
+
+    /// The lease given, or a new one.
+    pub async fn lease_or_new(&self, lease: i64) -> Result<i64, Status> {
+        if lease != 0 {
+            return Ok(lease);
+        }
+        let id = ids::next(&self.home);
+        self.propose(Command::LeaseGrant { id, ttl: LEASE_TTL }).await?;
+        Ok(id)
+    }
+
+    /// Replicates a transaction; its answer, with the revision of its header.
+    pub async fn commit(&self, txn: Txn) -> Result<(i64, pb::TxnResponse), Status> {
+        let outcome = self.propose(Command::Txn(txn)).await?;
+        let response = pb::TxnResponse::decode(outcome.body.as_slice()).expect("encoded by this process");
+        Ok((outcome.revision, response))
+    }
+
+    /// Reads a range at a linearizable moment.
+    pub async fn read(&self, query: RangeQuery<'_>) -> Result<(RangeSummary, Vec<mvccpb::KeyValue>), Status> {
+        self.home.barrier().await?;
+        let mut pairs = Vec::new();
+        let summary = self.home.state().member.store().range(&query, &mut pairs).map_err(read_status)?;
+        let decoded = pb::RangeResponse::decode(pairs.as_slice()).expect("encoded by this process");
+        Ok((summary, decoded.kvs))
+    }
+
+    /// Waits until no key of the folder is older than `create_revision`.
+    pub async fn wait_for_turn(
+        &self,
+        folder: &[u8],
+        create_revision: i64,
+        cancelled: &Cancelled,
+    ) -> Result<(), Status> {
+        let end = Bytes::from(prefix_end(folder));
+        loop {
+            let query = RangeQuery {
+                key: folder,
+                range_end: &end,
+                limit: 1,
+                sort_order: SortOrder::Descend,
+                sort_target: SortTarget::Create,
+                max_create_revision: create_revision - 1,
+                ..RangeQuery::default()
+            };
+            let (summary, older) = self.read(query).await?;
+            let Some(before) = older.first() else { return Ok(()) };
+            let watch = InternalWatch::open(&self.home, &before.key, &[], summary.revision + 1);
+            loop {
+                let Some(response) = watch.next(cancelled).await else {
+                    if cancelled.is_set() || self.home.is_stopping() {
+                        return Err(status::STOPPED);
+                    }
+                    break;
+                };
+                if response.events.iter().any(|event| event.r#type == mvccpb::event::EventType::Delete as i32) {
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// The folder of a name, and the key of a lease in it.
@@ -57,28 +125,12 @@ pub fn delete(key: &Bytes) -> DeleteRange {
     DeleteRange { key: key.clone(), ..DeleteRange::default() }
 }
 
-/// Replicates a transaction; its answer, with the revision of its header.
-pub async fn commit(home: &Home, txn: Txn) -> Result<(i64, pb::TxnResponse), Status> {
-    let outcome = home.propose(Command::Txn(txn)).await?;
-    let response = pb::TxnResponse::decode(outcome.body.as_slice()).expect("encoded by this process");
-    Ok((outcome.revision, response))
-}
-
 /// The pairs of one range in the answer of a transaction.
 pub fn range_of(response: &pb::TxnResponse, at: usize) -> &[mvccpb::KeyValue] {
     match response.responses.get(at).and_then(|op| op.response.as_ref()) {
         Some(pb::response_op::Response::ResponseRange(range)) => &range.kvs,
         _ => &[],
     }
-}
-
-/// Reads a range at a linearizable moment.
-pub async fn read(home: &Home, query: RangeQuery<'_>) -> Result<(RangeSummary, Vec<mvccpb::KeyValue>), Status> {
-    home.barrier().await?;
-    let mut pairs = Vec::new();
-    let summary = home.state().member.store().range(&query, &mut pairs).map_err(read_status)?;
-    let decoded = pb::RangeResponse::decode(pairs.as_slice()).expect("encoded by this process");
-    Ok((summary, decoded.kvs))
 }
 
 /// The oldest key of a folder.
@@ -90,41 +142,6 @@ pub fn oldest<'a>(folder: &'a [u8], end: &'a [u8]) -> RangeQuery<'a> {
         sort_order: SortOrder::Ascend,
         sort_target: SortTarget::Create,
         ..RangeQuery::default()
-    }
-}
-
-/// Waits until no key of the folder is older than `create_revision`.
-pub async fn wait_for_turn(
-    home: &Rc<Home>,
-    folder: &[u8],
-    create_revision: i64,
-    cancelled: &Cancelled,
-) -> Result<(), Status> {
-    let end = Bytes::from(prefix_end(folder));
-    loop {
-        let query = RangeQuery {
-            key: folder,
-            range_end: &end,
-            limit: 1,
-            sort_order: SortOrder::Descend,
-            sort_target: SortTarget::Create,
-            max_create_revision: create_revision - 1,
-            ..RangeQuery::default()
-        };
-        let (summary, older) = read(home, query).await?;
-        let Some(before) = older.first() else { return Ok(()) };
-        let watch = InternalWatch::open(home, &before.key, &[], summary.revision + 1);
-        loop {
-            let Some(response) = watch.next(cancelled).await else {
-                if cancelled.is_set() || home.is_stopping() {
-                    return Err(status::STOPPED);
-                }
-                break;
-            };
-            if response.events.iter().any(|event| event.r#type == mvccpb::event::EventType::Delete as i32) {
-                break;
-            }
-        }
     }
 }
 

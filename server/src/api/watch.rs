@@ -1,12 +1,13 @@
 //! Service `Watch`: the hub's streams, connected to the transport.
 
+use super::StreamRequest;
 use crate::answer::status;
 use crate::home::{Home, State, watching};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_engine::watch::{StreamKey, WatchSpec};
 use plinth_member::history;
-use plinth_net::grpc::{Call, StreamHandler, StreamReply};
+use plinth_net::grpc::{StreamHandler, StreamReply};
 use prost::Message;
 use std::rc::Rc;
 
@@ -19,14 +20,14 @@ pub struct WatchStream {
 
 impl WatchStream {
     /// Opens the stream.
-    pub fn open(home: &Rc<Home>, _call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+    pub fn open(StreamRequest { home, reply, .. }: StreamRequest) -> Box<dyn StreamHandler> {
         let key = {
             let mut state = home.state_mut();
             let key = state.hub.open_stream();
             state.watch_replies.insert(key, reply.clone());
             key
         };
-        Box::new(WatchStream { home: home.clone(), key, reply })
+        Box::new(WatchStream { home, key, reply })
     }
 
     fn create(&self, request: &pb::WatchCreateRequest) {

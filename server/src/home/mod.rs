@@ -34,6 +34,7 @@ use data_file::DataFile;
 use flushes::Flushes;
 use oneshot::{Receiver, channel};
 use others::Others;
+use plinth_engine::author::Author;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
@@ -241,8 +242,13 @@ impl Home {
         Asked { op, at: self.moment() }
     }
 
-    /// Queues the command that `encode` appends for `waiter`.
+    /// Queues a command of the server itself, which `encode` appends, for `waiter`.
     pub fn submit(&self, encode: impl FnOnce(&mut Vec<u8>), waiter: Waiter) {
+        self.submit_for(None, encode, waiter);
+    }
+
+    /// Queues the command that `encode` appends, on behalf of its author, for `waiter`.
+    pub fn submit_for(&self, author: Option<Author<'_>>, encode: impl FnOnce(&mut Vec<u8>), waiter: Waiter) {
         if self.stopping.get() {
             return waiter.fail(status::STOPPED);
         }
@@ -250,6 +256,12 @@ impl Home {
         let refused = {
             let state = &mut *self.state.borrow_mut();
             state.stages.open(now);
+            let encode = |out: &mut Vec<u8>| {
+                if let Some(author) = author {
+                    author.encode_into(out);
+                }
+                encode(out);
+            };
             state.member.submit(encode, waiter, now.millis())
         };
         match refused {
@@ -272,9 +284,14 @@ impl Home {
 
     /// Replicates a command of the server itself and waits for its outcome.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Status> {
+        self.propose_for(None, command).await
+    }
+
+    /// Replicates a command on behalf of its author and waits for its outcome.
+    pub async fn propose_for(&self, author: Option<Author<'_>>, command: Command) -> Result<Outcome, Status> {
         let (sender, receiver) = channel();
         let asked = self.asked(stages::op_of(command.kind()));
-        self.submit(|out| command.encode_into(out), Waiter::Outcome(sender, asked));
+        self.submit_for(author, |out| command.encode_into(out), Waiter::Outcome(sender, asked));
         receiver.await.unwrap_or(Err(status::STOPPED))
     }
 

@@ -2,6 +2,7 @@
 
 use super::Home;
 use crate::answer::refusal::read_status;
+use crate::caller::Caller;
 use bytes::Bytes;
 use plinth_engine::command::{Command, CommandRef, Range};
 use plinth_engine::error::Error;
@@ -18,13 +19,21 @@ const AT_ONCE: Budget = Budget { pairs: 64, bytes: 64 << 10, visits: 1000 };
 const PIECE_BYTES: usize = 1 << 20;
 const PIECE_ROOM: usize = 64 << 10;
 
+/// What is to be read, and who asked: whether they may is looked up at the moment of reading.
+pub struct Read<T> {
+    /// A range, or a transaction as an encoded [`Command::Txn`].
+    pub what: T,
+    /// Who asked.
+    pub caller: Caller,
+}
+
 /// Reads a range now: small ones at once, large ones in steps between which others get their turn.
-pub fn answer_range(home: &Rc<Home>, range: Range, reply: UnaryReply) {
+pub fn answer_range(home: &Rc<Home>, read: Read<Range>, reply: UnaryReply) {
     let mut pairs = Vec::new();
     let started = {
         let state = home.state();
         let store = state.member.store();
-        store.range_start(&RangeQuery::from(&range)).map_err(Error::from).and_then(|mut cursor| {
+        store.range_start(&RangeQuery::from(&read.what)).map_err(Error::from).and_then(|mut cursor| {
             let step = store.range_step(&mut cursor, AT_ONCE, &mut pairs)?;
             Ok((cursor, step))
         })
@@ -81,9 +90,9 @@ async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, first: Vec<u8>, reply:
     }
 }
 
-/// Evaluates a reading transaction now. `encoded` is an encoded [`Command::Txn`] that only reads.
-pub fn answer_read_txn(home: &Home, encoded: &[u8], reply: UnaryReply) {
-    let Ok(CommandRef::Txn(txn)) = Command::access(encoded) else {
+/// Evaluates a reading transaction now.
+pub fn answer_read_txn(home: &Home, read: &Read<Vec<u8>>, reply: UnaryReply) {
+    let Ok(CommandRef::Txn(txn)) = Command::access(&read.what) else {
         unreachable!("encoded by this process");
     };
     let state = home.state();

@@ -1,9 +1,10 @@
 //! Everyone who waits for the member: what they asked for and how they are answered.
 
+use super::Home;
 use super::clock::Nanos;
 use super::oneshot::Sender;
+use super::reading::{self, Read};
 use super::stages::Asked;
-use super::{Home, reading};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::refusal::{membership_status, op_status};
 use crate::answer::status;
@@ -23,9 +24,9 @@ pub enum Waiter {
     /// A client's compaction that waits until old data is gone.
     Physical(UnaryReply),
     /// A linearizable range, and when it was asked for.
-    Range(Box<Range>, UnaryReply, Nanos),
+    Range(Box<Read<Range>>, UnaryReply, Nanos),
     /// A linearizable transaction that only reads, as an encoded command, and when it was asked for.
-    ReadTxn(Box<[u8]>, UnaryReply, Nanos),
+    ReadTxn(Box<Read<Vec<u8>>>, UnaryReply, Nanos),
     /// A command of the server itself.
     Outcome(Sender<Result<Outcome, Status>>, Asked),
     /// A task that waits for a change of the configuration.

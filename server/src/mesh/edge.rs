@@ -1,7 +1,8 @@
 //! An edge's end of the mesh: a `Service` that sends calls to the home and hands its answers to the connections.
 
 use super::channel::{Receiver, Sender};
-use super::{CallFacts, CallId, ToEdge, ToHome};
+use super::{CallId, ToEdge, ToHome};
+use crate::caller::CallFacts;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};

@@ -1,12 +1,14 @@
 //! The home's end of the mesh, one per edge: runs the API's handlers for calls of another reactor.
 
 use super::channel::{Receiver, Sender};
-use super::{CallFacts, CallId, ToEdge, ToHome};
+use super::{CallId, ToEdge, ToHome};
+use crate::api::Api;
+use crate::caller::CallFacts;
 use crate::endpoints::HttpEndpoints;
 use crate::http::Endpoints;
 use crate::notify::Notify;
 use bytes::Bytes;
-use plinth_net::grpc::{CallKey, ReplySink, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::grpc::{CallKey, ReplySink, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::{rt, turn};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -131,7 +133,7 @@ impl ReplySink for EdgeSink {
 
 /// Serves one edge.
 pub struct HomeSide {
-    service: Rc<dyn Service>,
+    api: Rc<Api>,
     http: Rc<HttpEndpoints>,
     endpoints: Endpoints,
     sink: Rc<EdgeSink>,
@@ -139,15 +141,15 @@ pub struct HomeSide {
 }
 
 impl HomeSide {
-    /// Answers from `service` and `http`.
-    pub fn new(service: Rc<dyn Service>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> HomeSide {
+    /// Answers from `api` and `http`.
+    pub fn new(api: Rc<Api>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> HomeSide {
         let sink = EdgeSink {
             calls: RefCell::default(),
             ended: RefCell::default(),
             outbox: RefCell::default(),
             filled: Notify::new(),
         };
-        HomeSide { service, http, endpoints, sink: Rc::new(sink), streams: FxHashMap::default() }
+        HomeSide { api, http, endpoints, sink: Rc::new(sink), streams: FxHashMap::default() }
     }
 
     /// Where answers go.
@@ -180,7 +182,7 @@ impl HomeSide {
             ToHome::Open(id, method, facts) => {
                 self.sink.calls.borrow_mut().insert(id, Remote::default());
                 let reply = StreamReply::new(self.sink.clone(), key(id));
-                let handler = self.service.stream(method, &facts.into_call(), reply);
+                let handler = self.api.stream(method, facts, reply);
                 self.streams.insert(id, handler);
             }
             ToHome::Message(id, body) => {
@@ -209,7 +211,7 @@ impl HomeSide {
     fn unary(&self, id: CallId, method: usize, facts: CallFacts, body: Bytes) {
         self.sink.calls.borrow_mut().insert(id, Remote::default());
         let reply = UnaryReply::new(self.sink.clone(), key(id));
-        self.service.unary(method, &facts.into_call(), body, reply);
+        self.api.unary(method, facts, body, reply);
     }
 
     fn drained(&mut self, id: CallId, bytes: usize) {

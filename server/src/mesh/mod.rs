@@ -19,11 +19,10 @@ pub mod channel;
 pub mod edge;
 pub mod home_side;
 
+use crate::caller::CallFacts;
 use bytes::Bytes;
-use plinth_api::metadata;
-use plinth_net::grpc::{Call, Metadata, PeerAddress, Status};
+use plinth_net::grpc::Status;
 use plinth_net::http1::{Http1Request, Response};
-use std::time::Instant;
 
 /// Batches in flight per direction and pair.
 pub const CHANNEL_BATCHES: usize = 64;
@@ -31,47 +30,6 @@ pub const CHANNEL_BATCHES: usize = 64;
 /// A call, as its edge names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
-
-/// What a handler may know about a call, without the connection it came from.
-#[derive(Clone, Debug)]
-pub struct CallFacts {
-    metadata: Vec<(&'static str, Bytes)>,
-    peer: PeerAddress,
-    common_name: Option<String>,
-    deadline: Option<Instant>,
-    arrived: Instant,
-}
-
-impl CallFacts {
-    /// Those of `call`.
-    pub fn of(call: &Call) -> CallFacts {
-        let found = metadata::ALL.into_iter().filter_map(|name| {
-            let value = call.metadata(name)?;
-            Some((name, Bytes::copy_from_slice(value)))
-        });
-        CallFacts {
-            metadata: found.collect(),
-            peer: call.peer().address,
-            common_name: call.peer().common_name.clone(),
-            deadline: call.deadline(),
-            arrived: call.arrived(),
-        }
-    }
-
-    /// A call on another reactor with these facts.
-    pub fn into_call(self) -> Call {
-        let peer = plinth_net::grpc::Peer { address: self.peer, common_name: self.common_name };
-        Call::new(std::rc::Rc::new(Fields(self.metadata)), std::rc::Rc::new(peer), self.deadline, self.arrived)
-    }
-}
-
-struct Fields(Vec<(&'static str, Bytes)>);
-
-impl Metadata for Fields {
-    fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(field, _)| *field == name).map(|(_, value)| &value[..])
-    }
-}
 
 /// From an edge to the home.
 #[derive(Debug)]

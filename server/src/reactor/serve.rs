@@ -3,7 +3,7 @@
 use super::listen::{self, Sharing};
 use super::part::part;
 use super::{EdgeChannels, new_tally, peers, wait_for_signal};
-use crate::api::{self, maintenance};
+use crate::api::{self, Api, maintenance};
 use crate::boot::{self, Booted};
 use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
@@ -190,12 +190,13 @@ async fn serve(
     let shutdown = Shutdown::new();
     let addresses = &config.addresses;
     let client = Endpoints::Client { gateway: false };
-    let api = HomeService::new(home.clone(), http.clone(), client);
+    let api = Rc::new(Api::new(home.clone()));
+    let service = HomeService::new(api.clone(), http.clone(), client);
     let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
-    let mut servers = listen::start(&addresses.listen_client, config, sharing, api.clone(), &shutdown, tally)?;
-    let http_api = HomeService::new(home.clone(), http.clone(), client);
+    let mut servers = listen::start(&addresses.listen_client, config, sharing, service, &shutdown, tally)?;
+    let http_api = HomeService::new(api.clone(), http.clone(), client);
     servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, http_api, &shutdown, tally)?);
-    let metrics_api = HomeService::new(home.clone(), http.clone(), Endpoints::Metrics);
+    let metrics_api = HomeService::new(api.clone(), http.clone(), Endpoints::Metrics);
     servers.extend(listen::start(&addresses.listen_metrics, config, Sharing::Alone, metrics_api, &shutdown, tally)?);
     for channel in &channels {
         channel.to_edge.send(Vec::new()).await;
