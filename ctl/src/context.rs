@@ -3,13 +3,13 @@
 use crate::cluster::Cluster;
 use crate::failure::{Exit, Failure};
 use crate::flags::Globals;
+use crate::output::print::print;
 use crate::output::{Format, Report, render};
 use crate::rpc::Options;
 use plinth_api::methods::{MEMBER_LIST, Method};
 use plinth_api::proto::etcdserverpb::MemberListRequest;
 use prost::Message;
 use std::future::Future;
-use std::io::Write;
 use std::time::Duration;
 
 /// The choices a command inherits.
@@ -83,12 +83,4 @@ impl Context {
     pub fn print(&self, report: &dyn Report) -> Result<(), Failure> {
         print(&render(report, self.format, self.hex)?)
     }
-}
-
-/// Writes to standard output at once: what reads it may be waiting.
-pub fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
-    Ok(())
 }

@@ -167,9 +167,9 @@ async fn run(cli: Cli, command_timeout_given: bool, words: &[OsString]) -> Resul
         Command::Role(command) => role::run(&context()?, command).await,
         Command::Version => {
             let text = format!("etcdctl version: {VERSION}\nAPI version: {API_VERSION}\n");
-            crate::context::print(text.as_bytes())
+            crate::output::print::print(text.as_bytes())
         }
-        Command::Options => crate::context::print(usage::global_flags(&definition()).as_bytes()),
+        Command::Options => crate::output::print::print(usage::global_flags(&definition()).as_bytes()),
         Command::MakeMirror(args) => mirror::run(&context()?, args).await,
         Command::Check(command) => check::run(&context()?, command).await,
         Command::Completion(args) => completion::run(definition(), &args),

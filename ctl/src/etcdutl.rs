@@ -1,7 +1,8 @@
 //! `etcdutl`: offline work on etcd's own files. Only its version so far; the rest is refused as missing.
 
+use crate::etcdctl;
 use crate::failure::{Exit, Failure};
-use crate::{context, etcdctl};
+use crate::output::print::print;
 use std::process::ExitCode;
 
 /// Commands of the reference tool that are missing here.
@@ -10,7 +11,7 @@ const MISSING: [&str; 5] = ["defrag", "snapshot", "hashkv", "migrate", "completi
 /// Runs etcdutl with the arguments behind its name.
 pub fn main(args: Vec<String>) -> ExitCode {
     match run(&args) {
-        Ok(text) => context::print(text.as_bytes()).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS),
+        Ok(text) => print(text.as_bytes()).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS),
         Err(failure) => failure.report(),
     }
 }

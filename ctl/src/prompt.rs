@@ -1,7 +1,7 @@
 //! Asks for a password on the terminal, without showing what is typed. What is not a terminal is read as a line.
 
-use crate::context::print;
 use crate::failure::Failure;
+use crate::output::print::print;
 use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use std::io::{BufRead, stdin};
 

@@ -2,8 +2,8 @@
 //!
 //! The parser's own errors become the reference tool's first lines, which scripts look for; the help text is ours.
 
-use crate::context;
 use crate::failure::Exit;
+use crate::output::print::print;
 use crate::quote;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
@@ -71,7 +71,7 @@ pub fn report(error: &clap::Error, definition: &Command, words: &[OsString]) -> 
     };
     if let Some(help) = help {
         // Whoever stops reading has read enough.
-        let _ = context::print(help.to_string().as_bytes());
+        let _ = print(help.to_string().as_bytes());
         return ExitCode::SUCCESS;
     }
     eprintln!("Error: {}", message(error, definition, &words));

@@ -3,8 +3,8 @@
 //! Reading changes nothing. A repair drops records, so it shows its plan and wants `--yes`; what it drops stays beside
 //! the log in files whose names it prints.
 
-use crate::context::print;
 use crate::failure::{Exit, Failure};
+use crate::output::print::print;
 use clap::{Parser, Subcommand};
 use plinth_wal::inspect::{Inspection, inspect, verify};
 use plinth_wal::repair::{RepairPlan, RepairStep, plan, repair};

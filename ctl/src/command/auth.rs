@@ -1,9 +1,10 @@
 //! `auth`: turns authentication on and off.
 
 use crate::cluster::Cluster;
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::Json;
+use crate::output::print::print;
 use crate::output::{Report, Text};
 use clap::Subcommand;
 use plinth_api::methods::{AUTH_DISABLE, AUTH_ENABLE, AUTH_STATUS, ROLE_ADD, USER_GRANT_ROLE};

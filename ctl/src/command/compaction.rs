@@ -1,7 +1,8 @@
 //! `compaction`: forgets history below a revision.
 
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::print::print;
 use crate::quote;
 use plinth_api::methods::COMPACT;
 use plinth_api::proto::etcdserverpb::CompactionRequest;

@@ -1,7 +1,7 @@
 //! `completion`: a script for a shell, made from the definition of the commands.
 
-use crate::context::print;
 use crate::failure::{Exit, Failure};
+use crate::output::print::print;
 use clap::Command;
 use clap_complete::{Shell, generate};
 

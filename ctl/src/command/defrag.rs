@@ -1,7 +1,8 @@
 //! `defrag`: has each endpoint give back space it does not use.
 
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::print::print;
 use crate::quote;
 use plinth_api::methods::DEFRAGMENT;
 use plinth_api::proto::etcdserverpb::DefragmentRequest;

@@ -150,7 +150,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if args.print_value_only {
         let mut out = Text { bytes: Vec::new(), hex: context.hex };
         answer.kvs.iter().for_each(|kv| out.bytes_line(&kv.value));
-        return crate::context::print(&out.bytes);
+        return crate::output::print::print(&out.bytes);
     }
     context.print(&answer)
 }

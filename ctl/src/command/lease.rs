@@ -1,8 +1,9 @@
 //! `lease`: grants, revokes, shows and keeps leases. Ids are hexadecimal.
 
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::json::{Json, header_fields};
+use crate::output::print::print;
 use crate::output::{Format, Report, Text};
 use crate::quote;
 use crate::session::{KeepAlive, keep_alive_once};

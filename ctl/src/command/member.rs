@@ -1,9 +1,10 @@
 //! `member`: shows and changes who belongs to the cluster. Ids are hexadecimal.
 
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::flags::{member_id, serializable};
 use crate::output::json::{Json, hex_header};
+use crate::output::print::print;
 use crate::output::table::Table;
 use crate::output::{Format, Report, Text};
 use crate::quote;

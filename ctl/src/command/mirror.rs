@@ -4,9 +4,10 @@
 //! several keys at once is one transaction there as well, up to a limit.
 
 use crate::cluster::Cluster;
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::flags;
+use crate::output::print::print;
 use crate::quote;
 use crate::rpc::Options;
 use crate::watching::{Seen, Watcher};

@@ -1,7 +1,8 @@
 //! `snapshot save`: writes a member's state to a file, under another name until it is whole and on disk.
 
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure, system_text};
+use crate::output::print::print;
 use crate::quote;
 use clap::Subcommand;
 use plinth_api::methods::SNAPSHOT;

@@ -1,10 +1,11 @@
 //! `user`: users, their passwords and their roles.
 
 use crate::command::role::Role;
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::done::Done;
 use crate::output::json::Json;
+use crate::output::print::print;
 use crate::output::{Report, Text};
 use crate::prompt;
 use clap::{ArgAction, Subcommand};

@@ -2,6 +2,7 @@
 
 pub mod done;
 pub mod json;
+pub mod print;
 pub mod table;
 
 use crate::failure::{Exit, Failure};

@@ -2,8 +2,9 @@
 
 use super::After;
 use super::load::{Load, Shape, place, report_errors, see_that_it_is_empty, tidy_up, write};
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::print::print;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

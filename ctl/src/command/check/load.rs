@@ -2,8 +2,9 @@
 
 use super::After;
 use crate::cluster::Cluster;
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::print::print;
 use crate::quote::quoted;
 use bytes::Bytes;
 use plinth_api::methods::{COMPACT, DEFRAGMENT, DELETE_RANGE, PUT, RANGE};

@@ -3,9 +3,10 @@
 mod compare;
 
 use crate::command::{del, get, put};
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::json::Json;
+use crate::output::print::print;
 use crate::output::{Report, Text};
 use crate::{usage, words};
 use clap::{Parser, Subcommand};

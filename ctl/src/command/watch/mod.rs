@@ -4,9 +4,10 @@ mod arguments;
 mod interactive;
 
 use crate::command::lock::{cannot_run, ended};
-use crate::context::{Context, print};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::json::Json;
+use crate::output::print::print;
 use crate::output::{Report, Text};
 use crate::quote;
 use crate::watching::{Seen, Watcher};
