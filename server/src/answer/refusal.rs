@@ -1,9 +1,10 @@
-//! The status that a refusal becomes.
+//! What a refusal becomes: a status, and a stream that takes nothing.
 
 use super::status;
+use bytes::Bytes;
 use plinth_engine::error::{Error, OpError};
 use plinth_member::SubmitError;
-use plinth_net::grpc::{Code, Status};
+use plinth_net::grpc::{Code, Status, StreamHandler};
 use plinth_raft::MembershipError;
 
 /// The status of a submission that was not queued.
@@ -58,4 +59,17 @@ pub fn membership_status(error: MembershipError) -> Status {
         MembershipError::NotEnoughStarted => status::NOT_ENOUGH_STARTED,
         MembershipError::Unhealthy => status::UNHEALTHY,
     }
+}
+
+/// Takes what still comes on a stream that was refused.
+pub struct RefusedStream;
+
+impl StreamHandler for RefusedStream {
+    fn message(&mut self, _body: Bytes) {}
+
+    fn half_close(&mut self) {}
+
+    fn writable(&mut self) {}
+
+    fn closed(&mut self) {}
 }

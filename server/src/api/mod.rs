@@ -17,6 +17,7 @@ mod nested;
 pub mod session;
 pub mod watch;
 
+use crate::answer::refusal::RefusedStream;
 use crate::answer::status;
 use crate::caller::{CallFacts, Caller};
 use crate::home::Home;
@@ -158,7 +159,7 @@ impl Api {
         self.count(&call, true);
         if let Some(refusal) = admit(&self.home, method, &call, None) {
             reply.finish(refusal);
-            return Box::new(Refused);
+            return Box::new(RefusedStream);
         }
         if call.requires_leader {
             self.home.end_without_leader(reply.clone());
@@ -173,19 +174,6 @@ impl Api {
         let version = call.client_api_version.as_deref().and_then(|version| std::str::from_utf8(version).ok());
         self.home.metrics.client_requests.inc(stream, version);
     }
-}
-
-/// Takes what still comes on a stream that was refused.
-struct Refused;
-
-impl StreamHandler for Refused {
-    fn message(&mut self, _body: Bytes) {}
-
-    fn half_close(&mut self) {}
-
-    fn writable(&mut self) {}
-
-    fn closed(&mut self) {}
 }
 
 /// Methods that a learner serves: these, and serializable ranges.

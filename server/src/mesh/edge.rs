@@ -1,12 +1,14 @@
 //! An edge's end of the mesh: a `Service` that sends calls to the home and hands its answers to the connections.
 
 use super::channel::{Receiver, Sender};
-use super::{CallId, ToEdge, ToHome};
+use super::{CallId, IN_FLIGHT_BYTES_MAX, ToEdge, ToHome};
+use crate::answer::refusal::RefusedStream;
+use crate::answer::status;
 use crate::caller::CallFacts;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::http1::Http1Request;
+use plinth_net::http1::{Http1Request, Response};
 use plinth_net::server::Http1Reply;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
@@ -24,6 +26,10 @@ pub struct Edge {
     methods: &'static [Method],
     pending: RefCell<FxHashMap<CallId, Pending>>,
     outbox: RefCell<Vec<ToHome>>,
+    /// Bytes that the home has not taken yet, in the outbox and in the channel.
+    in_flight: Cell<usize>,
+    /// Bytes of streams that were handed to their sockets, until the home is told.
+    drained: RefCell<FxHashMap<CallId, usize>>,
     filled: Notify,
     next: Cell<u64>,
 }
@@ -35,6 +41,8 @@ impl Edge {
             methods,
             pending: RefCell::default(),
             outbox: RefCell::default(),
+            in_flight: Cell::new(0),
+            drained: RefCell::default(),
             filled: Notify::new(),
             next: Cell::new(1),
         })
@@ -46,7 +54,13 @@ impl Edge {
         CallId(id)
     }
 
+    /// Whether another request may be posted. What ends calls is posted all the same: of that there is one each.
+    fn has_room(&self) -> bool {
+        self.in_flight.get() < IN_FLIGHT_BYTES_MAX
+    }
+
     fn post(&self, message: ToHome) {
+        self.in_flight.set(self.in_flight.get() + message.bytes());
         self.outbox.borrow_mut().push(message);
         self.filled.notify();
     }
@@ -55,11 +69,20 @@ impl Edge {
     pub async fn send(self: Rc<Self>, sender: Sender<Vec<ToHome>>) {
         loop {
             self.filled.wait().await;
-            let batch = std::mem::take(&mut *self.outbox.borrow_mut());
+            let batch = self.take_batch();
             if !batch.is_empty() && !sender.send(batch).await {
                 return;
             }
         }
+    }
+
+    fn take_batch(&self) -> Vec<ToHome> {
+        let mut batch = self.outbox.take();
+        let sent = batch.len();
+        batch.extend(self.drained.borrow_mut().drain().map(|(id, bytes)| ToHome::Drained(id, bytes)));
+        let more: usize = batch[sent..].iter().map(ToHome::bytes).sum();
+        self.in_flight.set(self.in_flight.get() + more);
+        batch
     }
 
     /// Hands the home's answers on; returns when the home tells the edge to drain, or is gone.
@@ -97,6 +120,10 @@ impl Edge {
                 if let Some(Pending::Http(reply)) = pending {
                     reply.respond(&response);
                 }
+            }
+            ToEdge::Taken(bytes) => {
+                let left = self.in_flight.get().checked_sub(bytes);
+                self.in_flight.set(left.expect("the home takes no more than was sent"));
             }
             ToEdge::Drain => {}
         }
@@ -137,8 +164,9 @@ impl Edge {
     fn report_drained(&self, id: CallId, reply: &StreamReply, held: &Cell<usize>) {
         let queued = reply.queued_bytes();
         if queued < held.get() {
-            self.post(ToHome::Drained(id, held.get() - queued));
+            *self.drained.borrow_mut().entry(id).or_default() += held.get() - queued;
             held.set(queued);
+            self.filled.notify();
         }
     }
 }
@@ -152,6 +180,9 @@ impl Service for EdgeService {
     }
 
     fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        if !self.0.has_room() {
+            return reply.fail(status::TOO_MANY_REQUESTS);
+        }
         let id = self.0.name();
         let edge = self.0.clone();
         reply.on_cancel(move || {
@@ -164,6 +195,10 @@ impl Service for EdgeService {
     }
 
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        if !self.0.has_room() {
+            reply.finish(status::TOO_MANY_REQUESTS);
+            return Box::new(RefusedStream);
+        }
         let id = self.0.name();
         let held = Rc::new(Cell::new(0));
         self.0.pending.borrow_mut().insert(id, Pending::Stream(reply.clone(), held.clone()));
@@ -172,6 +207,9 @@ impl Service for EdgeService {
     }
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
+        if !self.0.has_room() {
+            return reply.respond(&Response::error(503, &status::TOO_MANY_REQUESTS.message));
+        }
         let id = self.0.name();
         self.0.pending.borrow_mut().insert(id, Pending::Http(reply));
         self.0.post(ToHome::Http(id, request));
@@ -187,7 +225,13 @@ struct EdgeStream {
 
 impl StreamHandler for EdgeStream {
     fn message(&mut self, body: Bytes) {
-        self.edge.post(ToHome::Message(self.id, body));
+        if self.edge.has_room() {
+            return self.edge.post(ToHome::Message(self.id, body));
+        }
+        if self.edge.pending.borrow_mut().remove(&self.id).is_some() {
+            self.reply.finish(status::TOO_MANY_REQUESTS);
+            self.edge.post(ToHome::Gone(self.id));
+        }
     }
 
     fn half_close(&mut self) {
@@ -201,5 +245,78 @@ impl StreamHandler for EdgeStream {
     fn closed(&mut self) {
         self.edge.pending.borrow_mut().remove(&self.id);
         self.edge.post(ToHome::Gone(self.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plinth_net::grpc::{CallKey, MethodKind, Peer, PeerAddress, ReplySink};
+    use std::time::Instant;
+
+    static METHODS: [Method; 1] = [Method { path: "/a/b", kind: MethodKind::Unary }];
+
+    /// Keeps how a stream ended.
+    #[derive(Default)]
+    struct Ending(RefCell<Vec<Status>>);
+
+    impl ReplySink for Ending {
+        fn send(&self, _: CallKey, _: &mut dyn FnMut(&mut Vec<u8>), _: bool) {}
+
+        fn send_bytes(&self, _: CallKey, _: Bytes, _: bool) {}
+
+        fn finish(&self, _: CallKey, status: Status) {
+            self.0.borrow_mut().push(status);
+        }
+
+        fn queued_bytes(&self, _: CallKey) -> usize {
+            0
+        }
+
+        fn is_closed(&self, _: CallKey) -> bool {
+            false
+        }
+
+        fn on_cancel(&self, _: CallKey, _: Box<dyn FnOnce()>) {}
+
+        fn park(&self, _: CallKey) {}
+    }
+
+    fn call() -> Call {
+        let peer = Peer { address: PeerAddress::Unix, common_name: None };
+        Call::new(Rc::new(Vec::new()), Rc::new(peer), None, Instant::now())
+    }
+
+    #[test]
+    fn what_the_home_does_not_take_is_bounded() {
+        let service = EdgeService(Edge::new(&METHODS));
+        let edge = service.0.clone();
+        let ending = Rc::new(Ending::default());
+        let stream_reply = || StreamReply::new(ending.clone(), CallKey { slot: 0, generation: 0 });
+        let mut stream = service.stream(0, &call(), stream_reply());
+        let refusals = Rc::new(RefCell::new(Vec::new()));
+        let body = Bytes::from(vec![0; 1 << 20]);
+        let ask = || {
+            let refusals = refusals.clone();
+            let done = move |result: Result<Bytes, Status>| refusals.borrow_mut().extend(result.err());
+            service.unary(0, &call(), body.clone(), UnaryReply::local(done));
+        };
+        for _ in 0..80 {
+            ask();
+        }
+        assert!(edge.in_flight.get() < IN_FLIGHT_BYTES_MAX + (2 << 20), "{}", edge.in_flight.get());
+        assert_eq!(refusals.take(), vec![status::TOO_MANY_REQUESTS; 80 - 64]);
+        stream.message(Bytes::new());
+        stream.message(Bytes::new());
+        assert_eq!(ending.0.take(), [status::TOO_MANY_REQUESTS], "one that was open ends, once");
+        drop(service.stream(0, &call(), stream_reply()));
+        assert_eq!(ending.0.take(), [status::TOO_MANY_REQUESTS], "a new one does not begin");
+
+        let batch = edge.take_batch();
+        assert!(matches!(batch.last(), Some(ToHome::Gone(_))), "the home hears of the stream's end");
+        edge.hand_on(ToEdge::Taken(batch.iter().map(ToHome::bytes).sum()));
+        assert_eq!(edge.in_flight.get(), 0);
+        ask();
+        assert_eq!((refusals.take(), edge.take_batch().len()), (Vec::new(), 1), "there is room again");
     }
 }

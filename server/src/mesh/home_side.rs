@@ -160,8 +160,12 @@ impl HomeSide {
     /// Runs until the edge is gone.
     pub async fn receive(mut self, receiver: Receiver<Vec<ToHome>>) {
         while let Some(batch) = receiver.receive().await {
+            let bytes = batch.iter().map(ToHome::bytes).sum();
             for message in batch {
                 self.take(message);
+            }
+            if bytes > 0 {
+                self.sink.post(ToEdge::Taken(bytes));
             }
             for id in self.sink.ended.borrow_mut().drain(..) {
                 self.streams.remove(&id);

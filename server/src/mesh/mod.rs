@@ -12,8 +12,9 @@
 //!
 //! Invariants: messages of a call keep their order; an edge names a call by a number that it never uses again; a
 //! call that ended on one side is forgotten by the other when the message about it arrives, and what crosses it on
-//! the way is ignored. A full channel makes the sender wait, and with it whoever fills it: an edge stops reading from
-//! its connections, the home's answers stay in its bounded per-call accounts.
+//! the way is ignored. What an edge has sent or wants to send and the home has not taken yet is bounded by
+//! [`IN_FLIGHT_BYTES_MAX`]: beyond it the edge refuses calls and ends streams that go on asking, as a member does that has
+//! too many requests. The home's answers stay in its bounded per-call accounts.
 
 pub mod channel;
 pub mod edge;
@@ -26,6 +27,10 @@ use plinth_net::http1::{Http1Request, Response};
 
 /// Batches in flight per direction and pair.
 pub const CHANNEL_BATCHES: usize = 64;
+
+/// Bytes of calls between an edge and the home, in the outbox and in the channel, beyond which the edge refuses more. The
+/// request that reaches the bound still goes.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 
 /// A call, as its edge names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +55,18 @@ pub enum ToHome {
     Http(CallId, Http1Request),
 }
 
+impl ToHome {
+    /// Bytes that it counts for against [`IN_FLIGHT_BYTES_MAX`].
+    fn bytes(&self) -> usize {
+        let body = match self {
+            ToHome::Unary(_, _, _, body) | ToHome::Message(_, body) => body.len(),
+            ToHome::Http(_, request) => request.body.len(),
+            ToHome::Open(..) | ToHome::HalfClose(_) | ToHome::Drained(..) | ToHome::Gone(_) => 0,
+        };
+        body + size_of::<ToHome>()
+    }
+}
+
 /// From the home to an edge.
 #[derive(Debug)]
 pub enum ToEdge {
@@ -63,6 +80,8 @@ pub enum ToEdge {
     Park(CallId),
     /// The answer to an HTTP request.
     Http(CallId, Response),
+    /// The home has taken so many bytes of what the edge has sent.
+    Taken(usize),
     /// The member stops: let connections go.
     Drain,
 }
