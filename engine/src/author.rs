@@ -9,8 +9,6 @@
 //! A command without an author is written as it was before there were authors, so that members of an older release read
 //! all that a cluster without users replicates.
 
-use crate::command::CommandError;
-
 /// First byte of a command that has an author.
 pub const SCHEMA_AUTHORED: u8 = 2;
 
@@ -25,6 +23,14 @@ pub struct Author<'a> {
     pub user: &'a str,
     /// Revision of users and roles.
     pub auth_revision: u64,
+}
+
+/// Bytes begin as those of an author and do not hold one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("author of a command, {len} bytes together, is damaged")]
+pub struct DamagedAuthor {
+    /// Length of author and command.
+    pub len: usize,
 }
 
 impl<'a> Author<'a> {
@@ -44,11 +50,11 @@ impl<'a> Author<'a> {
     ///
     /// # Errors
     /// If the bytes begin as those of an author and do not hold one.
-    pub fn split(bytes: &'a [u8]) -> Result<(Option<Author<'a>>, &'a [u8]), CommandError> {
+    pub fn split(bytes: &'a [u8]) -> Result<(Option<Author<'a>>, &'a [u8]), DamagedAuthor> {
         if bytes.first() != Some(&SCHEMA_AUTHORED) {
             return Ok((None, bytes));
         }
-        let damaged = CommandError::DamagedAuthor { len: bytes.len() };
+        let damaged = DamagedAuthor { len: bytes.len() };
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Err(damaged) };
         let [_, l0, l1, l2, l3, revision @ ..] = *header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -61,7 +67,7 @@ impl<'a> Author<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, CommandRef, Put};
+    use crate::command::{Command, CommandError, CommandRef, Put};
 
     fn authored(command: &Command) -> Vec<u8> {
         let mut out = Vec::new();
@@ -107,7 +113,7 @@ mod tests {
         assert!(matches!(Command::access(command), Ok(CommandRef::Put(_))));
         assert!(matches!(Command::access(&bytes), Ok(CommandRef::Put(_))), "the author is passed over");
         for len in 1..HEADER_BYTES + 4 {
-            assert_eq!(Author::split(&bytes[..len]), Err(CommandError::DamagedAuthor { len }));
+            assert_eq!(Author::split(&bytes[..len]), Err(DamagedAuthor { len }));
             assert!(Command::access(&bytes[..len]).is_err());
         }
         assert_eq!(Command::access(&bytes[..HEADER_BYTES + 4]).err(), Some(CommandError::TooShort { len: 0 }));

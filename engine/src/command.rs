@@ -14,7 +14,7 @@
 //!
 //! Not here: what a command does (`store`, `txn`), and which requests are refused before they are replicated (`check`).
 
-use crate::author::Author;
+use crate::author::{Author, DamagedAuthor};
 use bytes::Bytes;
 use rkyv::api::low::LowSerializer;
 use rkyv::rancor::{Failure, Panic};
@@ -526,11 +526,8 @@ pub enum CommandError {
         found: u8,
     },
     /// The author in front of the command does not hold together.
-    #[error("author of a command, {len} bytes together, is damaged")]
-    DamagedAuthor {
-        /// Length of author and command.
-        len: usize,
-    },
+    #[error(transparent)]
+    DamagedAuthor(#[from] DamagedAuthor),
     /// The archive does not hold together.
     #[error("archive of command kind {kind}, {len} bytes, is damaged")]
     Damaged {
