@@ -122,7 +122,7 @@ impl DataDir {
         let member = data_dir.join(MEMBER);
         create_directory(&member, &mut notices)?;
         let mut locks = vec![lock(&member)?];
-        let is_fresh = settle_format(&member)?;
+        let is_fresh = check_format(&member)?;
         let log = match wal_dir {
             Some(wal_dir) => {
                 create_directory(wal_dir, &mut notices)?;
@@ -253,7 +253,7 @@ fn holder(file: &File) -> String {
 }
 
 /// Checks the format of a locked member directory, or states it. Returns whether it was stated only now.
-fn settle_format(member: &Path) -> Result<bool, DataDirError> {
+fn check_format(member: &Path) -> Result<bool, DataDirError> {
     let path = member.join(FORMAT);
     let mut text = String::new();
     match File::open(&path) {

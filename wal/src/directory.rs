@@ -205,7 +205,7 @@ impl Segments for Directory {
         self.file_bytes(&seq.file_name())
     }
 
-    fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
+    fn sync_and_uncache(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
         let name = seq.file_name();
         let file = File::open(self.path.join(&name)).map_err(|error| self.fault("open", &name, &error))?;
         file.sync_data().map_err(|error| self.fault("fdatasync", &name, &error))?;

@@ -25,7 +25,7 @@ pub trait Segments {
     fn size(&mut self, seq: SegmentSeq) -> Result<u64, DiskFault>;
     /// Makes durable what the operating system still holds of a segment, then forgets its cached copy, so that reads
     /// tell what the medium holds: after a kill the cache is ahead of it, after a failed sync it may never follow.
-    fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault>;
+    fn sync_and_uncache(&mut self, seq: SegmentSeq) -> Result<(), DiskFault>;
     /// Fills `out` from `offset`. The range lies within the file.
     fn read(&mut self, seq: SegmentSeq, offset: u64, out: &mut [u8]) -> Result<(), DiskFault>;
     /// Overwrites with zeros; durable on return. Whole blocks, unless a repair wants less.

@@ -1,7 +1,7 @@
 //! Reads a whole log, segment by segment, and decides what its end means.
 //!
 //! ```text
-//!   files complete and ours? -> settle -> records in order -> stop -> facts -> recovery_table -> go on, end, or refuse
+//!   files complete and ours? -> sync and uncache -> records in order -> stop -> facts -> recovery_table -> go on, end, or refuse
 //! ```
 //!
 //! Invariants: a scan changes nothing; a record is handed out only if it validates and its number follows the last
@@ -160,7 +160,7 @@ pub(crate) fn read_headers(store: &mut (impl Segments + ?Sized)) -> Result<Vec<S
         {
             return Err(OpenError::Missing { segment: last.seq.next() });
         }
-        store.settle(segment)?;
+        store.sync_and_uncache(segment)?;
         let header = read_header(store, segment)?;
         if let Some(first) = headers.first()
             && first.wal != header.wal

@@ -63,7 +63,7 @@ pub struct PageFile<S: PageStore> {
     /// The last leaf of each tree, if it is dirty and known.
     tails: [PageId; TREES_MAX],
     /// Once this transaction is durable, shrinking sees all that its moves have freed.
-    shrink_settled: Option<TxnId>,
+    shrink_frees_at: Option<TxnId>,
     /// Where [`PageFile::trim_resident`] goes on.
     trim_at: u64,
 }
@@ -71,7 +71,7 @@ pub struct PageFile<S: PageStore> {
 impl<S: PageStore> PageFile<S> {
     fn new(pager: Pager<S>) -> Self {
         let roots = pager.complete().roots;
-        PageFile { pager, roots, tails: [PageId::NONE; TREES_MAX], shrink_settled: None, trim_at: 0 }
+        PageFile { pager, roots, tails: [PageId::NONE; TREES_MAX], shrink_frees_at: None, trim_at: 0 }
     }
 
     /// The store, for its counters and, in tests, its faults.

@@ -56,15 +56,15 @@ impl<S: PageStore> PageFile<S> {
             }
         }
         // What was freed up to now can be used, and cut off, once the transaction after this one is durable.
-        let settled = match self.shrink_settled {
-            Some(settled) if moved == 0 => settled,
-            _ => *self.shrink_settled.insert(self.pager.txn().next()),
+        let frees_at = match self.shrink_frees_at {
+            Some(txn) if moved == 0 => txn,
+            _ => *self.shrink_frees_at.insert(self.pager.txn().next()),
         };
         self.pager.truncate(self.pager.space.highest_busy().index() + 1)?;
         if matches!(attempt, Attempt::Moved(_)) {
             return Ok(ShrinkProgress::More);
         }
-        if self.pager.durable() < settled {
+        if self.pager.durable() < frees_at {
             self.pager.space.touch_segment(0); // so that there is something to flush
             return Ok(ShrinkProgress::AwaitFlush);
         }
@@ -74,12 +74,12 @@ impl<S: PageStore> PageFile<S> {
             return Ok(ShrinkProgress::Pinned);
         }
         if held {
-            self.shrink_settled = Some(self.pager.txn().next());
+            self.shrink_frees_at = Some(self.pager.txn().next());
             self.pager.space.touch_segment(0);
             return Ok(ShrinkProgress::AwaitFlush);
         }
         self.pager.space.close_window();
-        self.shrink_settled = None;
+        self.shrink_frees_at = None;
         Ok(ShrinkProgress::Done)
     }
 

@@ -80,7 +80,7 @@ pub trait PageWriter {
 
     /// Gets what was written so far on its way to the device and waits for it, without making it durable: so that a
     /// large flush reaches the device in portions, between which others get at it. May do nothing.
-    fn settle(&mut self) -> std::io::Result<()> {
+    fn write_back(&mut self) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Bytes written before it is waited until they are on the device, which the log's writes share.
-const SETTLE_BYTES: usize = 1 << 20;
+const WRITE_BACK_BYTES: usize = 1 << 20;
 
 /// How long consensus may take to become ready for the snapshot.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -141,7 +141,7 @@ async fn fetch_and_install(
 async fn copy(home: &Rc<Home>, link: &Link, fetching: &Fetching, path: &Path) -> Result<(), FetchError> {
     let place = path.to_owned();
     let writer = FileWriter::new(rt::unblock(move || create(&place)).await?);
-    let (mut page, mut unsettled) = (0, 0);
+    let (mut page, mut unwritten) = (0, 0);
     loop {
         let start = Instant::now();
         let mut piece = next_piece(home, link, fetching, page).await?;
@@ -152,14 +152,14 @@ async fn copy(home: &Rc<Home>, link: &Link, fetching: &Fetching, path: &Path) ->
         let is_last = piece.get_u8() == 1;
         let pace = u64::from(piece.get_u32_le());
         let bytes = piece.len();
-        unsettled += bytes;
-        let settles = unsettled >= SETTLE_BYTES;
+        unwritten += bytes;
+        let writes_back = unwritten >= WRITE_BACK_BYTES;
         let target = writer.clone();
-        rt::unblock(move || write(target, piece, settles)).await?;
+        rt::unblock(move || write(target, piece, writes_back)).await?;
         if is_last {
             break;
         }
-        unsettled = if settles { 0 } else { unsettled };
+        unwritten = if writes_back { 0 } else { unwritten };
         if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(pace << 10) {
             sleep(Duration::from_micros(micros).saturating_sub(start.elapsed())).await;
         }
@@ -195,7 +195,7 @@ fn create(path: &PathBuf) -> io::Result<File> {
     File::options().create(true).truncate(true).write(true).open(path)
 }
 
-fn write(mut file: FileWriter, mut piece: Bytes, settles: bool) -> Result<(), FetchError> {
+fn write(mut file: FileWriter, mut piece: Bytes, writes_back: bool) -> Result<(), FetchError> {
     while piece.has_remaining() {
         if piece.remaining() < 12 {
             return Err(FetchError::Malformed);
@@ -207,8 +207,8 @@ fn write(mut file: FileWriter, mut piece: Bytes, settles: bool) -> Result<(), Fe
         }
         file.write_at(offset, &piece.split_to(length))?;
     }
-    if settles {
-        file.settle()?;
+    if writes_back {
+        file.write_back()?;
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ fn load_on(
         );
     }
     let mut notices = std::mem::take(&mut recorded.notices);
-    match settle(&recorded, default_host, &mut notices) {
+    match resolve(&recorded, default_host, &mut notices) {
         Ok(config) => Ok(Command::Serve(Box::new(Loaded { config, notices }))),
         Err(message) => Err(ConfigError::Invalid { message, notices }),
     }
@@ -175,7 +175,7 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
 }
 
 /// From what was said to what it means, or why it cannot be.
-fn settle(
+fn resolve(
     recorded: &Recorded,
     default_host: fn() -> Option<IpAddr>,
     notices: &mut Vec<Notice>,

@@ -574,7 +574,7 @@ fn every_flag_is_well_formed() {
 fn every_flag_has_a_meaning() {
     let recorded = Recorded::default();
     let mut notices = Vec::new();
-    let _ = settle(&recorded, || None, &mut notices).expect("defaults are fine");
+    let _ = resolve(&recorded, || None, &mut notices).expect("defaults are fine");
     let looked_up = recorded.looked_up.borrow();
     // Those that act before there is a configuration, and one whose value has no meaning.
     let elsewhere = ["config-file", "version", "v2-deprecation"];

@@ -189,7 +189,7 @@ fn answer_applied(home: &Home, applied: &mut Vec<Applied<Waiter>>) {
     }
     let ended = home.clock.read();
     home.metrics.stages.with(Stage::Respond).record_many(ended.since(begun), commands);
-    home.state_mut().stages.tell_slow(ended);
+    home.state_mut().stages.log_slow(ended);
 }
 
 /// Reads for those whose moment has come. The time of one range is that of all of them, divided.
@@ -209,7 +209,7 @@ fn answer_reads(home: &Rc<Home>, reads: &mut Vec<Waiter>) {
     let ranges = home.metrics.ranges.get() - ranges;
     let ended = home.clock.read();
     home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / count, ranges);
-    home.state_mut().stages.tell_slow(ended);
+    home.state_mut().stages.log_slow(ended);
 }
 
 /// Linearizable reads share rounds; what is lost together was one.

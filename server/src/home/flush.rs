@@ -115,7 +115,7 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
         writer.write_at(offset, bytes)?;
         chunk += bytes.len();
         if chunk >= CHUNK_BYTES {
-            writer.settle()?;
+            writer.write_back()?;
             std::thread::sleep(pause);
             chunk = 0;
         }

@@ -32,16 +32,16 @@ struct Flights {
     since: Nanos,
 }
 
-/// Requests that took long, until they are told.
+/// Requests that took long, until they are logged.
 #[derive(Default)]
 struct Slow {
     count: u64,
     longest: u64,
-    told: Nanos,
+    logged: Nanos,
 }
 
-/// Slow requests are told in one line for all of this time.
-const TELL_INTERVAL: u64 = 1_000_000_000;
+/// Slow requests are logged in one line for all of this time.
+const LOG_INTERVAL: u64 = 1_000_000_000;
 
 /// See the module.
 pub struct Stages {
@@ -188,9 +188,9 @@ impl Stages {
     }
 
     /// Warns about slow requests, if it is time.
-    pub fn tell_slow(&mut self, now: Nanos) {
-        if self.slow.count > 0 && now.since(self.slow.told) >= TELL_INTERVAL {
-            let slow = std::mem::replace(&mut self.slow, Slow { told: now, ..Slow::default() });
+    pub fn log_slow(&mut self, now: Nanos) {
+        if self.slow.count > 0 && now.since(self.slow.logged) >= LOG_INTERVAL {
+            let slow = std::mem::replace(&mut self.slow, Slow { logged: now, ..Slow::default() });
             let longest = Duration::from_nanos(slow.longest);
             let expected = Duration::from_nanos(self.slow_request);
             tracing::warn!(requests = slow.count, ?longest, "expected-duration" = ?expected, "requests took too long");

@@ -253,7 +253,7 @@ impl Segments for SimDisk {
         Ok(self.medium.with(|files| files.bytes(&seq.file_name()).len() as u64))
     }
 
-    fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
+    fn sync_and_uncache(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
         self.blocking(|files| files.sync(&seq.file_name()))?;
         self.medium.with(|files| files.forget(&seq.file_name()));
         Ok(())

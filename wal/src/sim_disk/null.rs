@@ -26,7 +26,7 @@ impl Segments for NullDisk {
         Ok(self.first.map_or(0, |header| header.segment_bytes))
     }
 
-    fn settle(&mut self, _: SegmentSeq) -> Result<(), DiskFault> {
+    fn sync_and_uncache(&mut self, _: SegmentSeq) -> Result<(), DiskFault> {
         Ok(())
     }
 

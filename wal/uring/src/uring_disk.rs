@@ -247,8 +247,8 @@ impl Segments for UringDisk {
         self.directory.size(seq)
     }
 
-    fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
-        self.directory.settle(seq)
+    fn sync_and_uncache(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
+        self.directory.sync_and_uncache(seq)
     }
 
     fn read(&mut self, seq: SegmentSeq, offset: u64, out: &mut [u8]) -> Result<(), DiskFault> {

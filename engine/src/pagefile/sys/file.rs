@@ -304,7 +304,7 @@ impl PageWriter for FileWriter {
         self.file.file.write_all_at(bytes, offset)
     }
 
-    fn settle(&mut self) -> io::Result<()> {
+    fn write_back(&mut self) -> io::Result<()> {
         write_back(&self.file.file)
     }
 
