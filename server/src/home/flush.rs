@@ -194,9 +194,11 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     let (flush, applied) = loop {
         {
             let mut state = home.state_mut();
+            // In the same borrow as the freeze: pages of one file must not go to the writer of another.
             if let Some(writer) = home.take_new_writer() {
                 flusher.follow(writer)?;
             }
+            // Half an entry must not become durable: replay begins behind the entry that the data file names.
             if state.member.is_between_entries() {
                 let applied = state.member.store().applied().index;
                 let begun = state.member.store_mut().trees_mut().begin_flush();
@@ -209,6 +211,7 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
         return Ok(());
     }
     let (flush, result, took) = flusher.carry_out(flush).await?;
+    // Never tried again: the kernel may have dropped the pages it could not write.
     let written = result?;
     let Some(flush) = flush else { return Ok(()) };
     home.metrics.commit_write.record_duration(written);
