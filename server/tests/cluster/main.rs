@@ -17,5 +17,6 @@ mod history;
 mod membership;
 mod net;
 mod reads;
+mod stop;
 mod streams;
 mod trouble;
