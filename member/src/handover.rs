@@ -22,7 +22,7 @@ pub enum Handover {
     Done,
     /// Look again.
     UnderWay,
-    /// Consensus has given it up, or the other member cannot be reached: nothing more will come of it.
+    /// Consensus has given it up, a third member leads, or the other one cannot be reached: nothing more will come of it.
     Abandoned,
 }
 
@@ -63,9 +63,13 @@ pub fn look<D: Disk, T: Trees, W>(
     target: MemberId,
     is_connected: impl Fn(MemberId) -> bool,
 ) -> Handover {
-    if member.group().leader() == Some(target) {
-        return Handover::Done;
+    let (group, own) = (member.group(), member.identity().member);
+    match group.leader() {
+        Some(leader) if leader == target => Handover::Done,
+        // Somebody else was faster.
+        Some(leader) if leader != own => Handover::Abandoned,
+        Some(_) if group.transferring_to() != Some(target) => Handover::Abandoned,
+        _ if !is_connected(target) => Handover::Abandoned,
+        _ => Handover::UnderWay,
     }
-    let was_given_up = member.is_leader() && member.group().transferring_to() != Some(target);
-    if was_given_up || !is_connected(target) { Handover::Abandoned } else { Handover::UnderWay }
 }
