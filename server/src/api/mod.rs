@@ -15,6 +15,7 @@ pub mod lock;
 pub mod maintenance;
 mod nested;
 pub mod session;
+pub mod snapshot;
 pub mod watch;
 
 use crate::answer::refusal::RefusedStream;
@@ -115,6 +116,7 @@ handlers! {
     Unary ROLE_DELETE => auth::of_role::<pb::AuthRoleDeleteRequest>;
     Unary ROLE_GRANT_PERMISSION => auth::grant_permission;
     Unary ROLE_REVOKE_PERMISSION => auth::of_role::<pb::AuthRoleRevokePermissionRequest>;
+    Stream SNAPSHOT => snapshot::Snapshot::open;
     Unary LOCK => lock::lock;
     Unary UNLOCK => lock::unlock;
     Unary CAMPAIGN => election::campaign;

@@ -225,6 +225,7 @@ fn count_lost_reads(home: &Home, lost: &[(Waiter, Lost)]) {
 
 /// A snapshot took the place of the data.
 fn installed(home: &Home, meta: &SnapshotMeta) {
+    home.note_data_replaced();
     home.others.data_replaced();
     let physical = std::mem::take(&mut home.state_mut().physical);
     for (_, waiter) in physical {

@@ -156,6 +156,8 @@ pub struct Home {
     /// Flushes of the page file.
     pub flushes: Flushes,
     alarm_pending: Cell<bool>,
+    /// How often a snapshot took the place of the data: what was pinned before is gone.
+    data_replacements: Cell<u64>,
     stopping: Cell<bool>,
     /// Wakes what would otherwise sleep on when the member stops.
     stopped: Notify,
@@ -201,6 +203,7 @@ impl Home {
             leader_bound: RefCell::default(),
             flushes: Flushes::default(),
             alarm_pending: Cell::new(false),
+            data_replacements: Cell::new(0),
             stopping: Cell::new(false),
             stopped: Notify::new(),
             moment: Cell::new(None),
@@ -373,6 +376,16 @@ impl Home {
             Err(fatal) => self.fail(fatal),
         }
         is_installed
+    }
+
+    /// How often a snapshot has taken the place of the data in this life.
+    pub fn data_replacements(&self) -> u64 {
+        self.data_replacements.get()
+    }
+
+    /// A snapshot took the place of the data.
+    pub(crate) fn note_data_replaced(&self) {
+        self.data_replacements.set(self.data_replacements.get() + 1);
     }
 
     /// What writes the data file from now on, if that has changed.
