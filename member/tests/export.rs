@@ -6,7 +6,7 @@ use plinth_engine::command::{Command, MemberAttributes, Put};
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{MemTrees, TreeId};
-use plinth_member::backup::{Export, Progress};
+use plinth_member::backup::{Bump, Export, Progress, import};
 
 fn apply(store: &mut Store<MemTrees>, command: Command) {
     let mut bytes = Vec::new();
@@ -31,7 +31,7 @@ fn filled() -> Store<MemTrees> {
 
 fn export(store: &Store<MemTrees>, entries: usize, bytes: u64) -> Vec<u8> {
     let view = store.trees();
-    let mut export = Export::new(view).expect("readable");
+    let mut export = Export::new(view, "3.7.0").expect("readable");
     while export.plan(view, entries).expect("planned") == Progress::More {}
     let size = export.file_bytes().expect("planned");
     export.begin(Vec::new()).expect("begun");
@@ -62,7 +62,7 @@ fn a_database_holds_what_the_store_holds() {
         assert_eq!(wanted.next(), None, "bucket {bucket}");
     }
     let status = check::status(&database).expect("readable");
-    assert_eq!((status.revision, status.total_keys), (store.revision(), 200));
+    assert_eq!((status.revision, status.total_keys, &status.version[..]), (store.revision(), 200, "3.7.0"));
 }
 
 #[test]
@@ -88,4 +88,34 @@ fn the_size_of_the_steps_changes_nothing() {
     for (entries, bytes) in [(1, u64::MAX), (7, 1000), (1000, 1)] {
         assert!(export(&store, entries, bytes) == whole, "steps of {entries} entries and {bytes} bytes");
     }
+}
+
+#[test]
+fn what_was_exported_is_imported() {
+    let store = filled();
+    let file = export(&store, 1000, u64::MAX);
+    let database = Database::open(&file[..]).expect("opens");
+    let mut trees = MemTrees::new();
+    let imported = import(&database, &mut trees, None, &mut |_| Ok(())).expect("imported");
+    assert_eq!((imported.revision, imported.leases), (store.revision(), 1));
+    for tree in [TreeId::Rev, TreeId::Lease, TreeId::Alarm] {
+        assert!(trees.entries(tree).eq(store.trees().entries(tree)), "tree {tree:?}");
+    }
+    let again = Store::open(trees, StoreConfig::default()).expect("a store");
+    assert_eq!((again.revision(), again.compact_revision()), (store.revision(), store.compact_revision()));
+    assert_eq!(again.live_keys(), store.live_keys());
+}
+
+#[test]
+fn a_bump_raises_the_revision_and_compacts_up_to_it() {
+    let store = filled();
+    let file = export(&store, 1000, u64::MAX);
+    let database = Database::open(&file[..]).expect("opens");
+    let mut trees = MemTrees::new();
+    let bump = Some(Bump { by: 1_000_000 });
+    let imported = import(&database, &mut trees, bump, &mut |_| Ok(())).expect("imported");
+    let again = Store::open(trees, StoreConfig::default()).expect("a store");
+    assert_eq!(imported.revision, store.revision() + 1_000_000);
+    assert_eq!((again.revision(), again.compact_revision()), (imported.revision, imported.revision));
+    assert_eq!(again.live_keys(), store.live_keys());
 }

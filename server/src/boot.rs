@@ -68,7 +68,7 @@ pub struct Booted {
 }
 
 /// A number that differs from start to start.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u128(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
     hasher.finish()
@@ -221,6 +221,16 @@ fn begin(
     };
     tracing::info!(cluster = %hex(identity.cluster), member = %identity.member, members = members.len(), "{what}");
     Ok((identity, members))
+}
+
+/// Writes the first records of a member that founds a cluster, into an empty folder.
+pub(crate) fn found(config: &Config, log_folder: &Path) -> Result<(), BootError> {
+    let disk = UringDisk::open(log_folder, UringOptions { sync: SyncMode::Fdatasync, ..UringOptions::default() })?;
+    let options = log_options(config.limits.request_bytes_max);
+    let mut wal = recover::recover(disk, options, GROUP, EntryId::default())?.wal;
+    let (identity, members) = bootstrap::founders(config)?;
+    recover::append_bootstrap(&mut wal, GROUP, identity, bootstrap::contexts(&members));
+    make_durable(&mut wal)
 }
 
 /// Flushes what was appended and waits for it.

@@ -10,6 +10,7 @@
 //! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
+//! - [`restore`]: a data directory from a snapshot
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
@@ -31,7 +32,11 @@ pub mod mesh;
 pub mod metrics;
 pub mod notify;
 pub mod reactor;
+<<<<<<< HEAD
 pub mod resources;
+=======
+pub mod restore;
+>>>>>>> 0de9a03 (util: snapshots restored into a data directory, and told about; both ways with etcd)
 pub mod service;
 pub mod sys;
 pub mod wake;

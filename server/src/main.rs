@@ -5,7 +5,11 @@
 use plinth_server::config::{self, Command, Config};
 use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};
+<<<<<<< HEAD
 use plinth_server::{logging, reactor, resources};
+=======
+use plinth_server::{logging, reactor, restore};
+>>>>>>> 0de9a03 (util: snapshots restored into a data directory, and told about; both ways with etcd)
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,17 +45,25 @@ type Tool = fn(Vec<String>) -> ExitCode;
 fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
     match program.rsplit('/').next() {
         Some("etcdctl") => return Some((plinth_ctl::etcdctl::main, arguments.to_vec())),
-        Some("etcdutl") => return Some((plinth_ctl::etcdutl::main, arguments.to_vec())),
+        Some("etcdutl") => return Some(etcdutl(arguments)),
         _ => {}
     }
     let (first, rest) = arguments.split_first()?;
     let tool: Tool = match first.as_str() {
         "ctl" => plinth_ctl::etcdctl::main,
-        "util" => plinth_ctl::etcdutl::main,
+        "util" => return Some(etcdutl(rest)),
         "wal" => plinth_ctl::wal::main,
         _ => return None,
     };
     Some((tool, rest.to_vec()))
+}
+
+/// etcdutl: what makes a data directory is the server's own, everything else only reads.
+fn etcdutl(arguments: &[String]) -> (Tool, Vec<String>) {
+    match arguments {
+        [first, second, rest @ ..] if first == "snapshot" && second == "restore" => (restore::main, rest.to_vec()),
+        _ => (plinth_ctl::etcdutl::main, arguments.to_vec()),
+    }
 }
 
 fn serve(loaded: config::Loaded) -> ExitCode {

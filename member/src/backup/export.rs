@@ -90,9 +90,13 @@ impl<K: Sink> Target for Writer<K> {
 }
 
 impl<K: Sink> Export<K> {
-    /// Begins with the plan.
-    pub fn new(view: &impl View) -> Result<Self, ExportError> {
-        Ok(Export { small: small::translate(view)?, place: Place::default(), phase: Phase::Planning(Plan::new()) })
+    /// Begins with the plan. `version` is the release whose schema the file has, as `3.7.0`.
+    pub fn new(view: &impl View, version: &str) -> Result<Self, ExportError> {
+        Ok(Export {
+            small: small::translate(view, version)?,
+            place: Place::default(),
+            phase: Phase::Planning(Plan::new()),
+        })
     }
 
     /// Length of the file in bytes, once [`Export::plan`] is done.

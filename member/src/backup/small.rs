@@ -13,11 +13,9 @@ use std::ops::ControlFlow;
 /// Entries of one bucket, in order.
 pub(super) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Schema versions are written from this release on; a file without one is read as 3.5's.
-const FIRST_STORAGE_VERSION: (u32, u32) = (3, 6);
-
-/// All buckets but `key` and `lease`, which are copied from their trees.
-pub(super) fn translate(view: &impl View) -> Result<BTreeMap<&'static str, Entries>, ExportError> {
+/// All buckets but `key` and `lease`, which are copied from their trees. `version` is that of the schema, and of the
+/// cluster as long as it has not agreed on one.
+pub(super) fn translate(view: &impl View, version: &str) -> Result<BTreeMap<&'static str, Entries>, ExportError> {
     let mut buckets: BTreeMap<&'static str, Entries> = BUCKETS
         .into_iter()
         .filter(|name| !matches!(*name, "key" | "lease"))
@@ -43,10 +41,8 @@ pub(super) fn translate(view: &impl View) -> Result<BTreeMap<&'static str, Entri
     for id in records::removed(view)? {
         set("members_removed", &schema::member_key(id.0), schema::REMOVED.into());
     }
-    let version = view.value(TreeId::Meta, meta::CLUSTER_VERSION)?;
-    if let Some(version) = version {
-        set("cluster", schema::cluster::CLUSTER_VERSION.as_bytes(), version.to_vec());
-    }
+    let cluster_version = view.value(TreeId::Meta, meta::CLUSTER_VERSION)?.unwrap_or(version.as_bytes());
+    set("cluster", schema::cluster::CLUSTER_VERSION.as_bytes(), cluster_version.to_vec());
     if let Some(target) = view.value(TreeId::Meta, meta::DOWNGRADE)? {
         let target_version = String::from_utf8_lossy(target).into_owned();
         let downgrade = Downgrade { target_version, enabled: true };
@@ -58,7 +54,7 @@ pub(super) fn translate(view: &impl View) -> Result<BTreeMap<&'static str, Entri
     Ok(buckets)
 }
 
-fn meta_entries(view: &impl View, version: Option<&[u8]>) -> Result<Vec<(&'static str, Vec<u8>)>, ExportError> {
+fn meta_entries(view: &impl View, version: &str) -> Result<Vec<(&'static str, Vec<u8>)>, ExportError> {
     let applied = match view.value(TreeId::Meta, meta::APPLIED)? {
         Some(value) => EntryId::decode(value).ok_or(ExportError::Record { what: "applied entry" })?,
         None => EntryId::default(),
@@ -81,16 +77,6 @@ fn meta_entries(view: &impl View, version: Option<&[u8]>) -> Result<Vec<(&'stati
             entries.push((theirs, value.to_vec()));
         }
     }
-    if let Some(version) = version.and_then(storage_version) {
-        entries.push((schema::meta::STORAGE_VERSION, version.into_bytes()));
-    }
+    entries.push((schema::meta::STORAGE_VERSION, version.as_bytes().to_vec()));
     Ok(entries)
-}
-
-/// The schema's version for a cluster's: its minor release; none before there were any.
-fn storage_version(cluster_version: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(cluster_version).ok()?;
-    let mut parts = text.split('.').map(|part| part.parse().ok());
-    let (major, minor) = (parts.next()??, parts.next()??);
-    ((major, minor) >= FIRST_STORAGE_VERSION).then(|| format!("{major}.{minor}.0"))
 }

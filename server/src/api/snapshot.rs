@@ -112,7 +112,7 @@ impl<'h> Pinned<'h> {
 async fn send(home: &Rc<Home>, reply: &StreamReply) -> Result<(), Status> {
     let start = Instant::now();
     let pinned = Pinned::new(home).await;
-    let mut export = pinned.step(|view| Export::<Vec<u8>>::new(view))?;
+    let mut export = pinned.step(|view| Export::<Vec<u8>>::new(view, STORAGE_VERSION))?;
     while pinned.step(|view| export.plan(view, PLAN_ENTRIES))? == Progress::More {
         turn::pass().await;
     }

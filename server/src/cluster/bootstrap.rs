@@ -75,6 +75,14 @@ pub fn plan(config: &Config) -> Result<Plan, PlanError> {
     }
 }
 
+/// This member and all founders of the cluster that the flags describe.
+pub(crate) fn founders(config: &Config) -> Result<(Identity, Vec<Member>), PlanError> {
+    let named = config.cluster.initial_members().map_err(PlanError::Flags)?;
+    match found(&config.name, &named, &config.cluster.token)? {
+        Plan::Found { identity, members } | Plan::Join { identity, members } => Ok((identity, members)),
+    }
+}
+
 fn found(name: &str, named: &BTreeMap<String, Vec<Url>>, token: &str) -> Result<Plan, PlanError> {
     let members: Vec<Member> = named
         .iter()

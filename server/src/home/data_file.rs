@@ -69,6 +69,11 @@ impl DataFile {
         self.load(&self.path, file)
     }
 
+    /// Makes an empty file beside this one. Blocking.
+    pub fn create_beside(&self, suffix: &str) -> Result<PageFile<FileStore>, DataFileError> {
+        create_pages(&self.beside(suffix), self.file_id)
+    }
+
     fn load(&self, path: &Path, file: PageFile<FileStore>) -> Result<(HomeStore, FileWriter), DataFileError> {
         let writer = file.store().writer();
         let store = Store::open(file, self.config)

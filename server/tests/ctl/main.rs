@@ -12,6 +12,7 @@ mod golden;
 mod holding;
 mod same;
 mod server;
+mod snapshot;
 mod tool;
 mod wal;
 mod watching;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const COMMANDS: &str = include_str!("testdata/same.txt");
 
 /// etcd's own client, beside its server.
-fn find_etcdctl() -> Option<PathBuf> {
+pub fn find_etcdctl() -> Option<PathBuf> {
     if let Some(etcd) = std::env::var_os("PLINTH_ETCD_BIN") {
         return Some(PathBuf::from(etcd).with_file_name("etcdctl"));
     }

@@ -23,7 +23,11 @@ pub struct Server {
 impl Server {
     /// With a fresh folder.
     pub fn start() -> Server {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Server::start_in(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    /// On the folder `data` within `folder`, which may hold a member's data.
+    pub fn start_in(folder: TempDir) -> Server {
         let (client, peer) = (Port::reserve(), Port::reserve());
         let process = spawn(&folder, &client, &peer);
         Server { process, endpoint: client.address(), client, peer, folder }
