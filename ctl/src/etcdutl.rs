@@ -5,7 +5,7 @@ mod status;
 
 use crate::etcdctl;
 use crate::failure::{Exit, Failure};
-use crate::output;
+use crate::output::print::print;
 use crate::output::{Format, render};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -68,13 +68,13 @@ pub fn main(args: Vec<String>) -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let format = Format::parse(&cli.write_out)?;
     match cli.command {
-        Command::Version => output::print(version().as_bytes()),
+        Command::Version => print(version().as_bytes()),
         Command::Snapshot { command: Snapshot::Restore { .. } } => Err(Failure::unsupported("restore by this program")),
         Command::Snapshot { command: Snapshot::Status { args } } => {
             let [path] = args.as_slice() else {
                 return Err(Failure::arguments("snapshot status requires exactly one argument"));
             };
-            output::print(&render(&status::of(path)?, format, false)?)
+            print(&render(&status::of(path)?, format, false)?)
         }
     }
 }

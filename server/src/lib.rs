@@ -32,11 +32,8 @@ pub mod mesh;
 pub mod metrics;
 pub mod notify;
 pub mod reactor;
-<<<<<<< HEAD
 pub mod resources;
-=======
 pub mod restore;
->>>>>>> 0de9a03 (util: snapshots restored into a data directory, and told about; both ways with etcd)
 pub mod service;
 pub mod sys;
 pub mod wake;

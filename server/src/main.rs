@@ -5,11 +5,7 @@
 use plinth_server::config::{self, Command, Config};
 use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};
-<<<<<<< HEAD
-use plinth_server::{logging, reactor, resources};
-=======
-use plinth_server::{logging, reactor, restore};
->>>>>>> 0de9a03 (util: snapshots restored into a data directory, and told about; both ways with etcd)
+use plinth_server::{logging, reactor, resources, restore};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
