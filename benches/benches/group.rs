@@ -54,6 +54,7 @@ fn member() -> MemMember {
         first_sequence: 0,
         request_timeout_millis: 60_000,
         learners_max: 1,
+        apply_budget: plinth_member::limits::APPLY_PER_PUMP,
     };
     Member::new(config, wal, log, store).expect("what was just bootstrapped is sound")
 }

@@ -143,6 +143,8 @@ impl<T: Trees> Store<T> {
                 }
                 false
             }
+            // Somebody still reads what would be removed.
+            Phase::Removing { .. } if self.pins.forbid(job.revision) => false,
             Phase::Removing { next, removed } => {
                 if removed.is_empty()
                     && let Some(from) = *next

@@ -11,7 +11,6 @@ use std::ops::ControlFlow;
 
 use crate::compact::WorkBudget;
 use crate::error::{Error, OpError, StoreError};
-use crate::index::KeyRange;
 use crate::open::parse_record;
 use crate::revision::RevKey;
 use crate::store::{Store, meta};
@@ -73,7 +72,7 @@ impl<T: Trees> Store<T> {
             return Err(OpError::FutureRevision);
         }
         let revision = if revision == 0 { self.revision } else { revision };
-        let exists_any = self.index.count(KeyRange::ALL, revision) > 0;
+        let exists_any = self.index.any(revision);
         Ok(hash_cursor(revision, self.compact_revision, exists_any))
     }
 
@@ -100,7 +99,7 @@ impl<T: Trees> Store<T> {
 
     /// Starts the checksum of a compaction.
     pub(crate) fn compaction_hash_start(&self, revision: i64, previous: i64) -> Result<HashCursor, StoreError> {
-        let mut keeps_any = self.index.count(KeyRange::ALL, revision) > 0;
+        let mut keeps_any = self.index.any(revision);
         if !keeps_any {
             self.history(revision, revision, &mut |event| {
                 keeps_any |= event.is_delete;

@@ -15,6 +15,9 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::budget::Budget;
+use crate::sort::MergeSort;
+
 /// A point in monotonic time, in milliseconds since an arbitrary start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Millis(pub u64);
@@ -146,6 +149,15 @@ impl Lease {
     }
 }
 
+/// The keys of a lease that was revoked, on their way out.
+#[derive(Debug)]
+pub(crate) struct Revoked {
+    id: i64,
+    items: Vec<u32>,
+    sort: MergeSort<u32>,
+    next: usize,
+}
+
 /// All leases of a store.
 #[derive(Debug)]
 pub struct Lessor {
@@ -229,6 +241,14 @@ impl Lessor {
 
     /// Removes a lease and returns its keys in order: the caller deletes them in one revision.
     pub fn revoke(&mut self, id: i64) -> Result<Vec<Box<[u8]>>, LeaseError> {
+        let mut revoked = self.begin_revoke(id)?;
+        assert!(self.sort_revoked(&mut revoked, &mut { Budget::UNBOUNDED }), "an unbounded step is the last");
+        Ok(std::iter::from_fn(|| self.next_revoked(&mut revoked)).collect())
+    }
+
+    /// Removes a lease. Its keys, which may be many, are taken off it afterwards: nothing may be attached or detached
+    /// before that is done.
+    pub(crate) fn begin_revoke(&mut self, id: i64) -> Result<Revoked, LeaseError> {
         let lease = self.leases.remove(&id).ok_or(LeaseError::NotFound)?;
         if self.promoted {
             if lease.is_revoking() {
@@ -238,9 +258,22 @@ impl Lessor {
             }
             self.checkpoints.remove(&(lease.checkpoint_at, id));
         }
-        let mut keys: Vec<_> = lease.items.iter().map(|&item| self.attachments.remove(item).0).collect();
-        keys.sort_unstable();
-        Ok(keys)
+        Ok(Revoked { id, sort: MergeSort::new(lease.items.len()), items: lease.items, next: 0 })
+    }
+
+    /// Sorts the keys of a revoked lease; true once that is done.
+    pub(crate) fn sort_revoked(&self, revoked: &mut Revoked, budget: &mut Budget) -> bool {
+        let key = |item: &u32| self.attachments.key(*item);
+        revoked.sort.step(&mut revoked.items, &mut budget.visits, |a, b| key(a).cmp(key(b)))
+    }
+
+    /// Takes the next key, in order, off a lease that was revoked and whose keys are sorted.
+    pub(crate) fn next_revoked(&mut self, revoked: &mut Revoked) -> Option<Box<[u8]>> {
+        let item = *revoked.items.get(revoked.next)?;
+        revoked.next += 1;
+        let (key, lease, _) = self.attachments.remove(item);
+        assert!(lease == revoked.id, "a key changed its lease while that was revoked");
+        Some(key)
     }
 
     /// Hangs a key on a lease; a key that hung on another one moves. `id` 0 only detaches.
@@ -282,6 +315,7 @@ impl Lessor {
     /// Forgets an attachment: the last key of the lease takes the place of the one that leaves.
     fn unhook(&mut self, item: u32) {
         let (_, id, position) = self.attachments.remove(item);
+        assert!(id != 0, "no key hangs on no lease");
         let items = &mut self.leases.get_mut(&id).expect("an attached key's lease exists").items;
         assert!(items.swap_remove(position) == item, "an attachment knows its place");
         if let Some(&moved) = items.get(position) {

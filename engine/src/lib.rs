@@ -7,12 +7,15 @@
 //! - [`trees`] is the seam to stored bytes; [`pagefile`] implements it on a file.
 //! - [`revision`] and [`kv_codec`] are the bytes of history; [`index`] finds a key's part of it in memory.
 //! - [`command`] is what the log replicates; [`check`] is what can be said about a request before.
-//! - [`store`] applies commands. Its parts: reads in [`range`] and [`history`], txns in `txn`, what is rebuilt at start in
-//!   `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and [`alarm`].
+//! - [`store`] applies commands, long ones in steps ([`job`], [`budget`]). Its parts: reads in [`range`] and [`history`],
+//!   txns in `txn`, what is rebuilt at start in `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and
+//!   [`alarm`].
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
 pub mod alarm;
 pub mod author;
+pub mod body;
+pub mod budget;
 pub mod check;
 pub mod command;
 pub mod compact;
@@ -20,14 +23,17 @@ pub mod error;
 pub mod hash;
 pub mod history;
 pub mod index;
+pub mod job;
 pub mod kv_codec;
 pub mod lease;
 mod open;
 pub mod pagefile;
+pub mod pins;
 pub mod quota;
 pub mod range;
 pub mod revision;
+mod sort;
 pub mod store;
 pub mod trees;
-mod txn;
+pub mod txn;
 pub mod watch;

@@ -1,4 +1,6 @@
-//! The bound for the size of the file, and what requests count against it.
+//! The bound for what the file holds, and what requests count against it.
+//!
+//! Pages in use count, not the size of the file: free pages are used again, and given back after compactions.
 
 use crate::store::Store;
 use crate::trees::Trees;
@@ -6,7 +8,7 @@ use crate::trees::Trees;
 /// The bound if none is given.
 pub const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 
-/// The bound for the allocated size of the file.
+/// The bound for the bytes of pages in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
     bytes: Option<u64>,
@@ -32,10 +34,10 @@ impl<T: Trees> Store<T> {
     /// Whether a request of this cost fits. Asked before a command is replicated (a refusal there raises the NOSPACE
     /// alarm), and again when it is applied. Costs are those of `Put::cost` and `Txn::cost`; nothing costs nothing.
     pub fn has_room(&self, cost: u64) -> bool {
-        cost == 0 || self.quota.bytes.is_none_or(|bytes| self.trees.size_bytes() + cost < bytes)
+        cost == 0 || self.quota.bytes.is_none_or(|bytes| self.trees.in_use_bytes() + cost < bytes)
     }
 
-    /// The bound for the size of the file.
+    /// The bound for what the file holds.
     pub fn quota(&self) -> Quota {
         self.quota
     }

@@ -5,17 +5,18 @@
 //! keys, not pairs.
 //!
 //! A cursor is pinned at the revision of its first step. A compaction above that revision between two steps ends it with
-//! `Compacted`, as etcd's RangeStream does.
+//! `Compacted`, as etcd's RangeStream does, unless the cursor keeps what it reads (see `pins`).
 
 use plinth_api::wire::put_varint;
-use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
+use crate::budget::Budget;
 use crate::command::{ArchivedRange, Range, SortOrder, SortTarget};
 use crate::error::{Error, OpError, StoreError};
 use crate::index::{At, Entry, KeyRange};
 use crate::kv_codec::{self, KeyValue};
-use crate::revision::Revision;
+use crate::pins::Pin;
+use crate::sort::{Ranked, Ranking};
 use crate::store::{Store, decode, pair};
 use crate::trees::Trees;
 
@@ -101,24 +102,6 @@ impl RangeSummary {
     }
 }
 
-/// How much one step may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Budget {
-    /// Pairs to append.
-    pub pairs: usize,
-    /// Bytes to append; the pair that reaches the bound is still appended.
-    pub bytes: usize,
-    /// Keys to look at, whether they are appended or not.
-    pub visits: usize,
-}
-
-impl Budget {
-    /// No bound.
-    pub const UNBOUNDED: Budget = Budget { pairs: usize::MAX, bytes: usize::MAX, visits: usize::MAX };
-    /// Less than 100 µs of work.
-    pub const STEP: Budget = Budget { pairs: 200, bytes: 128 << 10, visits: 800 };
-}
-
 /// Progress of a cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -126,6 +109,15 @@ pub enum Step {
     More,
     /// That was all.
     Done(RangeSummary),
+}
+
+/// A range that was begun.
+#[derive(Debug)]
+pub enum Opened {
+    /// That was all.
+    Done(RangeSummary),
+    /// There is more to do.
+    More(RangeCursor),
 }
 
 /// A range being read in steps.
@@ -136,25 +128,22 @@ pub struct RangeCursor {
     plan: Plan,
     progress: Progress,
     state: State,
+    pin: Option<Pin>,
 }
 
+/// What is done next, from which key or which pair on.
 #[derive(Debug)]
 enum State {
-    /// Appending in key order; continues at the key.
+    /// Counting what exists.
+    Count(Vec<u8>),
+    /// Appending in key order.
     Stream(Vec<u8>),
-    /// Collecting what has to be sorted; continues at the key.
-    Collect(Vec<u8>, Vec<Item>),
-    /// Appending what was sorted; continues at the index.
-    Emit(Vec<Item>, usize),
+    /// Collecting what has to be sorted.
+    Collect(Vec<u8>, Vec<Ranked>),
+    Sort(Ranking),
+    /// Appending what was sorted.
+    Emit(Vec<Ranked>, usize),
     Done,
-}
-
-/// A pair to be sorted.
-#[derive(Clone, Copy, Debug)]
-struct Item {
-    /// Number to sort by; for values, their first eight bytes.
-    rank: u64,
-    revision: Revision,
 }
 
 /// A query, resolved.
@@ -197,7 +186,7 @@ impl Filter {
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     kvs: usize,
-    /// Live keys passed.
+    /// Keys that exist, as far as they were counted or passed.
     seen: u64,
     more: bool,
 }
@@ -235,114 +224,129 @@ impl Plan {
 impl<T: Trees> Store<T> {
     /// Reads a range at once, appending each pair to `out` as field `kvs` of `RangeResponse`.
     pub fn range(&self, query: &RangeQuery<'_>, out: &mut Vec<u8>) -> Result<RangeSummary, Error> {
-        self.range_seen_from(query, self.revision, out)
+        let mut cursor = match self.range_begin(query, self.revision, self.compact_revision, out)? {
+            Opened::Done(summary) => return Ok(summary),
+            Opened::More(cursor) => cursor,
+        };
+        match self.range_some(&mut cursor, &mut { Budget::UNBOUNDED }, out)? {
+            Step::Done(summary) => Ok(summary),
+            Step::More => panic!("an unbounded step is the last"),
+        }
     }
 
-    /// As [`Store::range`], where `current` is the newest revision to be seen: a txn sees its own changes.
-    pub(crate) fn range_seen_from(
+    /// Starts reading a range, of which `current` is the newest revision to be seen (a txn sees its own changes), and
+    /// `oldest` the oldest one. One key is read at once.
+    pub(crate) fn range_begin(
         &self,
         query: &RangeQuery<'_>,
         current: i64,
+        oldest: i64,
         out: &mut Vec<u8>,
-    ) -> Result<RangeSummary, Error> {
-        let plan = self.plan(query, current)?;
-        let range = KeyRange::new(query.key, query.range_end);
-        if plan.count_only {
-            return Ok(self.counted(range, &plan));
+    ) -> Result<Opened, Error> {
+        let plan = plan(query, current, oldest)?;
+        if let (KeyRange::One(key), false, false) =
+            (KeyRange::new(query.key, query.range_end), plan.count_only, plan.filter.is_on())
+        {
+            return self.range_one(key, &plan, out).map(Opened::Done);
         }
-        if let (KeyRange::One(key), false) = (range, plan.filter.is_on()) {
-            return self.range_one(key, &plan, out);
-        }
-        let mut progress = Progress::default();
-        if plan.order == SortOrder::None {
-            let stopped = self.stream(range, &plan, &mut progress, Budget::UNBOUNDED, out)?;
-            assert!(stopped.is_none(), "an unbounded step is the last");
-            return Ok(self.summary(range, &plan, &progress));
-        }
-        let mut items = Vec::new();
-        let stopped = self.collect(range, &plan, &mut items, Budget::UNBOUNDED)?;
-        assert!(stopped.is_none(), "an unbounded step is the last");
-        self.sort(&mut items, &plan)?;
-        progress.more = items.len() > plan.limit;
-        items.truncate(plan.limit);
-        let emitted = self.emit(&items, &plan, &mut progress, Budget::UNBOUNDED, out)?;
-        assert!(emitted == items.len(), "an unbounded step is the last");
-        Ok(self.summary(range, &plan, &progress))
+        Ok(Opened::More(RangeCursor::new(query, plan)))
     }
 
-    /// Starts reading a range in steps, pinned at the present revision if the query names none.
+    /// Starts reading a range in steps, pinned at the present revision if the query names none. A compaction in between
+    /// ends it.
     pub fn range_start(&self, query: &RangeQuery<'_>) -> Result<RangeCursor, OpError> {
-        let plan = self.plan(query, self.revision)?;
-        let start = query.key.to_vec();
-        let state = match plan.order {
-            SortOrder::None => State::Stream(start),
-            _ => State::Collect(start, Vec::new()),
+        Ok(RangeCursor::new(query, plan(query, self.revision, self.compact_revision)?))
+    }
+
+    /// Reads a range as far as the budget goes. If there is more, what is read stays as long as the cursor is there.
+    pub fn range_open(
+        &mut self,
+        query: &RangeQuery<'_>,
+        mut budget: Budget,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, Error> {
+        let mut cursor = match self.range_begin(query, self.revision, self.compact_revision, out)? {
+            Opened::More(cursor) => cursor,
+            done => return Ok(done),
         };
-        let (key, range_end) = (query.key.to_vec(), query.range_end.to_vec());
-        Ok(RangeCursor { key, range_end, plan, progress: Progress::default(), state })
+        if let Step::Done(summary) = self.range_some(&mut cursor, &mut budget, out)? {
+            return Ok(Opened::Done(summary));
+        }
+        cursor.pin = Some(self.pins.pin(cursor.plan.at));
+        Ok(Opened::More(cursor))
     }
 
     /// Does one step, appending pairs as [`Store::range`] does. Must not be called again once done.
-    pub fn range_step(&self, cursor: &mut RangeCursor, budget: Budget, out: &mut Vec<u8>) -> Result<Step, Error> {
-        let RangeCursor { key, range_end, plan, progress, state } = cursor;
-        if plan.at < self.compact_revision {
+    pub fn range_step(&self, cursor: &mut RangeCursor, mut budget: Budget, out: &mut Vec<u8>) -> Result<Step, Error> {
+        let is_kept = cursor.pin.as_ref().is_some_and(|pin| self.pins.holds(pin));
+        if cursor.plan.at < self.compact_revision && !is_kept {
             return Err(OpError::Compacted.into());
         }
+        Ok(self.range_some(cursor, &mut budget, out)?)
+    }
+
+    /// Goes on with a range until the budget is spent. What is read must still be there.
+    pub(crate) fn range_some(
+        &self,
+        cursor: &mut RangeCursor,
+        budget: &mut Budget,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StoreError> {
+        let RangeCursor { key, range_end, plan, progress, state, pin: _ } = cursor;
         let range = KeyRange::new(key, range_end);
-        if plan.count_only {
-            *state = State::Done;
-            return Ok(Step::Done(self.counted(range, plan)));
-        }
-        match state {
-            State::Stream(from) => {
-                if let Some(next) = self.stream(range.from_key(from), plan, progress, budget, out)? {
-                    *from = next;
-                    return Ok(Step::More);
+        while !budget.is_spent() {
+            let next = match state {
+                State::Count(from) => {
+                    let (count, next) = self.index.count(range.from_key(from), plan.at, budget);
+                    progress.seen += count;
+                    match next {
+                        Some(next) => State::Count(next.to_vec()),
+                        None if plan.is_sorted() && !plan.count_only => {
+                            let wanted = plan.collect_max.min(progress.seen as usize);
+                            State::Collect(range.start().to_vec(), Vec::with_capacity(wanted))
+                        }
+                        None => State::Done,
+                    }
                 }
-            }
-            State::Collect(from, items) => {
-                if let Some(next) = self.collect(range.from_key(from), plan, items, budget)? {
-                    *from = next;
-                    return Ok(Step::More);
+                State::Stream(from) => match self.stream(range.from_key(from), plan, progress, budget, out)? {
+                    Some(next) => State::Stream(next),
+                    None if progress.more => {
+                        progress.seen = 0;
+                        State::Count(range.start().to_vec())
+                    }
+                    None => State::Done,
+                },
+                State::Collect(from, pairs) => match self.collect(range.from_key(from), plan, pairs, budget)? {
+                    Some(next) => State::Collect(next, std::mem::take(pairs)),
+                    None => {
+                        progress.more = pairs.len() > plan.limit;
+                        State::Sort(plan.ranking(std::mem::take(pairs)))
+                    }
+                },
+                State::Sort(ranking) => {
+                    let value = |revision| Ok(decode(pair(&self.trees, revision)?, revision)?.value);
+                    if !ranking.step(budget, value)? {
+                        return Ok(Step::More);
+                    }
+                    let empty = Ranking::new(Vec::new(), false, false, 0);
+                    State::Emit(std::mem::replace(ranking, empty).into_sorted(), 0)
                 }
-                self.sort(items, plan)?;
-                progress.more = items.len() > plan.limit;
-                items.truncate(plan.limit);
-                *state = State::Emit(std::mem::take(items), 0);
-                return Ok(Step::More);
-            }
-            State::Emit(items, next) => {
-                *next += self.emit(&items[*next..], plan, progress, budget, out)?;
-                if *next < items.len() {
-                    return Ok(Step::More);
+                State::Emit(pairs, next) => {
+                    *next += self.emit(&pairs[*next..], plan, progress, budget, out)?;
+                    if *next < pairs.len() {
+                        return Ok(Step::More);
+                    }
+                    State::Done
                 }
+                State::Done => panic!("the range has been read"),
+            };
+            *state = next;
+            if matches!(state, State::Done) {
+                let Progress { kvs, seen, more, .. } = *progress;
+                return Ok(Step::Done(RangeSummary { revision: plan.header, count: seen as i64, more, kvs }));
             }
-            State::Done => panic!("the range has been read"),
         }
-        *state = State::Done;
-        Ok(Step::Done(self.summary(range, plan, progress)))
-    }
-
-    fn plan(&self, query: &RangeQuery<'_>, current: i64) -> Result<Plan, OpError> {
-        if query.revision > current {
-            return Err(OpError::FutureRevision);
-        }
-        let at = if query.revision <= 0 { current } else { query.revision };
-        if at < self.compact_revision {
-            return Err(OpError::Compacted);
-        }
-        Ok(Plan::new(query, at, current))
-    }
-
-    fn counted(&self, range: KeyRange<'_>, plan: &Plan) -> RangeSummary {
-        let count = self.index.count(range, plan.at) as i64;
-        RangeSummary { revision: plan.header, count, ..RangeSummary::default() }
-    }
-
-    fn summary(&self, range: KeyRange<'_>, plan: &Plan, progress: &Progress) -> RangeSummary {
-        let streamed_all = plan.order == SortOrder::None && !progress.more;
-        let count = if streamed_all { progress.seen } else { self.index.count(range, plan.at) } as i64;
-        RangeSummary { revision: plan.header, count, more: progress.more, kvs: progress.kvs }
+        Ok(Step::More)
     }
 
     fn range_one(&self, key: &[u8], plan: &Plan, out: &mut Vec<u8>) -> Result<RangeSummary, Error> {
@@ -383,13 +387,14 @@ impl<T: Trees> Store<T> {
     }
 
     /// Whether a pair passes the filters.
-    fn passes(&self, at: At, filter: &Filter) -> Result<bool, StoreError> {
+    fn passes(&self, at: At, filter: &Filter, budget: &mut Budget) -> Result<bool, StoreError> {
         if !filter.is_on() {
             return Ok(true);
         }
         Ok(match at {
             At::Newest(head) => filter.passes(head.revision.main, head.create),
             At::Older(revision) => {
+                budget.read();
                 let stored = decode(pair(&self.trees, revision)?, revision)?;
                 filter.passes(stored.mod_revision, stored.create_revision)
             }
@@ -402,13 +407,11 @@ impl<T: Trees> Store<T> {
         range: KeyRange<'_>,
         plan: &Plan,
         progress: &mut Progress,
-        budget: Budget,
+        budget: &mut Budget,
         out: &mut Vec<u8>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let (pairs_max, bytes_max) =
-            (progress.kvs.saturating_add(budget.pairs), out.len().saturating_add(budget.bytes));
-        self.walk(range, plan.at, budget.visits, |key, at| {
-            if !self.passes(at, &plan.filter)? {
+        self.walk(range, plan.at, budget, |key, at, budget| {
+            if !self.passes(at, &plan.filter, budget)? {
                 progress.seen += 1;
                 return Ok(Walk::On);
             }
@@ -416,10 +419,9 @@ impl<T: Trees> Store<T> {
                 progress.more = true;
                 return Ok(Walk::End);
             }
-            if progress.kvs >= pairs_max || out.len() >= bytes_max {
-                return Ok(Walk::Pause);
-            }
+            let before = out.len();
             self.append_pair(at, key, plan, out)?;
+            budget.append(out.len() - before);
             progress.seen += 1;
             progress.kvs += 1;
             Ok(Walk::On)
@@ -431,84 +433,58 @@ impl<T: Trees> Store<T> {
         &self,
         range: KeyRange<'_>,
         plan: &Plan,
-        items: &mut Vec<Item>,
-        budget: Budget,
+        pairs: &mut Vec<Ranked>,
+        budget: &mut Budget,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.walk(range, plan.at, budget.visits, |_, at| {
-            if items.len() >= plan.collect_max {
+        self.walk(range, plan.at, budget, |_, at, budget| {
+            if pairs.len() >= plan.collect_max {
                 return Ok(Walk::End);
             }
-            if self.passes(at, &plan.filter)? {
-                items.push(Item { rank: self.rank(at, plan.target)?, revision: at.revision() });
+            if self.passes(at, &plan.filter, budget)? {
+                let rank = match plan.target {
+                    SortTarget::Key => pairs.len() as u64,
+                    target => self.rank(at, target, budget)?,
+                };
+                pairs.push(Ranked::new(rank, at.revision()));
             }
             Ok(Walk::On)
         })
     }
 
-    fn rank(&self, at: At, target: SortTarget) -> Result<u64, StoreError> {
+    /// The number to sort by; values are looked at later.
+    fn rank(&self, at: At, target: SortTarget, budget: &mut Budget) -> Result<u64, StoreError> {
         let (version, create) = match (at, target) {
-            (_, SortTarget::Key | SortTarget::Unknown) => return Ok(0),
+            (_, SortTarget::Key | SortTarget::Unknown | SortTarget::Value) => return Ok(0),
             (_, SortTarget::Mod) => return Ok(at.revision().main as u64),
-            (At::Newest(head), SortTarget::Version | SortTarget::Create) => (head.version, head.create),
-            _ => {
-                let revision = at.revision();
+            (At::Newest(head), _) => (head.version, head.create),
+            (At::Older(revision), _) => {
+                budget.read();
                 let stored = decode(pair(&self.trees, revision)?, revision)?;
-                if target == SortTarget::Value {
-                    return Ok(leading_number(stored.value));
-                }
                 (stored.version, stored.create_revision)
             }
         };
         Ok(if target == SortTarget::Version { version } else { create } as u64)
     }
 
-    /// Sorts collected pairs, which are in key order; equal ones stay in it.
-    fn sort(&self, items: &mut [Item], plan: &Plan) -> Result<(), StoreError> {
-        let is_descending = plan.order == SortOrder::Descend;
-        if plan.target == SortTarget::Key {
-            if is_descending {
-                items.reverse();
-            }
-            return Ok(());
-        }
-        let mut broken = None;
-        items.sort_by(|a, b| {
-            let mut order = a.rank.cmp(&b.rank);
-            if order.is_eq() && plan.target == SortTarget::Value {
-                order = self.compare_values(a.revision, b.revision).unwrap_or_else(|error| {
-                    broken = Some(error);
-                    Ordering::Equal
-                });
-            }
-            if is_descending { order.reverse() } else { order }
-        });
-        broken.map_or(Ok(()), Err)
-    }
-
-    fn compare_values(&self, a: Revision, b: Revision) -> Result<Ordering, StoreError> {
-        let a = decode(pair(&self.trees, a)?, a)?;
-        let b = decode(pair(&self.trees, b)?, b)?;
-        Ok(a.value.cmp(b.value))
-    }
-
     /// Appends sorted pairs; returns how many.
     fn emit(
         &self,
-        items: &[Item],
+        pairs: &[Ranked],
         plan: &Plan,
         progress: &mut Progress,
-        budget: Budget,
+        budget: &mut Budget,
         out: &mut Vec<u8>,
     ) -> Result<usize, StoreError> {
-        let bytes_max = out.len().saturating_add(budget.bytes);
-        for (emitted, item) in items.iter().enumerate() {
-            if emitted >= budget.pairs || out.len() >= bytes_max {
+        for (emitted, pair) in pairs.iter().enumerate() {
+            if budget.is_spent() {
                 return Ok(emitted);
             }
-            self.append_pair(At::Older(item.revision), b"", plan, out)?;
+            let before = out.len();
+            self.append_pair(At::Older(pair.revision), b"", plan, out)?;
+            budget.append(out.len() - before);
             progress.kvs += 1;
         }
-        Ok(items.len())
+        Ok(pairs.len())
     }
 
     /// Visits the keys that exist at a revision. Returns where it paused.
@@ -516,20 +492,19 @@ impl<T: Trees> Store<T> {
         &self,
         range: KeyRange<'_>,
         at: i64,
-        visits: usize,
-        mut each: impl FnMut(&[u8], At) -> Result<Walk, StoreError>,
+        budget: &mut Budget,
+        mut each: impl FnMut(&[u8], At, &mut Budget) -> Result<Walk, StoreError>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let (mut visited, mut paused, mut broken) = (0, None, None);
+        let (mut paused, mut broken) = (None, None);
         let _ = self.index.visit(range, |key: &[u8], entry: &Entry| {
-            if visited >= visits {
+            if budget.is_spent() {
                 paused = Some(key.to_vec());
                 return ControlFlow::Break(());
             }
-            visited += 1;
+            budget.visit();
             let Some(at) = entry.at(at) else { return ControlFlow::Continue(()) };
-            match each(key, at) {
+            match each(key, at, budget) {
                 Ok(Walk::On) => return ControlFlow::Continue(()),
-                Ok(Walk::Pause) => paused = Some(key.to_vec()),
                 Ok(Walk::End) => {}
                 Err(error) => broken = Some(error),
             }
@@ -539,11 +514,40 @@ impl<T: Trees> Store<T> {
     }
 }
 
+impl RangeCursor {
+    fn new(query: &RangeQuery<'_>, plan: Plan) -> Self {
+        let start = query.key.to_vec();
+        // Sorting begins with counting, so that room for all is made once.
+        let state = if plan.count_only || plan.is_sorted() { State::Count(start) } else { State::Stream(start) };
+        let (key, range_end) = (query.key.to_vec(), query.range_end.to_vec());
+        Self { key, range_end, plan, progress: Progress::default(), state, pin: None }
+    }
+}
+
+impl Plan {
+    fn is_sorted(&self) -> bool {
+        self.order != SortOrder::None
+    }
+
+    fn ranking(&self, pairs: Vec<Ranked>) -> Ranking {
+        Ranking::new(pairs, self.order == SortOrder::Descend, self.target == SortTarget::Value, self.limit)
+    }
+}
+
+fn plan(query: &RangeQuery<'_>, current: i64, oldest: i64) -> Result<Plan, OpError> {
+    if query.revision > current {
+        return Err(OpError::FutureRevision);
+    }
+    let at = if query.revision <= 0 { current } else { query.revision };
+    if at < oldest {
+        return Err(OpError::Compacted);
+    }
+    Ok(Plan::new(query, at, current))
+}
+
 /// What to do after a key.
 enum Walk {
     On,
-    /// Stop before this key, to go on with it later.
-    Pause,
     End,
 }
 
@@ -551,12 +555,4 @@ fn append_encoded(pair: &KeyValue<'_>, out: &mut Vec<u8>) {
     out.push(TAG_KVS);
     put_varint(out, pair.encoded_len() as u64);
     pair.encode_into(out);
-}
-
-/// The first eight bytes as a number that sorts as they do.
-fn leading_number(value: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let len = value.len().min(8);
-    bytes[..len].copy_from_slice(&value[..len]);
-    u64::from_be_bytes(bytes)
 }

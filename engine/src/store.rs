@@ -15,6 +15,8 @@
 //! - [`Outcome::body`] holds the encoded response message without its header: header field first, then the body.
 //! - Reads have the same error type, since reading can find the storage broken as well.
 //! - `apply_silently` is `apply` for commands nobody waits for: it does not build a body.
+//! - [`Store::apply_step`](crate::job) is `apply` in steps. Between the steps of a command nothing else may be applied, and
+//!   the trees not be flushed; reading is fine: what a command has done so far is above the current revision.
 //!
 //! Reads are in `range` and `history`, txns in `txn`, background work in `compact` and `hash`, request checks that
 //! need no store in `check`.
@@ -22,19 +24,22 @@
 use std::collections::VecDeque;
 
 use crate::alarm::Alarms;
+use crate::body::Body;
+use crate::budget::Budget;
 use crate::check::LEASE_COST;
-use crate::command::{
-    ArchivedDeleteRange, ArchivedDowngrade, ArchivedLeaseCheckpoint, ArchivedMemberAttributes, ArchivedPut, CommandRef,
-};
+use crate::command::{ArchivedDowngrade, ArchivedLeaseCheckpoint, ArchivedMemberAttributes, ArchivedPut, CommandRef};
 use crate::compact::Compaction;
 use crate::error::{Error, OpError, StoreError};
 use crate::hash::HashKv;
 use crate::index::{KeyIndex, KeyRange};
+use crate::job::Job;
 use crate::kv_codec::{self, KeyValue};
 use crate::lease::{LeaseError, Lessor, LessorConfig, Millis};
+use crate::pins::Pins;
 use crate::quota::Quota;
 use crate::revision::{RevKey, Revision};
 use crate::trees::{TreeId, Trees};
+use crate::txn::Spare;
 use crate::watch::{EventBatch, EventBatchBuilder, EventMode};
 
 /// Keys of tree `Meta`.
@@ -79,7 +84,7 @@ impl EntryId {
 /// Settings of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreConfig {
-    /// Bound for the allocated size of the file: 0 for the default of 2 GiB, negative for none.
+    /// Bound for the bytes of pages in use: 0 for the default of 2 GiB, negative for none.
     pub quota_bytes: i64,
     /// Settings of the lessor.
     pub lessor: LessorConfig,
@@ -100,7 +105,7 @@ pub struct Outcome {
     /// Revision for the response header.
     pub revision: i64,
     /// The response message in protobuf, without its header.
-    pub body: Vec<u8>,
+    pub body: Body,
 }
 
 /// Counts since the store was opened, for metrics.
@@ -141,8 +146,9 @@ pub struct Store<T> {
     pub(crate) counters: Counters,
     /// The pair being encoded.
     scratch: Vec<u8>,
-    /// Which branch each txn of the request takes, in order of nesting.
-    pub(crate) path: Vec<bool>,
+    /// What the last txn needed, for the next one.
+    pub(crate) spare: Spare,
+    pub(crate) pins: Pins,
 }
 
 /// The changes of one request: they share a main revision.
@@ -153,6 +159,11 @@ pub(crate) struct Write {
 }
 
 impl Write {
+    /// Changes so far.
+    pub fn changes(&self) -> i64 {
+        self.sub
+    }
+
     fn next(&mut self) -> Revision {
         let revision = Revision::new(self.main, self.sub);
         self.sub += 1;
@@ -199,7 +210,8 @@ impl<T: Trees> Store<T> {
             applied: EntryId::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
-            path: Vec::new(),
+            spare: Spare::default(),
+            pins: Pins::default(),
         }
     }
 
@@ -228,36 +240,33 @@ impl<T: Trees> Store<T> {
         Ok(())
     }
 
-    /// Applies a command. `now` only feeds lease deadlines.
+    /// Applies a command at once. `now` only feeds lease deadlines.
     pub fn apply(&mut self, command: CommandRef<'_>, now: Millis) -> Result<Outcome, Error> {
-        self.apply_command(command, now, true)
+        self.apply_at_once(command, now, true)
     }
 
     /// As [`Store::apply`] for a command nobody waits for: the outcome's body stays empty.
     pub fn apply_silently(&mut self, command: CommandRef<'_>, now: Millis) -> Result<Outcome, Error> {
-        self.apply_command(command, now, false)
+        self.apply_at_once(command, now, false)
     }
 
-    fn apply_command(&mut self, command: CommandRef<'_>, now: Millis, reply: bool) -> Result<Outcome, Error> {
-        self.refuse_under_alarm(command)?;
+    fn apply_at_once(&mut self, command: CommandRef<'_>, now: Millis, reply: bool) -> Result<Outcome, Error> {
+        let outcome = self.apply_step(&mut Job::default(), command, now, reply, &mut { Budget::UNBOUNDED })?;
+        Ok(outcome.expect("an unbounded step is the last"))
+    }
+
+    /// Applies what needs no steps.
+    pub(crate) fn apply_short(&mut self, command: CommandRef<'_>, now: Millis, reply: bool) -> Result<Outcome, Error> {
         let mut body = Vec::new();
         let out = reply.then_some(&mut body);
         match command {
-            CommandRef::Noop => {}
-            CommandRef::Put(put) => return self.apply_put(put, out).map(|revision| Outcome { revision, body }),
-            CommandRef::DeleteRange(delete) => {
-                return self.apply_delete(delete, out).map(|revision| Outcome { revision, body });
+            CommandRef::Put(put) => {
+                let revision = self.apply_put(put, out)?;
+                return Ok(Outcome { revision, body: body.into() });
             }
-            CommandRef::Txn(txn) => return self.apply_txn(txn, out).map(|revision| Outcome { revision, body }),
             CommandRef::Compact(compact) => self.schedule_compaction(compact.revision.to_native())?,
             CommandRef::LeaseGrant(grant) => {
                 self.apply_lease_grant(grant.id.to_native(), grant.ttl.to_native(), now, out)?;
-            }
-            CommandRef::LeaseRevoke(revoke) => self.apply_lease_revoke(revoke.id.to_native())?,
-            CommandRef::LeaseExpire(expiry) => {
-                if expiry.term.to_native() == self.applied.term {
-                    self.apply_lease_revoke(expiry.id.to_native())?;
-                }
             }
             CommandRef::LeaseCheckpoint(told) => {
                 if told.term.to_native() == self.applied.term {
@@ -270,16 +279,23 @@ impl<T: Trees> Store<T> {
                 self.trees.insert(TreeId::Meta, meta::CLUSTER_VERSION, version.as_bytes())?;
             }
             CommandRef::SetDowngrade(downgrade) => self.apply_downgrade(downgrade)?,
+            // Of an earlier term: its leader may have extended the lease since.
+            CommandRef::Noop | CommandRef::LeaseExpire(_) => {}
+            CommandRef::DeleteRange(_) | CommandRef::Txn(_) | CommandRef::LeaseRevoke(_) => {
+                unreachable!("these are applied in steps")
+            }
         }
-        Ok(Outcome { revision: self.revision, body })
+        Ok(Outcome { revision: self.revision, body: body.into() })
     }
 
     pub(crate) fn begin_write(&self) -> Write {
         Write { main: self.revision + 1, sub: 0 }
     }
 
-    pub(crate) fn end_write(&mut self, write: Write) -> i64 {
+    pub(crate) fn end_write(&mut self, write: &Write) -> i64 {
+        assert!(write.main == self.revision + 1, "nothing else is written while a request writes");
         self.revision = write.current();
+        assert!(self.compact_revision <= self.revision, "history ends before the present");
         self.revision
     }
 
@@ -288,7 +304,7 @@ impl<T: Trees> Store<T> {
         self.check_put(put)?;
         let mut write = self.begin_write();
         self.write_put(&mut write, put, reply)?;
-        let revision = self.end_write(write);
+        let revision = self.end_write(&write);
         if has_room { Ok(revision) } else { Err(OpError::NoSpace.into()) }
     }
 
@@ -311,9 +327,12 @@ impl<T: Trees> Store<T> {
         put: &ArchivedPut,
         reply: Option<&mut Vec<u8>>,
     ) -> Result<(), StoreError> {
+        assert!(write.upcoming() == self.revision + 1, "nothing else is written while a request writes");
         let revision = write.next();
         let reply = reply.filter(|_| put.prev_kv);
         let (before, after) = self.index.put(&put.key, revision);
+        assert!(after.revision == revision && after.version > 0, "a put is the newest of its key, and live");
+        assert!(before.is_none_or(|before| before.version + 1 == after.version), "versions count puts");
         let wants_before = put.ignore_value || put.ignore_lease || reply.is_some() || self.events.wants_prev();
         let before = match before {
             Some(head) if wants_before => Some(pair(&self.trees, head.revision)?),
@@ -353,35 +372,26 @@ impl<T: Trees> Store<T> {
         Ok(())
     }
 
-    fn apply_delete(&mut self, delete: &ArchivedDeleteRange, mut out: Option<&mut Vec<u8>>) -> Result<i64, Error> {
-        let mut write = self.begin_write();
-        let range = KeyRange::new(&delete.key, &delete.range_end);
-        let mut pairs = Vec::new();
-        let reply = (delete.prev_kv && out.is_some()).then_some(&mut pairs);
-        let deleted = self.write_delete(&mut write, range, reply)?;
-        if let Some(out) = out.as_mut() {
-            kv_codec::put_int_field(out, 0x10, deleted);
-            out.extend_from_slice(&pairs);
-        }
-        Ok(self.end_write(write))
-    }
-
-    /// Deletes the live keys of a range; `pairs` gets fields `prev_kvs` of the response. Returns how many there were.
+    /// Deletes live keys of a range until the budget is spent; `pairs` gets fields `prev_kvs` of the response. Returns the
+    /// key to go on with if there may be more.
     pub(crate) fn write_delete(
         &mut self,
         write: &mut Write,
         range: KeyRange<'_>,
-        mut pairs: Option<&mut Vec<u8>>,
-    ) -> Result<i64, StoreError> {
-        let first = write.sub;
+        mut pairs: Option<&mut Body>,
+        budget: &mut Budget,
+    ) -> Result<Option<Box<[u8]>>, StoreError> {
         let Self { index, trees, events, lessor, scratch, .. } = self;
         let wants_before = pairs.is_some() || events.wants_prev();
-        index.delete(range, |key, entry, head| {
+        index.delete(range, budget, |key, entry, head| {
             let revision = write.next();
+            assert!(head.revision < revision, "what is deleted is older than its tombstone");
             let before = if wants_before { Some(pair(trees, head.revision)?) } else { None };
             if let (Some(pairs), Some(before)) = (pairs.as_mut(), before) {
-                kv_codec::put_message_field(pairs, 0x1a, before);
+                kv_codec::put_message_field(pairs.tail(), 0x1a, before);
+                pairs.spill();
             }
+            let bytes = key.len() + before.map_or(0, <[u8]>::len);
             if events.is_on() {
                 // Events tell what was there before the request. Only a hole in the duplicate check makes a difference.
                 let before = match before {
@@ -396,10 +406,8 @@ impl<T: Trees> Store<T> {
             kv_codec::put_bytes_field(scratch, 0x0a, key);
             trees.insert(TreeId::Rev, &RevKey::new(revision, true), scratch)?;
             lessor.detach(key);
-            Ok::<_, StoreError>(revision)
-        })?;
-        self.counters.deletes += 1;
-        Ok(write.sub - first)
+            Ok::<_, StoreError>((revision, bytes))
+        })
     }
 
     fn apply_lease_grant(&mut self, id: i64, ttl: i64, now: Millis, out: Option<&mut Vec<u8>>) -> Result<(), Error> {
@@ -412,18 +420,6 @@ impl<T: Trees> Store<T> {
             kv_codec::put_int_field(out, 0x18, ttl);
         }
         if has_room { Ok(()) } else { Err(OpError::NoSpace.into()) }
-    }
-
-    fn apply_lease_revoke(&mut self, id: i64) -> Result<(), Error> {
-        let keys = self.lessor.revoke(id).map_err(refused)?;
-        self.counters.leases_revoked += 1;
-        let mut write = self.begin_write();
-        for key in &keys {
-            self.write_delete(&mut write, KeyRange::One(key), None)?;
-        }
-        self.end_write(write);
-        self.trees.remove(TreeId::Lease, &id.to_be_bytes())?;
-        Ok(())
     }
 
     /// Leases that are gone by now are passed over, as in etcd.
@@ -523,7 +519,7 @@ impl<T: Trees> Store<T> {
     }
 }
 
-fn refused(error: LeaseError) -> OpError {
+pub(crate) fn refused(error: LeaseError) -> OpError {
     match error {
         LeaseError::Exists => OpError::LeaseExists,
         LeaseError::TtlTooLarge => OpError::LeaseTtlTooLarge,

@@ -2,16 +2,17 @@
 
 use std::ops::ControlFlow;
 
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{
-    Alarm, AlarmAction, AlarmKind, Command, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, LeaseCheckpoints,
-    MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn,
+    Alarm, AlarmAction, AlarmKind, Command, CommandRef, Compare, CompareTarget, DeleteRange, LeaseCheckpoint,
+    LeaseCheckpoints, MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::error::{Error, OpError, StoreError};
 use plinth_engine::hash::HashStep;
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::lease::Millis;
-use plinth_engine::range::{Budget, RangeQuery, Step};
+use plinth_engine::range::{Opened, RangeQuery, Step};
 use plinth_engine::revision::{RevKey, Revision};
 use plinth_engine::store::{EntryId, Outcome, Store, StoreConfig, meta};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
@@ -234,7 +235,7 @@ fn headers_inside_a_txn() {
         &[0x1a, 8, 0x0a, 6, 0x0a, 2, 0x18, 3, 0x20, 1], // its range
     ]
     .concat();
-    assert_eq!((outcome.revision, outcome.body), (3, expected));
+    assert_eq!((outcome.revision, outcome.body.into_vec()), (3, expected));
 }
 
 #[test]
@@ -420,6 +421,60 @@ fn a_cursor_is_pinned() {
     assert_eq!(refusal(store.range_step(&mut cursor, two, &mut out)), Err(OpError::Compacted));
 }
 
+/// A list and a txn that take their time are answered as of when they began, whatever is compacted meanwhile; when they are
+/// done, or given up, compaction goes on.
+#[test]
+fn what_is_read_in_steps_stays() {
+    let mut store = empty();
+    for key in ["a", "b", "c", "d"] {
+        must(&mut store, &put(key, "1"));
+    }
+    must(&mut store, &put("a", "2"));
+    let one = Budget { pairs: 1, ..Budget::UNBOUNDED };
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    let opened = refusal(store.range_open(&ALL, one, &mut out)).expect("the newest revision is there");
+    let Opened::More(mut list) = opened else { panic!("there are four keys") };
+    let older = Range { key: "\0".into(), range_end: "\0".into(), revision: 5, ..Range::default() };
+    let read = Command::Txn(Txn { success: vec![Op::Range(older)], ..Txn::default() });
+    read.encode_into(&mut bytes);
+    let Ok(CommandRef::Txn(read)) = Command::access(&bytes) else { panic!("a txn is a txn") };
+    let at_once = refusal(store.read_txn(read)).expect("the revision is there");
+    let mut txn = store.read_txn_start();
+    assert_eq!(refusal(store.read_txn_step(&mut txn, read, one)), Ok(None));
+
+    for command in [delete("b", ""), put("c", "2"), put("d", "2"), Command::Compact { revision: 9 }] {
+        must(&mut store, &command);
+    }
+    for _ in 0..10 {
+        assert_ne!(store.compact_step(WorkBudget::STEP).expect("memory does not break"), CompactProgress::Idle);
+    }
+    assert_eq!(store.finished_compact_revision(), -1, "somebody reads what it would remove");
+    let summary = loop {
+        if let Step::Done(summary) = refusal(store.range_step(&mut list, one, &mut out)).expect("it is kept") {
+            break summary;
+        }
+    };
+    assert_eq!((shown(&out).as_str(), summary.count), ("a=2 b=1 c=1 d=1", 4));
+    drop(list);
+    assert_ne!(store.compact_step(WorkBudget::STEP).expect("memory does not break"), CompactProgress::Idle);
+    assert_eq!(store.finished_compact_revision(), -1, "the txn still does");
+    let outcome = loop {
+        if let Some(outcome) = refusal(store.read_txn_step(&mut txn, read, one)).expect("it is kept") {
+            break outcome;
+        }
+    };
+    assert_eq!(outcome, at_once, "as of when it began");
+    drop(txn);
+    finish_compaction(&mut store);
+    assert_eq!(store.finished_compact_revision(), 9);
+
+    let given_up = refusal(store.range_open(&ALL, one, &mut Vec::new())).expect("the newest revision is there");
+    assert!(matches!(given_up, Opened::More(_)));
+    must(&mut store, &put("a", "3"));
+    drop(given_up);
+    compact(&mut store, 10);
+}
+
 #[test]
 fn compact_requests() {
     let mut store = empty();
@@ -501,7 +556,9 @@ fn alarms_stop_what_they_should_and_survive() {
     let mut store = empty();
     must(&mut store, &Command::LeaseGrant { id: 1, ttl: 10 });
     must(&mut store, &put("a", "1"));
-    let body = |store: &mut MemStore, command: &Command| apply(store, command).expect("alarms are not stopped").body;
+    let body = |store: &mut MemStore, command: &Command| {
+        apply(store, command).expect("alarms are not stopped").body.into_vec()
+    };
     assert_eq!(body(&mut store, &alarm(Activate, 7, None)), b"", "no kind, no effect");
     assert_eq!(body(&mut store, &alarm(Activate, 7, NoSpace)), [0x12, 4, 0x08, 7, 0x10, 1]);
     assert_eq!(body(&mut store, &alarm(Activate, 7, NoSpace)), [0x12, 4, 0x08, 7, 0x10, 1], "once more is the same");
@@ -544,7 +601,7 @@ fn leases() {
     let mut store = empty();
     let granted = apply(&mut store, &Command::LeaseGrant { id: -3, ttl: 0 }).expect("the id is free");
     let id = [0x10, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
-    assert_eq!(granted.body, [&id[..], &[0x18, 2]].concat(), "short TTLs are raised to the minimum");
+    assert_eq!(granted.body.into_vec(), [&id[..], &[0x18, 2]].concat(), "short TTLs are raised to the minimum");
     assert_eq!(apply(&mut store, &Command::LeaseGrant { id: -3, ttl: 5 }), Err(OpError::LeaseExists));
     let too_large = Command::LeaseGrant { id: 4, ttl: 9_000_000_001 };
     assert_eq!(apply(&mut store, &too_large), Err(OpError::LeaseTtlTooLarge));

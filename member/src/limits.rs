@@ -1,5 +1,7 @@
 //! Every bound of a member, and how it was chosen.
 
+use plinth_engine::budget::Budget;
+
 /// A batch closes at this many bytes of commands even if the log could not take it yet: one entry stays well
 /// under the write-ahead log's segment and under a replication message.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -18,8 +20,9 @@ pub const BYTES_PENDING_MAX: usize = 256 << 20;
 /// Linearizable reads waiting for a read-index round; beyond it a read is refused.
 pub const READS_PENDING_MAX: usize = 64 * 1024;
 
-/// Commands applied per pump before the reactor gets its turn back: at 2–3 µs each this is under 500 µs.
-pub const APPLY_COMMANDS_PER_PUMP: usize = 192;
+/// What is applied per pump before the reactor gets its turn back: some 150 puts at 2–3 µs each, as many deleted
+/// keys, or a few thousand that are looked at; under 500 µs. Large commands are applied in several such steps.
+pub const APPLY_PER_PUMP: Budget = Budget { pairs: 300, bytes: 512 << 10, visits: 4000 };
 
 const _: () = {
     assert!(BATCH_COMMANDS_MAX <= COMMANDS_PENDING_MAX);

@@ -8,12 +8,14 @@ use crate::batching::Pending;
 use crate::changes::Changes;
 use crate::install::Arrived;
 use crate::keeper::Keeper;
-use crate::limits::{APPLY_COMMANDS_PER_PUMP, READS_PENDING_MAX};
+use crate::limits::READS_PENDING_MAX;
 use crate::reads::Reads;
 use crate::records;
 use crate::recover::{self, Identity};
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, CommandError, CommandKind, CommandRef};
 use plinth_engine::error::{Error, OpError, StoreError};
+use plinth_engine::job::Job;
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::trees::Trees;
@@ -47,6 +49,8 @@ pub struct MemberConfig {
     pub request_timeout_millis: u64,
     /// Learners that a cluster may have. The same on all members, or they disagree about a change.
     pub learners_max: usize,
+    /// How much is applied per pump, at most: [`crate::limits::APPLY_PER_PUMP`], or less to see more steps.
+    pub apply_budget: Budget,
 }
 
 /// Why a submission was refused. Nothing was queued.
@@ -189,7 +193,10 @@ struct Applying<W> {
     entry: Entry,
     batch: Batch,
     next: usize,
+    /// How far the next command has come, if it takes several pumps.
+    job: Job,
     waiters: std::vec::IntoIter<W>,
+    since: Millis,
 }
 
 /// An entry and the log record that holds it: what may be released once the entry is stored.
@@ -215,6 +222,7 @@ pub struct Member<D: Disk, T: Trees, W> {
     conf_changes: u64,
     changes: Changes<W>,
     learners_max: usize,
+    apply_budget: Budget,
     arrived: Option<Arrived<T>>,
     request_timeout_millis: u64,
     event_mode: EventMode,
@@ -243,6 +251,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             conf_changes: 0,
             changes: Changes::new(),
             learners_max: config.learners_max,
+            apply_budget: config.apply_budget,
             arrived: None,
             request_timeout_millis: config.request_timeout_millis,
             event_mode: EventMode::Off,
@@ -284,6 +293,12 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.pending.expire(deadline, &mut self.lost);
         self.reads.expire(deadline, &mut self.lost);
         self.changes.expire(deadline, &mut self.lost);
+        if let Some(applying) = &mut self.applying
+            && applying.since < deadline
+        {
+            // A large command is half applied: it will be done, but not in time.
+            self.lost.extend(&mut applying.waiters);
+        }
         self.give_up(Lost::Timeout, out);
     }
 
@@ -525,9 +540,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
 
     /// Applies committed entries, up to the bound for one pump.
     fn apply(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
-        let mut budget = APPLY_COMMANDS_PER_PUMP;
+        let mut budget = self.apply_budget;
         loop {
-            if self.applying.is_none() && !self.begin_entry(out)? {
+            if self.applying.is_none() && !self.begin_entry(now, out)? {
                 return Ok(Pumped::Idle);
             }
             let Some(mut applying) = self.applying.take() else { continue };
@@ -557,7 +572,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     }
 
     /// Begins the next committed entry; false if there is none. Entries without commands are done at once.
-    fn begin_entry(&mut self, out: &mut Effects<W>) -> Result<bool, Fatal> {
+    fn begin_entry(&mut self, now: Millis, out: &mut Effects<W>) -> Result<bool, Fatal> {
         let Some(entry) = self.committed.pop_front() else { return Ok(false) };
         let index = entry.index;
         assert!(index == self.applied_index() + 1, "entry {index} behind {}: none is left out", self.applied_index());
@@ -585,43 +600,42 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
                     waiters.is_empty() || waiters.len() == batch.len(),
                     "each command of an own batch has a waiter"
                 );
-                self.applying = Some(Applying { entry, batch, next: 0, waiters: waiters.into_iter() });
+                let (job, waiters) = (Job::default(), waiters.into_iter());
+                self.applying = Some(Applying { entry, batch, next: 0, job, waiters, since: now });
             }
             None => self.group.on_applied(index),
         }
         Ok(true)
     }
 
-    /// Applies commands of one entry; whether it is done.
+    /// Applies commands of one entry until the budget is spent; whether the entry is done. A command that is not done yet
+    /// is gone on with in the next pump: nothing else is applied before, and the data not flushed.
     fn apply_commands(
         &mut self,
         applying: &mut Applying<W>,
-        budget: &mut usize,
+        budget: &mut Budget,
         now: Millis,
         out: &mut Effects<W>,
     ) -> Result<bool, Fatal> {
         let index = applying.entry.index;
         for bytes in applying.batch.iter().skip(applying.next) {
-            if *budget == 0 {
+            if budget.is_spent() {
                 return Ok(false);
             }
-            *budget -= 1;
-            applying.next += 1;
             let command = Command::access(bytes).map_err(|source| Fatal::Command { index, source })?;
-            let waiter = applying.waiters.next();
-            let result = match &waiter {
-                Some(_) => self.store.apply(command, now),
-                None => self.store.apply_silently(command, now),
-            };
-            let result = match result {
-                Ok(outcome) => Ok(outcome),
+            let is_awaited = !applying.waiters.as_slice().is_empty();
+            let result = match self.store.apply_step(&mut applying.job, command, now, is_awaited, budget) {
+                Ok(None) => return Ok(false),
+                Ok(Some(outcome)) => Ok(outcome),
                 Err(Error::Refused(refusal)) => Err(refusal),
                 Err(Error::Broken(broken)) => return Err(broken.into()),
             };
+            assert!(!applying.job.is_under_way(), "a command with an outcome is done");
+            applying.next += 1;
             if let (CommandRef::LeaseGrant(grant), Ok(_)) = (command, &result) {
                 out.granted.extend(self.store.leases().stored_ttl(grant.id.to_native()).map(|(ttl, _)| ttl));
             }
-            match waiter {
+            match applying.waiters.next() {
                 Some(waiter) => out.applied.push((waiter, result)),
                 None => out.unasked.push((command.kind(), result.is_ok())),
             }
@@ -695,6 +709,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             self.lost.extend(&mut applying.waiters);
         }
         self.give_up(Lost::Stopped, out);
+    }
+
+    /// Whether a command is half applied, and takes more than one pump.
+    pub fn is_amid_command(&self) -> bool {
+        self.applying.as_ref().is_some_and(|applying| applying.job.is_under_way())
     }
 
     /// Whether the store stands between two entries, so that a flush of the data would be consistent.

@@ -167,6 +167,7 @@ fn assemble(
         first_sequence: now,
         request_timeout_millis: config.cluster.request_timeout().as_millis() as u64,
         learners_max: config.cluster.learners_max as usize,
+        apply_budget: plinth_member::limits::APPLY_PER_PUMP,
     };
     let profile = Profile {
         cluster_id: identity.cluster,

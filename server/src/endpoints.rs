@@ -10,8 +10,9 @@ use crate::http::{
 };
 use crate::logging;
 use crate::metrics::{self, Check, Facts, PeerFigures, ProcessStats, ReactorMetrics, Schema, ScrapeCode};
+use plinth_engine::budget::Budget;
 use plinth_engine::command::AlarmKind;
-use plinth_engine::range::{Budget, RangeQuery};
+use plinth_engine::range::RangeQuery;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::Tally;
 use plinth_net::http1::{Http1Request, Response};
@@ -90,6 +91,7 @@ impl HttpEndpoints {
             let outcome = match check {
                 Check::DataCorruption => match self.alarms().iter().any(|(kind, _)| *kind == AlarmKind::Corrupt) {
                     true => Err("alarm activated: CORRUPT".to_string()),
+                    false if self.home.damage.is_known() => Err("pages of the data file are damaged".to_string()),
                     false => Ok(()),
                 },
                 Check::SerializableRead => self.read(false).await,
@@ -227,6 +229,7 @@ fn fill_gauges(home: &Home, link: &Link) {
     metrics.wal_write_bytes.set_unsigned(member.wal().stats().bytes_written);
     metrics.db_size.set_unsigned(store.trees().size_bytes());
     metrics.db_size_in_use.set_unsigned(store.trees().in_use_bytes());
+    metrics.damaged_pages.set_unsigned(home.damage.count() as u64);
     metrics.compact_revision.set(store.compact_revision());
     metrics.current_revision.set(store.revision());
     metrics.keys.set_unsigned(store.live_keys());

@@ -8,6 +8,7 @@ use crate::data_file;
 use crate::flush::FlushJob;
 use crate::model::{Model, Operation, Pair, State};
 use crate::options::Options;
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, DeleteRange, Op, Put, Txn};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::kv_codec::KeyValue;
@@ -17,6 +18,7 @@ use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{Hub, HubConfig};
+use plinth_member::limits::APPLY_PER_PUMP;
 use plinth_member::recover::{self, Identity};
 use plinth_member::round::{self, Outside};
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Member, MemberConfig, Pumped, history};
@@ -196,6 +198,8 @@ impl World {
             first_sequence: self.life << 32,
             request_timeout_millis: 60_000,
             learners_max: 1,
+            // In every other life commands are applied bit by bit.
+            apply_budget: if self.life % 2 == 0 { APPLY_PER_PUMP } else { Budget { pairs: 2, bytes: 64, visits: 3 } },
         };
         Member::new(config, wal, entries, store).map_err(|error| error.to_string())
     }

@@ -31,6 +31,7 @@ pub use entry::{At, Entry, Head};
 use order::Order;
 use slab::Slab;
 
+use crate::budget::Budget;
 use crate::revision::Revision;
 
 /// The keys that a request selects.
@@ -155,25 +156,28 @@ impl KeyIndex {
         (before, after)
     }
 
-    /// Adds a tombstone to every live key of a range. `each` is told key, history and newest pair, in order, and answers
-    /// with the revision of the tombstone.
+    /// Adds a tombstone to every live key of a range, until the budget is spent. `each` is told key, history and newest
+    /// pair, in order, and answers with the revision of the tombstone and the bytes written. Returns the key to go on with if
+    /// there may be more.
     pub fn delete<E>(
         &mut self,
         range: KeyRange<'_>,
-        mut each: impl FnMut(&[u8], &Entry, Head) -> Result<Revision, E>,
-    ) -> Result<(), E> {
-        let mut delete = |slot: &mut Slot, order: &mut Order| {
+        budget: &mut Budget,
+        mut each: impl FnMut(&[u8], &Entry, Head) -> Result<(Revision, usize), E>,
+    ) -> Result<Option<Box<[u8]>>, E> {
+        let mut delete = |slot: &mut Slot, order: &mut Order, budget: &mut Budget| {
             let Some(head) = slot.entry.head() else { return Ok(()) };
-            let revision = each(&slot.key, &slot.entry, head)?;
+            let (revision, bytes) = each(&slot.key, &slot.entry, head)?;
             slot.entry.delete(revision);
             order.changed(slot.entry.leaf(), revision.main, -1);
+            budget.write(bytes);
             Ok(())
         };
         if let KeyRange::One(key) = range {
-            return match self.by_key.find(KeyHash::of(key), key, &self.slots) {
-                Some(slot) => delete(self.slots.get_mut(slot), &mut self.order),
-                None => Ok(()),
-            };
+            if let Some(slot) = self.by_key.find(KeyHash::of(key), key, &self.slots) {
+                delete(self.slots.get_mut(slot), &mut self.order, budget)?;
+            }
+            return Ok(None);
         }
         let mut place = self.order.locate(range.start(), &self.slots);
         while let Some(slot) = self.order.slot_from(&mut place) {
@@ -181,10 +185,14 @@ impl KeyIndex {
             if !range.is_before_end(&slot.key) {
                 break;
             }
-            delete(slot, &mut self.order)?;
+            if budget.is_spent() {
+                return Ok(Some(slot.key.clone()));
+            }
+            budget.visit();
+            delete(slot, &mut self.order, budget)?;
             place.advance();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Calls `visit` for every key of a range, in order, deleted ones included, until it breaks.
@@ -207,12 +215,21 @@ impl KeyIndex {
         flow
     }
 
-    /// Number of keys of a range that exist at main revision `at`.
-    pub fn count(&self, range: KeyRange<'_>, at: i64) -> u64 {
+    /// Counts the keys of a range that exist at main revision `at`, until the budget is spent. Costs little where nothing
+    /// has changed since that revision. Returns the key to go on with if there are more.
+    pub fn count(&self, range: KeyRange<'_>, at: i64, budget: &mut Budget) -> (u64, Option<&[u8]>) {
         match range {
-            KeyRange::One(key) => u64::from(self.get(key).is_some_and(|entry| entry.at(at).is_some())),
-            range => self.order.count(range, at, &self.slots),
+            KeyRange::One(key) => (u64::from(self.get(key).is_some_and(|entry| entry.at(at).is_some())), None),
+            range => {
+                let (count, next) = self.order.count(range, at, &self.slots, &mut budget.visits);
+                (count, next.map(|slot| &*self.slots.get(slot).key))
+            }
         }
+    }
+
+    /// Whether any key exists at main revision `at`.
+    pub fn any(&self, at: i64) -> bool {
+        self.order.any(at, &self.slots)
     }
 
     /// Adds a stored revision while opening; revisions of a key come in order. `version` is 0 for a tombstone.

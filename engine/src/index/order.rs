@@ -194,8 +194,9 @@ impl Order {
         }
     }
 
-    /// Number of keys of a range that exist at main revision `at`.
-    pub fn count(&self, range: KeyRange<'_>, at: i64, slots: &Slots) -> u64 {
+    /// Counts the keys of a range that exist at main revision `at`. Takes the keys and nodes it looks at off `visits`, and
+    /// returns the slot to go on with if there are more than that.
+    pub fn count(&self, range: KeyRange<'_>, at: i64, slots: &Slots, visits: &mut usize) -> (u64, Option<SlotId>) {
         let mut place = self.locate(range.start(), slots);
         let mut count = 0;
         for (position, &group) in self.groups.iter().enumerate().skip(place.group) {
@@ -207,15 +208,22 @@ impl Order {
             }
             for (position, &leaf) in group.leaves.iter().enumerate().skip(place.leaf) {
                 let leaf = self.leaf_slab.get(leaf);
+                if *visits == 0
+                    && let Some(&next) = leaf.slots.get(place.slot)
+                {
+                    return (count, Some(next));
+                }
                 let is_inside = is_inside || ends_before(&group.separators, position, &range);
                 if is_inside && place.slot == 0 && leaf.newest <= at {
+                    *visits = visits.saturating_sub(1);
                     count += u64::from(leaf.live);
                     continue;
                 }
+                *visits = visits.saturating_sub(leaf.slots.len());
                 for &slot in leaf.slots.iter().skip(place.slot) {
                     let slot = slots.get(slot);
                     if !is_inside && !range.is_before_end(&slot.key) {
-                        return count;
+                        return (count, None);
                     }
                     count += u64::from(slot.entry.at(at).is_some());
                 }
@@ -223,7 +231,19 @@ impl Order {
             }
             place.leaf = 0;
         }
-        count
+        (count, None)
+    }
+
+    /// Whether any key exists at main revision `at`.
+    pub fn any(&self, at: i64, slots: &Slots) -> bool {
+        let leaf_has = |leaf: &Leaf| match leaf.newest <= at {
+            true => leaf.live > 0,
+            false => leaf.slots.iter().any(|&slot| slots.get(slot).entry.at(at).is_some()),
+        };
+        self.groups.iter().map(|&group| self.group_slab.get(group)).any(|group| match group.newest <= at {
+            true => group.live > 0,
+            false => group.leaves.iter().any(|&leaf| leaf_has(self.leaf_slab.get(leaf))),
+        })
     }
 
     /// Memory behind the tree.

@@ -85,12 +85,31 @@ fn check_nodes(index: &KeyIndex) -> usize {
     index.order.check(&index.slots)
 }
 
+fn count(index: &KeyIndex, range: KeyRange<'_>, at: i64) -> u64 {
+    let (count, next) = index.count(range, at, &mut { Budget::UNBOUNDED });
+    assert_eq!(next, None, "an unbounded step is the last");
+    count
+}
+
+fn count_in_steps(index: &KeyIndex, range: KeyRange<'_>, at: i64) -> u64 {
+    let (mut total, mut from) = (0, range.start().to_vec());
+    loop {
+        let (count, next) = index.count(range.from_key(&from), at, &mut Budget { visits: 1, ..Budget::UNBOUNDED });
+        total += count;
+        match next {
+            Some(key) => from = key.to_vec(),
+            None => return total,
+        }
+    }
+}
+
 fn check_counts(index: &KeyIndex, model: &Model, main: i64, key: &[u8], end: &[u8]) {
     let range = KeyRange::new(key, end);
     for at in [main, main - 1, main / 2, 2] {
         let expected =
             model.iter().filter(|(key, revisions)| range.contains(key) && live_at(revisions, at).is_some()).count();
-        assert_eq!(index.count(range, at), expected as u64, "{range:?} at {at}");
+        assert_eq!(count(index, range, at), expected as u64, "{range:?} at {at}");
+        assert_eq!(count_in_steps(index, range, at), expected as u64, "{range:?} at {at}, in steps");
     }
 }
 
@@ -116,11 +135,20 @@ proptest! {
                 Step::Delete(key, end) => {
                     let range = KeyRange::new(key, end);
                     let mut sub = 0;
-                    let mut next = |_: &[u8], _: &Entry, _: Head| -> Result<Revision, ()> {
+                    let mut next = |_: &[u8], _: &Entry, _: Head| -> Result<(Revision, usize), ()> {
                         sub += 1;
-                        Ok(Revision::new(main + 1, sub - 1))
+                        Ok((Revision::new(main + 1, sub - 1), 1))
                     };
-                    index.delete(range, &mut next).expect("the closure does not fail");
+                    let mut from = range.start().to_vec();
+                    loop {
+                        // The smallest step there is.
+                        let mut budget = Budget { pairs: 1, bytes: 1, visits: 1 };
+                        let paused = index.delete(range.from_key(&from), &mut budget, &mut next);
+                        match paused.expect("the closure does not fail") {
+                            Some(key) => from = key.into(),
+                            None => break,
+                        }
+                    }
                     let live = model.iter_mut().filter(|(key, rs)| range.contains(key) && live_at(rs, main).is_some());
                     let mut deleted = 0;
                     for (_, revisions) in live {
@@ -171,13 +199,13 @@ fn grows_over_several_groups_and_shrinks_to_nothing() {
             ControlFlow::Continue(())
         });
         assert!(flow.is_continue());
-        assert_eq!(index.count(range, i64::MAX), visited);
+        assert_eq!(count(&index, range, i64::MAX), visited);
         let overhead = index.heap_bytes() as u64 / keys - 25;
         assert!(overhead < 100, "{overhead} bytes per key beyond its own 25");
         let mut sub = 0;
-        let deleted: Result<(), ()> = index.delete(KeyRange::ALL, |_, _, _| {
+        let deleted: Result<_, ()> = index.delete(KeyRange::ALL, &mut { Budget::UNBOUNDED }, |_, _, _| {
             sub += 1;
-            Ok(Revision::new(keys as i64 + 10, sub))
+            Ok((Revision::new(keys as i64 + 10, sub), 1))
         });
         assert!(deleted.is_ok());
         assert_eq!((index.keys(), index.live_keys()), (keys, 0));

@@ -121,6 +121,11 @@ impl<S: PageStore> PageFile<S> {
         self.pager.short_of_space()
     }
 
+    /// To be called now and then while the file is short of space: tries to grow it.
+    pub fn retry_space(&mut self) -> Result<(), TreeError> {
+        self.pager.retry_space()
+    }
+
     /// Freezes everything changed so far into a plan that makes it durable. None if nothing has changed.
     ///
     /// # Panics

@@ -38,7 +38,11 @@ impl<S: PageStore> PageFile<S> {
             cursor.next = page.index() + pages;
             progress.pages += pages;
             if matches!(self.pager.place(page), Some(Place::File | Place::Verified)) {
-                found = self.pager.sealed_run(page, pages).map(|_| ()).map_err(|error| self.explain(page, error));
+                found = self.pager.sealed_run(page, pages).map(|_| ()).map_err(|error| {
+                    // It was whole when it was touched first, perhaps; nobody gets it any more.
+                    self.pager.distrust(page);
+                    self.explain(page, error)
+                });
             }
         }
         let end = cursor.next * PAGE_SIZE;
@@ -46,6 +50,10 @@ impl<S: PageStore> PageFile<S> {
         if progress.done {
             *cursor = ScrubCursor::default();
         }
+        // The next step comes after a pause: by then it is there, and nobody waits for the disk.
+        let ahead = (cursor.next.max(PageId::FIRST.index()) * PAGE_SIZE) as u64;
+        let left = self.store().len().saturating_sub(ahead);
+        self.store().advise(ahead, left.min(budget_pages.saturating_mul(PAGE_SIZE) as u64), Advice::WillNeed);
         found.map(|()| progress)
     }
 

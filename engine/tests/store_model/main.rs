@@ -8,14 +8,16 @@ mod model;
 
 use std::ops::ControlFlow;
 
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, CommandRef, Range};
 use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::error::{Error, OpError};
 use plinth_engine::hash::HashStep;
+use plinth_engine::job::Job;
 use plinth_engine::lease::Millis;
-use plinth_engine::range::{Budget, RangeQuery, Step as RangeStep};
+use plinth_engine::range::{RangeQuery, Step as RangeStep};
 use plinth_engine::revision::Revision;
-use plinth_engine::store::{EntryId, Store, StoreConfig};
+use plinth_engine::store::{EntryId, Outcome, Store, StoreConfig};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
 use plinth_engine::watch::{EventBatchBuilder, EventMode};
 use proptest::prelude::*;
@@ -89,8 +91,8 @@ impl<B: Backing> Run<B> {
         let before = self.model.revision;
         let expected = self.model.apply(command);
         self.read_only_txn(archived, &expected);
-        let outcome = refusal(self.store.apply(archived, Millis(0)));
-        assert_eq!(outcome.map(|outcome| (outcome.revision, outcome.body)), expected, "{command:?}");
+        let outcome = refusal(self.apply_in_steps(archived));
+        assert_eq!(outcome.map(|outcome| (outcome.revision, outcome.body.into_vec())), expected, "{command:?}");
         self.log.push((id, command.clone(), expected));
         assert_eq!(self.store.revision(), self.model.revision);
         assert_eq!(self.store.compact_revision(), self.model.compact_revision);
@@ -104,12 +106,54 @@ impl<B: Backing> Run<B> {
         assert_eq!(events, self.model.events(before + 1, self.model.revision), "{command:?}");
     }
 
-    fn read_only_txn(&self, command: CommandRef<'_>, expected: &model::Answer) {
+    /// Applies in steps of some size. Between them history is compacted, and reads see nothing of the command.
+    fn apply_in_steps(&mut self, command: CommandRef<'_>) -> Result<Outcome, Error> {
+        const SIZES: [Budget; 4] = [
+            Budget::UNBOUNDED,
+            Budget { pairs: 1, bytes: 1, visits: 1 },
+            Budget { pairs: 3, bytes: 100, visits: 2 },
+            Budget { pairs: 2, bytes: 1000, visits: 7 },
+        ];
+        let all = RangeQuery { key: b"\0", range_end: b"\0", ..RangeQuery::default() };
+        let before = self.everything(&all)?;
+        let (mut job, mut steps) = (Job::default(), 0);
+        loop {
+            steps += 1;
+            assert!(steps < 100_000, "it comes to an end");
+            let mut budget = SIZES[self.index as usize % SIZES.len()];
+            match self.store.apply_step(&mut job, command, Millis(0), true, &mut budget)? {
+                Some(outcome) => return Ok(outcome),
+                None => assert!(job.is_under_way() && budget.is_spent(), "it pauses only when it has to"),
+            }
+            assert_eq!(self.everything(&all)?, before, "what is half applied is not seen");
+            let work = WorkBudget { records: 1, bytes: usize::MAX };
+            if let CompactProgress::Done { revision } = self.store.compact_step(work).expect("memory does not break") {
+                self.compacted(revision);
+            }
+        }
+    }
+
+    fn everything(&self, all: &RangeQuery<'_>) -> Result<(Vec<u8>, u64), Error> {
+        let mut out = Vec::new();
+        let summary = self.store.range(all, &mut out)?;
+        summary.append_fields(&mut out);
+        Ok((out, self.store.revision() as u64))
+    }
+
+    fn read_only_txn(&mut self, command: CommandRef<'_>, expected: &model::Answer) {
         if let CommandRef::Txn(txn) = command
             && txn.is_read_only()
         {
             let outcome = refusal(self.store.read_txn(txn));
-            assert_eq!(outcome.map(|outcome| (outcome.revision, outcome.body)), *expected);
+            assert_eq!(outcome.map(|outcome| (outcome.revision, outcome.body.into_vec())), *expected);
+            let mut read = self.store.read_txn_start();
+            let one = Budget { pairs: 1, bytes: 1, visits: 2 };
+            let stepped = loop {
+                if let Some(done) = refusal(self.store.read_txn_step(&mut read, txn, one)).transpose() {
+                    break done;
+                }
+            };
+            assert_eq!(stepped.map(|outcome| (outcome.revision, outcome.body.into_vec())), *expected, "in steps");
         }
     }
 

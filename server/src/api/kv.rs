@@ -3,18 +3,20 @@
 
 use super::nested::{self, NestedError};
 use super::{Request, StreamRequest, convert};
-use crate::answer::refusal::{op_status, read_status};
+use crate::answer::refusal::op_status;
 use crate::answer::status;
 use crate::caller::Caller;
 use crate::home::Home;
 use crate::home::reading::{self, Read};
+use crate::home::scrub;
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::field_message;
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, Range};
-use plinth_engine::range::{Budget, RangeQuery, Step};
+use plinth_engine::range::{RangeQuery, Step};
 use plinth_net::grpc::{Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::rt;
 use plinth_net::turn;
@@ -90,7 +92,7 @@ pub fn txn(Request { home, caller, body, reply }: Request) {
         txn.encode_into(&mut what);
         let read = Read { what, caller };
         return match serializable {
-            true => reading::answer_read_txn(&home, &read, reply),
+            true => reading::answer_read_txn(&home, read, reply),
             false => home.read(Waiter::ReadTxn(Box::new(read), reply, home.moment())),
         };
     }
@@ -230,7 +232,8 @@ async fn stream_range(
         }
         let mut pairs = Vec::new();
         let budget = Budget { pairs: keys, bytes: 4 * chunk_bytes, visits: Budget::STEP.visits };
-        let step = home.state().member.store().range_step(&mut cursor, budget, &mut pairs).map_err(read_status)?;
+        let step = home.state().member.store().range_step(&mut cursor, budget, &mut pairs);
+        let step = step.map_err(|error| scrub::read_failed(home, error))?;
         match step {
             Step::More if pairs.is_empty() => {}
             Step::More => reply.send(|out| field_message(out, 1, |out| out.extend_from_slice(&pairs))),

@@ -6,13 +6,13 @@ use crate::answer::status;
 use crate::cluster::{corruption, handover};
 use crate::config::version;
 use crate::home::Home;
+use crate::home::space::shrink;
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{field_bytes, field_message, field_varint};
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
-use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::{Code, Status};
 use plinth_net::rt;
@@ -20,16 +20,6 @@ use plinth_net::turn;
 use plinth_raft::MemberId;
 use std::rc::Rc;
 use std::time::Instant;
-
-/// Pages moved in one step of a defragmentation.
-const SHRINK_PAGES: usize = 4;
-
-/// A defragmentation waits for a flush after so many steps, 24 MiB: it goes no faster than the disk takes it beside the log.
-/// Its own steps count, not all that has changed: else it would stand still while others write much.
-const SHRINK_STEPS: usize = 384;
-
-/// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
-const SHRINK_FLUSHES: usize = 200;
 
 /// `Alarm`.
 pub fn alarm(Request { home, caller, body, reply }: Request) {
@@ -192,28 +182,4 @@ pub async fn shrink_at_start(home: Rc<Home>, megabytes: u64) {
         Ok(()) => tracing::info!(before, after = sizes(&home).0, "finished defragmenting at start"),
         Err(error) => tracing::error!(%error, "failed to defragment at start"),
     }
-}
-
-async fn shrink(home: &Rc<Home>) -> Result<(), plinth_engine::trees::TreeError> {
-    let (mut flushes, mut steps) = (0, 0);
-    while flushes < SHRINK_FLUSHES && !home.is_stopping() {
-        let progress = home.state_mut().member.store_mut().trees_mut().shrink_step(SHRINK_PAGES)?;
-        match progress {
-            ShrinkProgress::More => {
-                steps += 1;
-                match steps % SHRINK_STEPS {
-                    0 => home.flushed().await,
-                    _ => turn::pass().await,
-                }
-            }
-            ShrinkProgress::AwaitFlush | ShrinkProgress::Pinned => {
-                flushes += 1;
-                home.flushed().await;
-            }
-            ShrinkProgress::Done => break,
-        }
-    }
-    // What was cut off last goes back to the system now.
-    home.flushed().await;
-    Ok(())
 }

@@ -3,19 +3,20 @@
 
 use super::ids;
 use super::internal_watch::{Cancelled, InternalWatch};
-use crate::answer::refusal::read_status;
 use crate::answer::status;
 use crate::caller::Caller;
-use crate::home::Home;
+use crate::home::{Home, scrub};
 use bytes::Bytes;
 use plinth_api::proto::{etcdserverpb as pb, mvccpb};
 use plinth_api::range::prefix_end;
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{
     Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
-use plinth_engine::range::{RangeQuery, RangeSummary};
+use plinth_engine::range::{Opened, RangeQuery, RangeSummary, Step};
 use plinth_engine::store::Outcome;
 use plinth_net::grpc::Status;
+use plinth_net::turn;
 use prost::Message;
 use std::rc::Rc;
 
@@ -49,15 +50,27 @@ impl Session {
     /// Replicates a transaction; its answer, with the revision of its header.
     pub async fn commit(&self, txn: Txn) -> Result<(i64, pb::TxnResponse), Status> {
         let outcome = self.propose(Command::Txn(txn)).await?;
-        let response = pb::TxnResponse::decode(outcome.body.as_slice()).expect("encoded by this process");
-        Ok((outcome.revision, response))
+        let (revision, body) = (outcome.revision, outcome.body.into_vec());
+        let response = pb::TxnResponse::decode(body.as_slice()).expect("encoded by this process");
+        Ok((revision, response))
     }
 
     /// Reads a range at a linearizable moment.
     pub async fn read(&self, query: RangeQuery<'_>) -> Result<(RangeSummary, Vec<mvccpb::KeyValue>), Status> {
         self.home.barrier().await?;
+        let home = &self.home;
         let mut pairs = Vec::new();
-        let summary = self.home.state().member.store().range(&query, &mut pairs).map_err(read_status)?;
+        let opened = home.state_mut().member.store_mut().range_open(&query, Budget::STEP, &mut pairs);
+        let summary = match opened.map_err(|error| scrub::read_failed(home, error))? {
+            Opened::Done(summary) => summary,
+            Opened::More(mut cursor) => loop {
+                turn::pass().await;
+                let step = home.state().member.store().range_step(&mut cursor, Budget::STEP, &mut pairs);
+                if let Step::Done(summary) = step.map_err(|error| scrub::read_failed(home, error))? {
+                    break summary;
+                }
+            },
+        };
         let decoded = pb::RangeResponse::decode(pairs.as_slice()).expect("encoded by this process");
         Ok((summary, decoded.kvs))
     }

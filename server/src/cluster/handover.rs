@@ -49,3 +49,14 @@ pub async fn leave(home: &Rc<Home>, patience: Duration) {
         tracing::warn!(to = %target, %error, "leadership transfer failed");
     }
 }
+
+/// As long as data of this member are damaged: leaves leadership to others, who can serve all of them.
+pub async fn leave_when_damaged(home: Rc<Home>) {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    while !home.is_stopping() {
+        sleep(INTERVAL).await;
+        if home.damage.is_known() && home.state().member.is_leader() {
+            leave(&home, home.profile.request_timeout).await;
+        }
+    }
+}

@@ -48,6 +48,11 @@ impl DataFile {
         DataFile { path: folder.join(DATA_FILE), config, file_id }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The path of a file in the same folder, named after this one. What is left of one is removed at the next start.
     pub fn beside(&self, suffix: &str) -> PathBuf {
         self.path.with_file_name(format!("{DATA_FILE}.{suffix}"))

@@ -13,6 +13,7 @@ use plinth_engine::watch::Hub;
 use plinth_member::round::{self, Outside};
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped};
 use plinth_net::rt::{self, sleep};
+use plinth_net::turn;
 use plinth_raft::{MemberId, PeerMessage, RoleChange, SnapshotMeta};
 use plinth_wal_uring::UringDisk;
 use std::rc::Rc;
@@ -35,6 +36,8 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
             }
             match step(&home, &mut effects) {
                 Ok(Pumped::Idle) => break,
+                // A command of many steps is long work like any other, but for consensus, which goes on before each.
+                Ok(Pumped::More) if home.state().member.is_amid_command() => turn::pass().await,
                 Ok(Pumped::More) => rt::yield_now().await,
                 Err(fatal) => return fatal,
             }
@@ -45,10 +48,13 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
 /// One round of the member, with the clock read between its parts.
 fn step(home: &Rc<Home>, effects: &mut Effects<Waiter>) -> Result<Pumped, Fatal> {
     let begun = home.begin_round();
+    if home.has_readable() {
+        serve_readable(home);
+    }
     let mut turn = Turn { home, has_work: false, at: begun };
     let pumped = round::run(&mut turn, effects)?;
     home.end_round();
-    Ok(pumped)
+    Ok(if home.has_readable() { Pumped::More } else { pumped })
 }
 
 /// Hands over what came of the member outside of a round.
@@ -192,23 +198,36 @@ fn answer_applied(home: &Home, applied: &mut Vec<Applied<Waiter>>) {
     home.state_mut().stages.log_slow(ended);
 }
 
-/// Reads for those whose moment has come. The time of one range is that of all of them, divided.
+/// Reads for those whose moment has come, as many as a step allows.
 fn answer_reads(home: &Rc<Home>, reads: &mut Vec<Waiter>) {
     let begun = home.clock.read();
-    let count = reads.len() as u64;
     {
         let stages = &mut home.state_mut().stages;
         for asked in reads.iter().filter_map(Waiter::asked) {
             stages.answer(asked, true, &home.metrics, begun);
         }
     }
-    let ranges = home.metrics.ranges.get();
-    for waiter in reads.drain(..) {
+    home.add_readable(reads);
+    serve_readable(home);
+}
+
+/// Reads for those who wait for their turn, as many as a step allows: their moment does not pass, so the others may wait
+/// on. The time of one range is that of all of them, divided.
+fn serve_readable(home: &Rc<Home>) {
+    /// A step of reading, in nanoseconds.
+    const STEP: u64 = 300_000;
+    let (begun, ranges) = (home.clock.read(), home.metrics.ranges.get());
+    let (mut reads, mut ended) = (0, begun);
+    while let Some(waiter) = home.next_readable() {
         waiter.readable(home);
+        reads += 1;
+        ended = home.clock.read();
+        if ended.since(begun) >= STEP {
+            break;
+        }
     }
     let ranges = home.metrics.ranges.get() - ranges;
-    let ended = home.clock.read();
-    home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / count, ranges);
+    home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / reads.max(1), ranges);
     home.state_mut().stages.log_slow(ended);
 }
 

@@ -5,7 +5,8 @@ use super::{Home, HomeMember};
 use crate::wake::{self, Waker, Woken};
 use futures_lite::FutureExt;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
-use plinth_net::rt::{self, sleep};
+use plinth_net::rt::sleep;
+use plinth_net::turn;
 use std::io;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -204,8 +205,12 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
                 let begun = state.member.store_mut().trees_mut().begin_flush();
                 break (begun.map_err(io::Error::other)?, applied);
             }
+            if home.is_stopping() && state.member.is_amid_command() {
+                // It may take seconds. The log has it, and the next start applies it again.
+                return Ok(());
+            }
         }
-        rt::yield_now().await;
+        turn::pass().await;
     };
     if flush.is_none() && !home.state().member.store().trees().store().has_surplus() {
         return Ok(());

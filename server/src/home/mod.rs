@@ -19,6 +19,8 @@ pub mod oneshot;
 pub mod others;
 pub mod queues;
 pub mod reading;
+pub mod scrub;
+pub mod space;
 pub mod stages;
 mod timeout;
 pub mod waiter;
@@ -50,6 +52,7 @@ use queues::Queues;
 use rustc_hash::FxHashMap;
 use stages::{Asked, Stages};
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use waiter::Waiter;
@@ -151,6 +154,10 @@ pub struct Home {
     is_learner: Cell<bool>,
     is_removed: Cell<bool>,
     elected: Cell<Option<Instant>>,
+    /// Pages of the data file that are damaged.
+    pub damage: scrub::Damage,
+    /// Reads whose moment has come, and which wait for their turn.
+    readable: RefCell<VecDeque<Waiter>>,
     /// Streams whose clients want them to end when there is no leader.
     leader_bound: RefCell<Vec<StreamReply>>,
     /// Flushes of the page file.
@@ -200,6 +207,8 @@ impl Home {
             is_learner: Cell::new(false),
             is_removed: Cell::new(false),
             elected: Cell::new(None),
+            damage: scrub::Damage::default(),
+            readable: RefCell::default(),
             leader_bound: RefCell::default(),
             flushes: Flushes::default(),
             alarm_pending: Cell::new(false),
@@ -283,6 +292,21 @@ impl Home {
             Ok(()) => self.pump.notify(),
             Err((error, waiter)) => waiter.fail(submit_status(error)),
         }
+    }
+
+    /// The moment of these reads has come.
+    pub(crate) fn add_readable(&self, reads: &mut Vec<Waiter>) {
+        self.readable.borrow_mut().extend(reads.drain(..));
+    }
+
+    /// The next read whose moment has come.
+    pub(crate) fn next_readable(&self) -> Option<Waiter> {
+        self.readable.borrow_mut().pop_front()
+    }
+
+    /// Whether reads wait for their turn.
+    pub(crate) fn has_readable(&self) -> bool {
+        !self.readable.borrow().is_empty()
     }
 
     /// Replicates a command of the server itself and waits for its outcome.
@@ -457,22 +481,22 @@ impl Home {
         view.status(start, |id| self.others.connected_since(MemberId(id)))
     }
 
-    /// Whether a write of this cost fits the quota and the disk; if not, the NOSPACE alarm is raised.
+    /// Whether a write of this cost fits. Beyond the quota the NOSPACE alarm is raised, which is the cluster's; a disk
+    /// without room is this member's own matter, and over by itself when there is room again.
     pub fn has_room(&self, cost: u64) -> bool {
         if cost == 0 {
             return true;
         }
-        let room = {
+        let (has_space, fits) = {
             let state = self.state.borrow();
-            let store = state.member.store();
-            state.member.has_log_space() && !store.trees().short_of_space() && store.has_room(cost)
+            (space::has_space(&state.member), state.member.store().has_room(cost))
         };
-        if !room && !self.alarm_pending.replace(true) {
+        if !fits && !self.alarm_pending.replace(true) {
             let alarm =
                 Alarm { action: AlarmAction::Activate, member: self.profile.member_id, kind: AlarmKind::NoSpace };
             self.submit(|out| Command::Alarm(alarm).encode_into(out), Waiter::Alarm);
         }
-        room
+        has_space && fits
     }
 
     /// The alarm raised by [`Home::has_room`] has been applied or given up: the next one may be raised.
@@ -504,7 +528,7 @@ impl Home {
             waiter.fail(status::STOPPED);
         }
         let physical = std::mem::take(&mut self.state.borrow_mut().physical);
-        for (_, waiter) in physical {
+        for waiter in physical.into_iter().map(|(_, waiter)| waiter).chain(self.readable.take()) {
             waiter.fail(status::STOPPED);
         }
     }

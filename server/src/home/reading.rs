@@ -1,18 +1,22 @@
 //! Reads whose moment has come: ranges, small ones at once and large ones in steps, and transactions that only read.
 
 use super::Home;
-use crate::answer::refusal::read_status;
+use super::scrub::read_failed;
+use super::waiter;
 use crate::caller::Caller;
 use bytes::Bytes;
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, CommandRef, Range};
 use plinth_engine::error::Error;
-use plinth_engine::range::{Budget, RangeCursor, RangeQuery, RangeSummary, Step};
+use plinth_engine::range::{Opened, RangeCursor, RangeQuery, RangeSummary, Step};
+use plinth_engine::store::Outcome;
+use plinth_engine::txn::ReadTxn;
 use plinth_net::grpc::UnaryReply;
 use plinth_net::rt;
 use plinth_net::turn;
 use std::rc::Rc;
 
-/// Keys looked at in one go before a range is read in steps: a point read or a small list is answered at once.
+/// Keys looked at in one go before a read goes on in steps: a point read or a small list is answered at once.
 const AT_ONCE: Budget = Budget { pairs: 64, bytes: 64 << 10, visits: 1000 };
 
 /// A large answer is made in pieces of this size, each with room for the pair that goes beyond it.
@@ -30,19 +34,12 @@ pub struct Read<T> {
 /// Reads a range now: small ones at once, large ones in steps between which others get their turn.
 pub fn answer_range(home: &Rc<Home>, read: Read<Range>, reply: UnaryReply) {
     let mut pairs = Vec::new();
-    let started = {
-        let state = home.state();
-        let store = state.member.store();
-        store.range_start(&RangeQuery::from(&read.what)).map_err(Error::from).and_then(|mut cursor| {
-            let step = store.range_step(&mut cursor, AT_ONCE, &mut pairs)?;
-            Ok((cursor, step))
-        })
-    };
+    let opened = home.state_mut().member.store_mut().range_open(&RangeQuery::from(&read.what), AT_ONCE, &mut pairs);
     home.metrics.ranges.inc();
-    match started {
-        Err(error) => reply.fail(read_status(error)),
-        Ok((_, Step::Done(summary))) => finish_range(home, summary, &pairs, reply),
-        Ok((cursor, Step::More)) => {
+    match opened {
+        Err(error) => reply.fail(read_failed(home, error)),
+        Ok(Opened::Done(summary)) => finish_range(home, summary, &pairs, reply),
+        Ok(Opened::More(cursor)) => {
             let home = home.clone();
             rt::spawn(read_on(home, cursor, pairs, reply)).detach();
         }
@@ -85,22 +82,42 @@ async fn read_on(home: Rc<Home>, mut cursor: RangeCursor, first: Vec<u8>, reply:
                 pieces[0] = header.into();
                 return reply.send_pieces(pieces);
             }
-            Err(error) => return reply.fail(read_status(error)),
+            Err(error) => return reply.fail(read_failed(&home, error)),
         }
     }
 }
 
-/// Evaluates a reading transaction now.
-pub fn answer_read_txn(home: &Home, read: &Read<Vec<u8>>, reply: UnaryReply) {
-    let Ok(CommandRef::Txn(txn)) = Command::access(&read.what) else {
+/// Evaluates a reading transaction as of now: small ones at once, large ones in steps.
+pub fn answer_read_txn(home: &Rc<Home>, asked: Read<Vec<u8>>, reply: UnaryReply) {
+    let mut read = home.state_mut().member.store_mut().read_txn_start();
+    match read_txn_step(home, &mut read, &asked.what, AT_ONCE) {
+        Err(error) => reply.fail(read_failed(home, error)),
+        Ok(Some(outcome)) => waiter::answer(&home.state().header, outcome, reply),
+        Ok(None) => {
+            let home = home.clone();
+            rt::spawn(read_txn_on(home, read, asked.what, reply)).detach();
+        }
+    }
+}
+
+fn read_txn_step(home: &Home, read: &mut ReadTxn, encoded: &[u8], budget: Budget) -> Result<Option<Outcome>, Error> {
+    let Ok(CommandRef::Txn(txn)) = Command::access(encoded) else {
         unreachable!("encoded by this process");
     };
-    let state = home.state();
-    match state.member.store().read_txn(txn) {
-        Err(error) => reply.fail(read_status(error)),
-        Ok(outcome) => reply.send(|out| {
-            state.header.append(out, outcome.revision);
-            out.extend_from_slice(&outcome.body);
-        }),
+    home.state().member.store().read_txn_step(read, txn, budget)
+}
+
+/// Goes on with a large reading transaction.
+async fn read_txn_on(home: Rc<Home>, mut read: ReadTxn, encoded: Vec<u8>, reply: UnaryReply) {
+    loop {
+        turn::pass().await;
+        if reply.is_cancelled() || home.is_stopping() {
+            return;
+        }
+        match read_txn_step(&home, &mut read, &encoded, Budget::STEP) {
+            Err(error) => return reply.fail(read_failed(&home, error)),
+            Ok(Some(outcome)) => return waiter::answer(&home.state().header, outcome, reply),
+            Ok(None) => {}
+        }
     }
 }

@@ -85,10 +85,7 @@ impl Waiter {
         result: Result<Outcome, OpError>,
     ) -> Option<(Waiter, Outcome)> {
         match (self, result) {
-            (Waiter::Reply(reply, _), Ok(outcome)) => reply.send(|out| {
-                header.append(out, outcome.revision);
-                out.extend_from_slice(&outcome.body);
-            }),
+            (Waiter::Reply(reply, _), Ok(outcome)) => answer(header, outcome, reply),
             (waiter @ Waiter::Physical(_), Ok(outcome)) => return Some((waiter, outcome)),
             (Waiter::Outcome(sender, _), result) => sender.send(result.map_err(op_status)),
             (Waiter::Alarm, _) => home.alarm_raised(),
@@ -105,7 +102,7 @@ impl Waiter {
     pub fn readable(self, home: &Rc<Home>) {
         match self {
             Waiter::Range(range, reply, _) => reading::answer_range(home, *range, reply),
-            Waiter::ReadTxn(txn, reply, _) => reading::answer_read_txn(home, &txn, reply),
+            Waiter::ReadTxn(read, reply, _) => reading::answer_read_txn(home, *read, reply),
             Waiter::Barrier(sender) => sender.send(Ok(())),
             waiter => waiter.fail(status::STOPPED),
         }
@@ -134,4 +131,19 @@ impl Waiter {
             Lost::Stopped => status::STOPPED,
         });
     }
+}
+
+/// Answers with a header and the outcome of a command.
+pub fn answer(header: &HeaderTemplate, outcome: Outcome, reply: UnaryReply) {
+    if let Some(body) = outcome.body.as_slice() {
+        return reply.send(|out| {
+            header.append(out, outcome.revision);
+            out.extend_from_slice(body);
+        });
+    }
+    let mut first = Vec::new();
+    header.append(&mut first, outcome.revision);
+    let mut pieces = vec![first.into()];
+    pieces.append(&mut outcome.body.into_pieces());
+    reply.send_pieces(pieces);
 }

@@ -425,6 +425,10 @@ catalog! { methods:
     connections: Gauge = gauge(), Gauge "plinth_connections" "Client connections.";
     requests_in_flight: Gauge = gauge(), Gauge "plinth_requests_in_flight" "Requests of clients not answered yet.";
     requests_refused: Counter = counter(), Counter "plinth_requests_refused_total" "Requests refused because too many were in flight.";
+    disk_full: Gauge = gauge(), Gauge "plinth_disk_full" "Whether log or data file cannot grow, so that writes are refused.";
+    damaged_pages: Gauge = gauge(), Gauge "plinth_data_damaged_pages" "Pages of the data file that are damaged, as far as is known.";
+    damaged_pages_found: Counter = counter(), Counter "plinth_data_damaged_pages_found_total" "Damaged pages of the data file that were found.";
+    scrubs: Counter = counter(), Counter "plinth_data_scrubs_total" "Passes over all pages of the data file that verify their checksums.";
 }
 
 impl ReactorMetrics {

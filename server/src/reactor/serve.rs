@@ -10,7 +10,7 @@ use crate::config::{Config, Gate};
 use crate::endpoints::HttpEndpoints;
 use crate::home::flush::{self, Flusher};
 use crate::home::queues::Queues;
-use crate::home::{Home, auto_compaction, background, driver, leases};
+use crate::home::{Home, auto_compaction, background, driver, leases, scrub, space};
 use crate::http::Endpoints;
 use crate::logging::{self, events, notify_ready, notify_stopping};
 use crate::mesh::home_side::{EdgeSink, HomeSide};
@@ -152,10 +152,13 @@ fn start_tasks(
     rt::spawn_into(driver::tick(home.clone(), config.cluster.heartbeat_interval), queues.consensus).detach();
     let work = rt::spawn_into(background::work(home.clone()), queues.background);
     let auto = config.storage.auto_compaction()?;
-    let rest: [Pin<Box<dyn Future<Output = ()>>>; 4] = [
+    let space = rt::spawn_into(space::watch(home.clone()), queues.background);
+    let rest: [Pin<Box<dyn Future<Output = ()>>>; 6] = [
         Box::pin(leases::expire_leases(home.clone())),
         Box::pin(background::notify_progress(home.clone())),
         Box::pin(background::trim(home.clone())),
+        Box::pin(scrub::scrub(home.clone())),
+        Box::pin(handover::leave_when_damaged(home.clone())),
         Box::pin(auto_compaction::run(home.clone(), auto)),
     ];
     for task in rest {
@@ -175,7 +178,8 @@ fn start_tasks(
         let fatal = async { Err(drive.await.to_string()) };
         let log_gone = async { log.await.map_err(|error| format!("write-ahead log: {error}")) };
         let broken = async { Err(format!("data: {}", work.await)) };
-        fatal.or(log_gone).or(broken).await
+        let unreadable = async { Err(format!("data file: {}", space.await)) };
+        fatal.or(log_gone).or(broken).or(unreadable).await
     })
 }
 

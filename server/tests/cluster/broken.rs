@@ -4,8 +4,8 @@ use super::cluster::{Cluster, put};
 use super::common::PATIENCE;
 use super::disk::SmallDisk;
 use etcd_client::{AlarmAction, AlarmType};
-use plinth_engine::pagefile::{FileStore, PageFile};
-use plinth_engine::trees::{TreeId, Trees};
+use plinth_engine::pagefile::{FileStore, PageFile, ScrubCursor};
+use plinth_engine::trees::{TreeError, TreeId, Trees};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -107,4 +107,82 @@ async fn a_member_whose_disk_is_full_stops_and_comes_back_with_more_room() {
     cluster.restart(small);
     cluster.wait_until_ready(small);
     cluster.wait_until_equal(&[0, 1, 2]).await;
+}
+
+/// A leaf of tree `Rev` that is in use and does not hold the newest records, so that writing goes on without it.
+fn old_leaf(file: &Path) -> u64 {
+    const PAGE: usize = plinth_engine::pagefile::PAGE_SIZE;
+    let bytes = std::fs::read(file).expect("the data file");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let copy = scratch.path().join("copy");
+    let is_leaf = |page: &usize| bytes[page * PAGE + 4..page * PAGE + 7] == [1, TreeId::Rev as u8, 0];
+    (2..bytes.len() / PAGE)
+        .filter(is_leaf)
+        .find(|page| {
+            let mut damaged = bytes.clone();
+            damaged[page * PAGE + PAGE / 2] ^= 1;
+            std::fs::write(&copy, damaged).expect("written");
+            let file = PageFile::open(FileStore::open(copy.clone()).expect("a file")).expect("a data file");
+            let mut cursor = ScrubCursor::default();
+            let found = file.scrub_step(&mut cursor, usize::MAX);
+            matches!(found, Err(TreeError::Corrupt { page: bad, .. }) if bad == *page as u64)
+                && file.last(TreeId::Rev).is_ok()
+        })
+        .expect("some leaf is old") as u64
+}
+
+/// Flips a bit of a page while a process has the file open.
+fn damage(file: &Path, page: u64) {
+    use std::os::unix::fs::FileExt;
+    let (mut byte, at) = ([0], page * plinth_engine::pagefile::PAGE_SIZE as u64 + 8192);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(file).expect("the data file");
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], at).expect("written");
+}
+
+/// A damaged page is found though nobody reads it. Nobody gets what it holds, the member is not ready and does not lead any
+/// more; the cluster, and what else the member has, goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_with_a_damaged_page_leaves_leadership_to_others() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let mut client = cluster.client(leader).await;
+    for n in 0..200 {
+        put(&mut client, &format!("k{n:03}"), vec![b'x'; 1000]).await;
+    }
+    let folder = cluster.data_dir(leader);
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::metadata(data_file(&folder)).expect("the data file").len() < 200 * 1000 {
+        assert!(Instant::now() < deadline, "nothing is flushed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    damage(&data_file(&folder), old_leaf(&data_file(&folder)));
+    cluster.wait_for_log(leader, "a page of the data file is damaged");
+    assert!(cluster.log(leader).contains("tree=rev") || cluster.log(leader).contains(r#""tree":"rev""#));
+
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    let next = cluster.leader(&[0, 1, 2]).await;
+    let moved = Instant::now() + PATIENCE;
+    let mut next = next;
+    while next == leader {
+        assert!(Instant::now() < moved, "a damaged member goes on leading");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        next = cluster.leader(&[0, 1, 2]).await;
+    }
+    assert!(others.contains(&next));
+    let ready = cluster.seats[leader].http("/readyz?verbose");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("[-]data_corruption failed"), "{ready}");
+    assert!(cluster.seats[next].http("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(cluster.seats[leader].http("/metrics").contains("\nplinth_data_damaged_pages 1\n"));
+
+    let everything = etcd_client::GetOptions::new().with_prefix();
+    let refused = client.get("k", Some(everything.clone())).await.expect_err("damaged data is not served");
+    assert!(refused.to_string().contains("checksum"), "{refused}");
+    put(&mut client, "new", "through the damaged member").await;
+    let mut healthy = cluster.client(next).await;
+    assert_eq!(healthy.get("k", Some(everything)).await.expect("served by others").kvs().len(), 200);
+    assert_eq!(healthy.get("new", None).await.expect("served by others").kvs().len(), 1);
+    let alarms = healthy.alarm(AlarmAction::Get, AlarmType::None, None).await.expect("alarms");
+    assert!(alarms.alarms().is_empty(), "it is no matter of the others");
 }

@@ -31,6 +31,17 @@ impl Seat {
         self.client_port.address()
     }
 
+    /// What it answers to a request by HTTP/1.1, head included.
+    pub fn http(&self, target: &str) -> String {
+        use std::io::{Read, Write};
+        let address = self.endpoint();
+        let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).expect("it listens");
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    }
+
     /// Where the others reach it.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)

@@ -4,6 +4,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `PLINTH_CLUSTER_SECONDS` | how long each kind of trouble lasts | 6 |
+//! | `PLINTH_LARGE_KEYS` | keys that large requests look at or change | 20000 |
 //! | `PLINTH_CLUSTER_SEED` | seed of what happens when | from the clock, printed |
 
 mod broken;
@@ -14,6 +15,7 @@ mod common;
 mod disk;
 mod followers;
 mod history;
+mod large;
 mod membership;
 mod net;
 mod reads;

@@ -1,5 +1,6 @@
 //! The API as the Rust client sees it.
 
+use super::metrics::Page;
 use super::server::Server;
 use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, GetOptions, LockOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
@@ -213,4 +214,67 @@ async fn a_full_quota_refuses_writes_until_the_alarm_is_disarmed() {
         .await
         .expect("disarm");
     kv.put("again", "x", None).await.expect("writes go on");
+}
+
+/// Bytes of the data file, and those of them in use.
+fn sizes(server: &Server) -> (u64, u64) {
+    let page = Page::scrape(server.endpoint.trim_start_matches("http://"));
+    let of = |what: &str| page.sum(&format!("etcd_mvcc_db_total_size{what}_in_bytes"), "") as u64;
+    (of(""), of("_in_use"))
+}
+
+/// A quota below the size of an empty file: what is in use counts. After a compaction the file follows it by itself.
+#[tokio::test]
+async fn a_small_quota_counts_what_is_in_use() {
+    let server = Server::start(&["--quota-backend-bytes", "1000000"]);
+    let client = server.client().await;
+    let mut kv = client.kv_client();
+    let mut refused = None;
+    for n in 0..2000 {
+        if let Err(error) = kv.put("one", vec![n as u8; 2 << 10], None).await {
+            refused = Some((n, error.to_string()));
+            break;
+        }
+    }
+    let (written, error) = refused.expect("the quota is reached");
+    assert!(error.contains("etcdserver: mvcc: database space exceeded"), "{error}");
+    assert!((350..=488).contains(&written), "{written} values of 2 KiB are as much as the quota");
+    let mut maintenance = client.maintenance_client();
+    let status = maintenance.status().await.expect("status");
+    let (_, in_use) = sizes(&server);
+    assert!(in_use <= 1_000_000 + (64 << 10) && in_use > 900_000, "{in_use} bytes");
+
+    let revision = kv.get("one", None).await.expect("get").header().expect("header").revision();
+    kv.compact(revision, Some(etcd_client::CompactionOptions::new().with_physical())).await.expect("compacted");
+    let member = status.header().expect("header").member_id();
+    let mut options = etcd_client::AlarmOptions::new();
+    options.with_member(member);
+    let (action, kind) = (etcd_client::AlarmAction::Deactivate, etcd_client::AlarmType::Nospace);
+    maintenance.alarm(action, kind, Some(options)).await.expect("disarmed");
+    kv.put("again", "x", None).await.expect("writes go on");
+}
+
+#[tokio::test]
+async fn the_data_file_follows_what_a_compaction_leaves() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let mut kv = client.kv_client();
+    for round in 0..40 {
+        for n in 0..20 {
+            kv.put(format!("key/{n}"), vec![round as u8; 16 << 10], None).await.expect("put");
+        }
+    }
+    let (before, _) = sizes(&server);
+    assert!(before > 12 << 20, "history takes {before} bytes");
+    let revision = kv.get("key/0", None).await.expect("get").header().expect("header").revision();
+    kv.compact(revision, None).await.expect("compacted");
+    let start = std::time::Instant::now();
+    loop {
+        let (size, in_use) = sizes(&server);
+        if in_use < 2 << 20 && size - in_use <= (1 << 20).max(in_use / 10) {
+            break;
+        }
+        assert!(start.elapsed().as_secs() < 10, "{size} bytes for {in_use} in use");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }

@@ -42,14 +42,14 @@ const ASKED_FOR: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// A page read back.
-struct Page {
+pub struct Page {
     types: BTreeMap<String, String>,
     /// Name, labels as they are written, value.
     samples: Vec<(String, String, f64)>,
 }
 
 impl Page {
-    fn scrape(endpoint: &str) -> Page {
+    pub fn scrape(endpoint: &str) -> Page {
         let mut stream = TcpStream::connect(endpoint).expect("the server listens");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("a request");
         let mut text = String::new();
@@ -72,7 +72,7 @@ impl Page {
     }
 
     /// The values of a series whose labels contain `with`, added up.
-    fn sum(&self, name: &str, with: &str) -> f64 {
+    pub fn sum(&self, name: &str, with: &str) -> f64 {
         let meant = self.samples.iter().filter(|(found, labels, _)| found == name && labels.contains(with));
         let values: Vec<f64> = meant.map(|(_, _, value)| *value).collect();
         assert!(!values.is_empty(), "{name}{{{with}}} is missing");

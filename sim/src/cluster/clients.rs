@@ -228,7 +228,7 @@ impl World {
             Ok(_) if self.calls.get(&number).is_some_and(|call| matches!(call.ask, Ask::KeepAlive(_))) => {
                 return self.checkpoint_cleared(at, number);
             }
-            Ok(outcome) => self.reply(number, Answer::Done(outcome.revision, outcome.body)),
+            Ok(outcome) => self.reply(number, Answer::Done(outcome.revision, outcome.body.into_vec())),
             Err(_) => self.reply(number, Answer::Refused),
         }
         Ok(())

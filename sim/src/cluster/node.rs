@@ -6,6 +6,7 @@ use super::snapshots::{Fetch, Served};
 use super::watchers::Tap;
 use crate::data_file::{self, SimContent};
 use crate::flush::FlushJob;
+use plinth_engine::budget::Budget;
 use plinth_engine::lease::{LessorConfig, Millis};
 use plinth_engine::pagefile::PageFile;
 use plinth_engine::pagefile::testing::SimStore;
@@ -13,6 +14,7 @@ use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{EventMode, Hub, HubConfig};
 use plinth_member::compare::Check;
+use plinth_member::limits::APPLY_PER_PUMP;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Effects, Member, MemberConfig};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
@@ -228,6 +230,8 @@ impl Node {
             first_sequence: self.life << 32,
             request_timeout_millis: REQUEST_TIMEOUT_MILLIS,
             learners_max: 1,
+            // In every other life commands are applied bit by bit.
+            apply_budget: if self.life % 2 == 0 { APPLY_PER_PUMP } else { Budget { pairs: 2, bytes: 64, visits: 3 } },
         };
         let mut member = Member::new(config, wal, entries, store).map_err(|error| error.to_string())?;
         member.set_event_mode(EventMode::Plain);

@@ -245,6 +245,13 @@ impl<S: PageStore> Pager<S> {
         Ok(header)
     }
 
+    /// A page of the file was found damaged: its checksum is looked at again whenever it is touched.
+    pub fn distrust(&self, page: PageId) {
+        if self.place(page) == Some(Place::Verified) {
+            self.table[page.index()].set(Packed::FILE);
+        }
+    }
+
     /// A segment of the space map, verified now.
     pub fn space_segment(&self, page: PageId, index: usize) -> Result<&[u8], TreeError> {
         let place = self.place(page).ok_or_else(|| corrupt(page, 0, "space map is outside of the file"))?;

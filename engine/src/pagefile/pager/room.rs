@@ -12,10 +12,13 @@ use crate::pagefile::format::{PAGE_SIZE, PAGES_MAX};
 use crate::pagefile::store::{PageIoError, PageStore};
 use crate::trees::TreeError;
 
-/// Smallest and largest step by which the file grows, in pages: 1 MiB and 64 MiB.
-const GROW_PAGES: (usize, usize) = (64, 4096);
+/// Smallest and largest step by which the file grows, in pages: 256 KiB and 64 MiB. With what is free ahead of need this is
+/// less than 1 MiB in a small file, and less than a tenth of a large one: the file is about as large as what is in it.
+const GROW_PAGES: (usize, usize) = (16, 4096);
 /// Bounds of the free pages below which the file grows ahead of need: 512 KiB and 4 MiB.
 const LOW_WATER_PAGES: (usize, usize) = (32, 256);
+/// Steps of growth and free pages ahead of need are this part of the file, within their bounds.
+const PART_OF_FILE: usize = 32;
 /// Free pages that inserts leave to removals, so that deleting can begin on a full disk.
 pub(in crate::pagefile) const REMOVAL_RESERVE_PAGES: usize = 16;
 
@@ -34,7 +37,7 @@ impl<S: PageStore> Pager<S> {
     /// Free pages below which the file grows ahead of need: more than the next flush takes.
     #[inline]
     pub(super) fn low_water(&self) -> usize {
-        (self.table.len() / 16).clamp(LOW_WATER_PAGES.0, LOW_WATER_PAGES.1) + self.flush_needs()
+        (self.table.len() / PART_OF_FILE).clamp(LOW_WATER_PAGES.0, LOW_WATER_PAGES.1) + self.flush_needs()
     }
 
     #[cold]
@@ -46,7 +49,7 @@ impl<S: PageStore> Pager<S> {
         if enough && (self.grow_blocked || self.space.free_pages() >= singles + run + self.low_water()) {
             return Ok(());
         }
-        let chunk = (self.table.len() / 8).clamp(GROW_PAGES.0, GROW_PAGES.1);
+        let chunk = (self.table.len() / PART_OF_FILE).clamp(GROW_PAGES.0, GROW_PAGES.1);
         if enough {
             return match self.grow(chunk, chunk) {
                 Err(TreeError::Full { .. }) => Ok(()),
@@ -58,6 +61,18 @@ impl<S: PageStore> Pager<S> {
         let free_after = self.space.free_pages() + missing;
         let minimum = missing + (singles + run).saturating_sub(free_after);
         self.grow(minimum, minimum + chunk)
+    }
+
+    /// Tries again to grow the file after it could not: there may be room by now, and nobody writes who would find out.
+    pub fn retry_space(&mut self) -> Result<(), TreeError> {
+        if !self.short_of_space {
+            return Ok(());
+        }
+        let chunk = (self.table.len() / PART_OF_FILE).clamp(GROW_PAGES.0, GROW_PAGES.1);
+        match self.grow(chunk, chunk) {
+            Err(TreeError::Full { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// As [`Pager::ensure_room`] for single pages, without growing ahead of need.
