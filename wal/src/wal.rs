@@ -269,6 +269,7 @@ impl<D: Disk> Wal<D> {
 
     /// Adds a record the active segment has room for, opening a chunk if there is none.
     fn push_fitting(&mut self, group: GroupId, kind: RecordKind, schema: u16, payload: &[&[u8]], length: usize) -> Lsn {
+        assert!(self.durable < self.next, "a record is durable only after it was appended");
         let meta = RecordMeta { lsn: self.next, durable: self.durable, group, kind, schema };
         let chunk = match &mut self.open {
             Some(chunk) => chunk,
@@ -277,9 +278,13 @@ impl<D: Disk> Wal<D> {
                 none.insert(Chunk::new(self.active, self.wal_id, self.reach, self.offset, buffer))
             }
         };
+        assert!(chunk.segment == self.active, "a chunk is closed before its segment is");
         chunk.push(meta, payload, length);
         match self.live.back_mut() {
-            Some(live) if live.seq == self.active => live.last = meta.lsn,
+            Some(live) if live.seq == self.active => {
+                assert!(live.last.next() == meta.lsn, "records of a segment are numbered without a gap");
+                live.last = meta.lsn;
+            }
             _ => self.live.push_back(Live { seq: self.active, first: meta.lsn, last: meta.lsn }),
         }
         self.next = meta.lsn.next();
@@ -297,6 +302,8 @@ impl<D: Disk> Wal<D> {
     fn seal_chunk(&mut self) {
         let Some(chunk) = self.open.take() else { return };
         assert_eq!(chunk.offset, self.offset, "chunks follow each other");
+        assert!(chunk.last.next() == self.next, "a chunk ends with the record appended last");
+        assert!(self.sealed.back().is_none_or(|before| before.last < chunk.last), "chunks are sealed in order");
         self.offset += block_up(chunk.used() as u64);
         self.sealed.push_back(chunk);
     }
@@ -344,7 +351,9 @@ impl<D: Disk> Wal<D> {
                     self.disk.give_buffer(buffer);
                     self.latch(result)?;
                     let flight = self.in_flight.iter_mut().find(|flight| flight.ticket == ticket);
-                    flight.expect("only submitted writes complete").done = true;
+                    let flight = flight.expect("only submitted writes complete");
+                    assert!(!flight.done, "a write completes once");
+                    flight.done = true;
                 }
                 Completion::Prepared { segment, result } => self.on_prepared(segment, result)?,
                 Completion::Failed(fault) => self.latch(Err(fault))?,
@@ -353,8 +362,11 @@ impl<D: Disk> Wal<D> {
         while self.in_flight.front().is_some_and(|flight| flight.done) {
             let flight = self.in_flight.pop_front().expect("checked");
             assert!(flight.last > self.durable, "the durable end only grows");
+            assert!(flight.last < self.next, "only what was appended becomes durable");
             self.durable = flight.last;
-            self.stats.pending_bytes -= flight.used;
+            let pending = self.stats.pending_bytes.checked_sub(flight.used);
+            self.stats.pending_bytes =
+                pending.expect("bytes are counted when they are appended and when they are durable");
         }
         self.retire_released();
         self.submit_sealed()?;
@@ -363,6 +375,7 @@ impl<D: Disk> Wal<D> {
     }
 
     fn on_prepared(&mut self, segment: SegmentSeq, result: Result<(), DiskFault>) -> Result<(), WalError> {
+        assert!(self.preparing, "only what was asked for is prepared");
         assert_eq!(segment, self.prepared.next(), "segments are prepared one by one");
         self.preparing = false;
         match result {
@@ -384,6 +397,9 @@ impl<D: Disk> Wal<D> {
             let Chunk { segment, offset, last, reach, .. } = chunk;
             let used = chunk.used();
             let (buffer, bytes) = chunk.finish(self.durable);
+            assert!(segment <= self.prepared, "nothing is written to a segment that does not exist");
+            assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a write begins at a block, so that none tears another");
+            assert!(self.in_flight.back().is_none_or(|before| before.last < last), "writes are submitted in order");
             let ticket = self.next_ticket;
             self.in_flight.push_back(Flight { ticket, last, used, bytes, reach, done: false });
             self.stats.flushes += 1;
@@ -443,6 +459,7 @@ impl<D: Disk> Wal<D> {
     /// No record below `lsn` is needed any more. Segments wholly below it are recycled as soon as that is safe.
     pub fn release_before(&mut self, lsn: Lsn) {
         self.release = self.release.max(lsn.min(self.next));
+        assert!(self.release <= self.next, "what is still to come is not released");
         self.retire_released();
     }
 
@@ -453,6 +470,7 @@ impl<D: Disk> Wal<D> {
                 break;
             }
             assert!(oldest.last < successor.first, "segments are in order");
+            assert!(oldest.seq < self.active, "the active segment stays");
             self.disk.retire(oldest.seq);
             self.live.pop_front();
             // A retired file is the cheapest way out of a full disk.

@@ -18,6 +18,8 @@ impl<S: PageStore> Pager<S> {
     /// Ends the current transaction: its dirty pages are frozen and the next transaction begins.
     pub fn begin_flush(&mut self, roots: &[Root; TREES_MAX]) -> Result<Option<Flush>, TreeError> {
         assert!(self.frozen.is_none(), "one flush at a time");
+        assert!(self.complete.txn == self.durable, "a flush was forgotten: its pages would be taken for written");
+        assert!(self.txn == self.durable.next(), "transactions follow each other");
         if !self.is_dirty() {
             return Ok(None);
         }
@@ -32,9 +34,14 @@ impl<S: PageStore> Pager<S> {
             segments: self.space.segment_pages(),
         };
         let runs: Vec<Run> = std::mem::take(&mut self.dirty).into_iter().flatten().collect();
+        let mut bytes = 0;
         for (index, run) in runs.iter().enumerate() {
+            assert!(self.space.is_used(run.page), "page {} is written, and the space map calls it free", run.page);
             self.table[run.page.index()].set(Packed::new(Place::Frozen(index)));
+            bytes += run.bytes.len();
         }
+        assert!(bytes == self.dirty_bytes, "changed bytes are counted once: {bytes}, not {}", self.dirty_bytes);
+        assert!(meta.pages as usize <= self.table.len(), "the state has pages beyond the file");
         let frozen = Arc::new(Frozen { runs });
         let flush = Flush::new(Arc::clone(&frozen), &meta);
         self.vacant.clear();
@@ -74,8 +81,11 @@ impl<S: PageStore> Pager<S> {
         let frozen = self.frozen.take().expect("a flush is under way");
         assert!(Arc::ptr_eq(&frozen, &flush.frozen), "the flush is the one under way");
         assert_eq!(flush.txn, self.complete.txn);
+        assert!(self.durable.next() == self.complete.txn, "flushes end in the order in which they began");
         drop(flush);
-        for run in &frozen.runs {
+        for (index, run) in frozen.runs.iter().enumerate() {
+            let place = self.place(run.page);
+            assert!(place == Some(Place::Frozen(index)), "page {} was given away while it was written", run.page);
             self.table[run.page.index()].set(Packed::FILE);
         }
         if let Ok(frozen) = Arc::try_unwrap(frozen) {
@@ -92,6 +102,7 @@ impl<S: PageStore> Pager<S> {
 
     /// Keeps the last complete state readable until the token is dropped.
     pub fn pin(&mut self) -> (Arc<Meta>, Arc<()>) {
+        assert!(self.complete.txn >= self.durable, "a pinned state is not older than what recovery finds");
         let token = Arc::new(());
         self.pins.push((self.complete.txn, Arc::downgrade(&token)));
         (Arc::clone(&self.complete), token)
@@ -108,6 +119,7 @@ impl<S: PageStore> Pager<S> {
         let pinned = self.pins.iter().map(|&(txn, _)| txn).min();
         let both_metas = TxnId(self.durable.0.saturating_sub(1));
         let upto = pinned.map_or(both_metas, |pinned| pinned.min(both_metas));
+        assert!(upto.0 < self.durable.0.max(1), "what recovery may find is not given away");
         let table = &self.table;
         self.space.release(upto, |page, _| table[page.index()].set(Packed::FILE));
         // Twice what is wanted, so that the sign does not flicker.
