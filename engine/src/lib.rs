@@ -10,9 +10,11 @@
 //! - [`store`] applies commands, long ones in steps ([`job`], [`budget`]). Its parts: reads in [`range`] and [`history`],
 //!   txns in `txn`, what is rebuilt at start in `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and
 //!   [`alarm`].
+//! - [`auth`] knows users and roles, and what they may do.
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
 pub mod alarm;
+pub mod auth;
 pub mod author;
 pub mod body;
 pub mod budget;

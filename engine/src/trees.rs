@@ -23,11 +23,26 @@ pub enum TreeId {
     Alarm = 4,
     /// Members of the cluster, as the server encodes them.
     Members = 5,
+    /// Whether users matter, and the auth revision.
+    Auth = 6,
+    /// User name to encoded `authpb.User`.
+    AuthUsers = 7,
+    /// Role name to encoded `authpb.Role`.
+    AuthRoles = 8,
 }
 
 impl TreeId {
     /// All trees, in order of their numbers.
-    pub const ALL: [TreeId; 5] = [TreeId::Rev, TreeId::Lease, TreeId::Meta, TreeId::Alarm, TreeId::Members];
+    pub const ALL: [TreeId; 8] = [
+        TreeId::Rev,
+        TreeId::Lease,
+        TreeId::Meta,
+        TreeId::Alarm,
+        TreeId::Members,
+        TreeId::Auth,
+        TreeId::AuthUsers,
+        TreeId::AuthRoles,
+    ];
 
     /// The tree's name in messages and tools.
     pub fn name(self) -> &'static str {
@@ -37,6 +52,9 @@ impl TreeId {
             TreeId::Meta => "meta",
             TreeId::Alarm => "alarm",
             TreeId::Members => "members",
+            TreeId::Auth => "auth",
+            TreeId::AuthUsers => "authUsers",
+            TreeId::AuthRoles => "authRoles",
         }
     }
 }

@@ -158,7 +158,7 @@ fn start_tasks(
         Box::pin(background::notify_progress(home.clone())),
         Box::pin(background::trim(home.clone())),
         Box::pin(scrub::scrub(home.clone())),
-        Box::pin(handover::leave_when_damaged(home.clone())),
+        Box::pin(crate::cluster::handover::leave_when_damaged(home.clone())),
         Box::pin(auto_compaction::run(home.clone(), auto)),
     ];
     for task in rest {
