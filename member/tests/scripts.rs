@@ -182,6 +182,7 @@ impl Script {
             first_sequence: node.lives << 32,
             request_timeout_millis: REQUEST_TIMEOUT_MILLIS,
             learners_max: 1,
+            apply_budget: plinth_member::limits::APPLY_PER_PUMP,
         };
         let store = Store::open(MemTrees::new(), StoreConfig::default()).expect("an empty store");
         let member = Member::new(config, wal, entries, store).expect("a sound log");
