@@ -71,6 +71,11 @@ pub fn current_queue() -> Queue {
     glommio::executor().current_task_queue()
 }
 
+/// Tasks that this reactor has run since this was last asked.
+pub fn tasks_run() -> u64 {
+    glommio::executor().executor_stats().tasks_executed()
+}
+
 /// The queue that every reactor begins with. It has no interval, and wakers of its tasks that another thread calls while
 /// the reactor is awake make no system call.
 pub fn first_queue() -> Queue {

@@ -16,6 +16,20 @@ pub fn raise_limits() {
     }
 }
 
+/// Bytes of locked memory that the runtime asks for at each start of a reactor (glommio 0.9), needed or not.
+const LOCKED_BYTES_MIN: u64 = 512 << 10;
+
+/// Whether a reactor can be started with the memory that may be locked; what to do if not.
+pub fn check_locked_memory() -> Result<(), String> {
+    match getrlimit(Resource::Memlock).current {
+        Some(bytes) if bytes < LOCKED_BYTES_MIN => Err(format!(
+            "{bytes} bytes may be locked in memory, and a reactor of io_uring wants {LOCKED_BYTES_MIN}; allow more \
+             (ulimit -l 512, LimitMEMLOCK=512K in a systemd unit, --ulimit memlock=524288 for a container)"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes that may be locked in memory, as text for the log.
 pub fn locked_memory() -> String {
     getrlimit(Resource::Memlock).current.map_or_else(|| "unlimited".to_string(), |bytes| format!("{bytes} bytes"))

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::rt::{TcpStream, Timer};
+use crate::rt::Timer;
 use bytes::Bytes;
 
 use super::connection::{Connection, ConnectionError, End, Watch};

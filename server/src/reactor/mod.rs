@@ -6,6 +6,7 @@
 //! Task queues, by what must not wait: consensus and completions of the log, client requests, then watch catch-up,
 //! compaction and flushing. Shares are relative: background work gets about a twentieth while others want to run.
 
+mod awake;
 mod edge;
 mod listen;
 mod part;
@@ -20,6 +21,7 @@ use crate::logging::{self, events};
 use crate::mesh::channel::{self, Receiver, Sender};
 use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
 use crate::metrics;
+use crate::resources;
 use crate::sys::Signals;
 use crate::wake;
 use plinth_net::grpc::Tally;
@@ -69,6 +71,9 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     let count = config.reactors.count_on(cores as u32) as usize;
     events::starting(&config, !folder.is_fresh(), count, cores);
     if let Err(error) = plinth_wal_uring::probe() {
+        return fail("the server cannot start", &error);
+    }
+    if let Err(error) = resources::check_locked_memory() {
         return fail("the server cannot start", &error);
     }
     let signals = Arc::new(signals);
@@ -133,6 +138,7 @@ where
     T: Send + 'static,
 {
     rt::reactor(&format!("reactor-{number}"), pin.then_some(number), move || async move {
+        awake::keep_waking().await;
         rt::spawn_into(main(), rt::queue("clients", 1000, SOCKETS_INTERVAL)).await
     })
 }
