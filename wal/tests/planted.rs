@@ -36,8 +36,8 @@ impl Segments for Planted {
         self.disk.size(seq)
     }
 
-    fn settle(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
-        self.disk.settle(seq)
+    fn sync_and_uncache(&mut self, seq: SegmentSeq) -> Result<(), DiskFault> {
+        self.disk.sync_and_uncache(seq)
     }
 
     fn read(&mut self, seq: SegmentSeq, offset: u64, out: &mut [u8]) -> Result<(), DiskFault> {
