@@ -16,6 +16,7 @@
 //!
 //! Deliberately absent: changing a file in place, the free list (new files have none), nested buckets (etcd has none).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 pub mod check;

@@ -1,7 +1,8 @@
 //! The endpoints as one: connects to whichever answers, and turns to another one when a connection breaks.
 //!
 //! An attempt begins with the first endpoint and adds the next one after a short while, so that one that is silent
-//! does not hold up the rest. A read is repeated elsewhere, a write never: it may have taken effect.
+//! does not hold up the rest; where there is a choice, an endpoint counts only when it has answered something, as a
+//! stopped process still takes connections. A read is repeated elsewhere, a write never: it may have taken effect.
 
 use crate::failure::{Exit, Failure};
 use crate::rpc::{Client, ConnectError, Options};
@@ -17,7 +18,7 @@ use tonic::{Code, Status};
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Head start of an endpoint before the next one is tried as well.
-const HEAD_START: Duration = Duration::from_millis(250);
+const HEAD_START: Duration = Duration::from_millis(50);
 
 /// How often a read is repeated, and the pause before.
 const REPEATS_MAX: u32 = 100;
@@ -125,9 +126,12 @@ async fn connect_any(endpoints: &[String], options: &Options) -> Result<(String,
     let mut last = ConnectError::Refused(Failure::new(Exit::BadConnection, "no endpoint given"));
     loop {
         if let Some(endpoint) = untried.next().cloned() {
-            let options = options.clone();
+            let (options, is_choice) = (options.clone(), endpoints.len() > 1);
             attempts.spawn(async move {
                 let client = Client::connect(&endpoint, &options).await?;
+                if is_choice {
+                    client.wait_for_answer(options.dial_timeout).await?;
+                }
                 Ok((endpoint, client))
             });
         }

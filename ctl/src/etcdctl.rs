@@ -91,7 +91,7 @@ enum Command {
 
 /// Runs etcdctl with the arguments behind its name.
 pub fn main<T: Into<OsString>>(args: Vec<T>) -> ExitCode {
-    let words: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let words = usage::commands_first(&definition(), args.into_iter().map(Into::into).collect());
     let parse = |words: &[OsString]| definition().try_get_matches_from(std::iter::once(&"etcdctl".into()).chain(words));
     let matches = match parse(&words) {
         Ok(matches) => matches,
@@ -197,6 +197,28 @@ mod tests {
         assert_eq!(cli.globals.endpoints, ["a:1", "b:2"]);
         assert!(!parse(&["--hex=false", "get", "k"]).expect("parses").globals.hex);
         assert!(parse(&["--command-timeout", "5", "get", "k"]).is_err());
+    }
+
+    #[test]
+    fn flags_of_a_command_may_stand_before_its_name() {
+        let ordered = |line: &str| {
+            let words = line.split(' ').map(OsString::from).collect();
+            let words = usage::commands_first(&definition(), words);
+            words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        for (written, read) in [
+            ("--consistency s get a", "get --consistency s a"),
+            ("--hex --prefix=true get a", "get --hex --prefix=true a"),
+            ("-w json lease --endpoints x list", "lease list -w json --endpoints x"),
+            ("--ttl get lease grant", "lease grant --ttl get"),
+            ("get a --limit 1", "get a --limit 1"),
+            ("lock l -- etcdctl --hex get a", "lock l -- etcdctl --hex get a"),
+            ("snap save x", "snap save x"),
+            ("--hex", "--hex"),
+            ("nonsense get", "nonsense get"),
+        ] {
+            assert_eq!(ordered(written), read, "{written}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! Deliberately absent so far: TLS, SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and
 //! fail.
 
+#![forbid(unsafe_code)]
+
 pub mod cluster;
 pub mod command;
 pub mod context;

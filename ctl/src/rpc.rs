@@ -6,8 +6,9 @@
 use crate::failure::{Exit, Failure};
 use http::uri::PathAndQuery;
 use plinth_api::metadata::{HAS_LEADER, TOKEN};
-use plinth_api::methods::{AUTHENTICATE, Method};
+use plinth_api::methods::{AUTHENTICATE, HEALTH_CHECK, Method};
 use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::proto::health::HealthCheckRequest;
 use prost::Message;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -108,6 +109,18 @@ impl Client {
             Err(_) => return Err(ConnectError::Unreachable("no token in time".to_owned())),
         }
         Ok(client)
+    }
+
+    /// Waits until the server has answered anything at all, be it that it does not know the question.
+    pub async fn wait_for_answer(&self, limit: Duration) -> Result<(), ConnectError> {
+        let asked = self.call(&HEALTH_CHECK, HealthCheckRequest::default());
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Err(status)) if crate::cluster::is_broken(&status) => {
+                Err(ConnectError::Unreachable(status.message().to_owned()))
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err(ConnectError::Unreachable("no answer in time".to_owned())),
+        }
     }
 
     /// The token to show with every call. Where authentication is off, none is needed.

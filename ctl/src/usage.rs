@@ -38,6 +38,46 @@ pub fn as_go(command: Command) -> Command {
     command.mut_args(|arg| last(flag(arg))).mut_subcommands(as_go)
 }
 
+/// The words with the names of commands in front of all flags: flags of a command may stand before its name. A flag that
+/// is not known to be a boolean takes the next word for its value, unless it has one behind an equals sign.
+pub fn commands_first(definition: &Command, words: Vec<OsString>) -> Vec<OsString> {
+    let (mut names, mut rest, mut at) = (Vec::new(), words, definition);
+    while at.has_subcommands() {
+        let is_switch = |word: &str| {
+            let flag = word.trim_start_matches('-');
+            let mut known = at.get_arguments().chain(definition.get_arguments());
+            known.any(|arg| {
+                let named =
+                    arg.get_long() == Some(flag) || arg.get_short().is_some_and(|short| flag == short.to_string());
+                named && arg.get_num_args().is_some_and(|values| values.min_values() == 0)
+            }) || ["h", "help"].contains(&flag)
+        };
+        let (mut place, mut is_value) = (None, false);
+        for (index, word) in rest.iter().enumerate() {
+            let word = word.to_string_lossy();
+            match () {
+                () if is_value => is_value = false,
+                () if word == "--" => break,
+                () if word.starts_with("--") => is_value = !word.contains('=') && !is_switch(&word),
+                () if word.starts_with('-') => is_value = word.chars().count() == 2 && !is_switch(&word),
+                () => {
+                    place = Some(index);
+                    break;
+                }
+            }
+        }
+        let Some(place) = place else { break };
+        let word = rest[place].to_string_lossy().into_owned();
+        let exact = at.find_subcommand(&word);
+        let mut fitting = at.get_subcommands().filter(|sub| sub.get_name().starts_with(&word));
+        let Some(sub) = exact.or_else(|| fitting.next().filter(|_| fitting.next().is_none())) else { break };
+        names.push(rest.remove(place));
+        at = sub;
+    }
+    names.append(&mut rest);
+    names
+}
+
 /// The flags that every command takes, for `options`.
 pub fn global_flags(definition: &Command) -> String {
     let mut text = String::from("The following options can be passed to any command:\n\n");
@@ -64,6 +104,7 @@ pub fn report(error: &clap::Error, definition: &Command, words: &[OsString]) -> 
     let group = group(definition, &words, invalid.as_deref());
     let help = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Some(error.render()),
+        ErrorKind::MissingSubcommand if group.get_name() == definition.get_name() => Some(group.clone().render_help()),
         ErrorKind::MissingSubcommand | ErrorKind::InvalidSubcommand if group.get_name() != definition.get_name() => {
             Some(group.clone().bin_name(format!("{} {}", definition.get_name(), group.get_name())).render_help())
         }

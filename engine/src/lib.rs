@@ -13,6 +13,9 @@
 //! - [`auth`] knows users and roles, and what they may do.
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![deny(unsafe_code)]
+
 pub mod alarm;
 pub mod auth;
 pub mod author;

@@ -18,6 +18,9 @@
 //!
 //! Deliberately absent: sockets, clocks, protobuf, matching of watchers (see `plinth_engine::watch`).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![forbid(unsafe_code)]
+
 pub mod backup;
 mod batching;
 mod changes;

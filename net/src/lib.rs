@@ -9,13 +9,24 @@
 //! - [`server`] drives connections of clients: tells the protocols apart, reads, writes, keeps alive, drains
 //! - [`peer`] connects members with each other: lanes, messages, questions and answers
 
+#![deny(unsafe_code)]
+
+#[cfg(feature = "runtime")]
 pub mod grpc;
 pub mod h2;
 pub mod http1;
+#[cfg(feature = "runtime")]
 pub mod peer;
+#[cfg(feature = "runtime")]
 pub mod rt;
+#[cfg(feature = "runtime")]
 pub mod server;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)]
 mod sys;
+#[cfg(feature = "runtime")]
 pub mod transport;
+#[cfg(feature = "runtime")]
 pub mod turn;
+#[cfg(feature = "runtime")]
 mod wait;

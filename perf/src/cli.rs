@@ -38,9 +38,6 @@ pub enum Command {
     Budget(BudgetArgs),
     /// Draw a flame graph of the output of `perf script`.
     Flame(FlameArgs),
-    /// Answer calls and do nothing else: the floor under every server.
-    #[command(hide = true)]
-    Echo(EchoArgs),
     /// Latency of small puts while heavy work goes on beside them.
     Disturb(DisturbArgs),
     /// Latency, CPU and memory while the number of keys grows.
@@ -431,15 +428,4 @@ pub struct FlameArgs {
     /// Functions listed by their own share.
     #[arg(long, default_value_t = 40)]
     pub top: usize,
-}
-
-/// Arguments of `echo`.
-#[derive(Args)]
-pub struct EchoArgs {
-    /// Where to listen.
-    #[arg(long)]
-    pub listen: SocketAddr,
-    /// Bytes of the value in the answer to a read.
-    #[arg(long, default_value_t = 256)]
-    pub value_bytes: usize,
 }

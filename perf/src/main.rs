@@ -2,15 +2,16 @@
 //!
 //! The tour: [`workload`] says what is sent, [`pace`] when it is due, [`drive`] sends it over [`lean`] or [`grpc`]
 //! and records with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers; [`scenario`] puts
-//! these together into experiments, [`report`], [`plot`] and [`flame`] show the results. [`echo`] is the floor to compare
-//! with, [`throttle`] makes a disk slow.
+//! these together into experiments, [`report`], [`plot`] and [`flame`] show the results. [`throttle`] makes a disk
+//! slow.
 //!
 //! The generator shares the machine with the server it measures, so it is built to be cheap and always reports
 //! its own processor time beside the server's.
 
+#![deny(unsafe_code)]
+
 mod cli;
 mod drive;
-mod echo;
 mod flame;
 mod grpc;
 mod lean;
@@ -22,6 +23,7 @@ mod process;
 mod report;
 mod scenario;
 mod server;
+#[allow(unsafe_code)]
 mod sys;
 mod throttle;
 mod workload;
@@ -44,7 +46,6 @@ fn main() -> ExitCode {
         Command::CatchUp(arguments) => scenario::catch_up(&arguments),
         Command::Budget(arguments) => scenario::budget(&arguments),
         Command::Flame(arguments) => flame::flame(&arguments),
-        Command::Echo(arguments) => echo::echo(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! Starts servers of its own on free loopback ports with fresh data folders, alone or as a cluster, and ends them by
 //! their process ids.
 //!
-//! Plinth takes etcd's flags, so both are started in the same way. The echo server is this program itself.
+//! Plinth takes etcd's flags, so both are started in the same way. The floor, which only answers, is an example of
+//! `plinth-net`.
 
 use crate::grpc::{self, Connection, Keep, Method};
 use plinth_api::methods;
@@ -46,8 +47,8 @@ pub struct Program {
 pub enum Form {
     /// etcd's.
     Etcd,
-    /// That of `plinth-perf echo`.
-    Echo,
+    /// That of the floor.
+    Floor,
 }
 
 /// Where requests go, and whose counters are read.
@@ -293,7 +294,7 @@ fn spawn(program: &Program, seat: &Seat, peers: &str) -> io::Result<Child> {
                 .args(["--initial-cluster", peers])
                 .args(["--quota-backend-bytes", &QUOTA_BYTES.to_string()])
         }
-        Form::Echo => command.args(["echo", "--listen", &format!("127.0.0.1:{}", seat.client_port)]),
+        Form::Floor => command.arg(format!("127.0.0.1:{}", seat.client_port)),
     };
     command
         .args(&program.arguments)

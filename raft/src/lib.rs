@@ -15,6 +15,7 @@
 //! - [`Members`]: ids, member records, and etcd's rules for changing them
 //! - [`limits`], [`error`]: every bound, every error
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 pub mod batch;

@@ -17,6 +17,8 @@
 //! - [`notify`], [`wake`]: wake a task from the same reactor, and from outside; [`sys`]: signals, heap, sockets;
 //!   [`resources`]: limits of the process
 
+#![deny(unsafe_code)]
+
 pub mod answer;
 pub mod api;
 pub mod boot;
@@ -35,5 +37,6 @@ pub mod reactor;
 pub mod resources;
 pub mod restore;
 pub mod service;
+#[allow(unsafe_code)]
 pub mod sys;
 pub mod wake;

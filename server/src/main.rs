@@ -2,6 +2,8 @@
 //! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`. A server takes no positional
 //! arguments, so these words mean nothing else.
 
+#![forbid(unsafe_code)]
+
 use plinth_server::config::{self, Command, Config};
 use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};

@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`).
 
+#![forbid(unsafe_code)]
+
 pub mod cluster;
 pub mod data_file;
 pub mod disk_world;

@@ -1,5 +1,7 @@
 //! Runs seeds of the simulator: `plinth-sim --seeds 2000 --cluster`, or one of them again: `plinth-sim --cluster --seed 17`.
 
+#![forbid(unsafe_code)]
+
 use clap::Parser;
 use plinth_sim::{cluster, disk_world};
 use std::cell::Cell;

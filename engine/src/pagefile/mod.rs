@@ -34,6 +34,7 @@ mod scrub;
 mod shrink;
 mod space;
 mod store;
+#[allow(unsafe_code, clippy::disallowed_methods, reason = "the file and its map, behind the seam `store`")]
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

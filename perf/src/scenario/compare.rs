@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::net::SocketAddr;
 
 /// Name of the server that does nothing, in tables and plots.
-const ECHO: &str = "no server";
+const FLOOR: &str = "no server";
 /// Bytes written and flushed to measure the disk, and for how long per turn.
 const FLUSH_BYTES: usize = 4_096;
 const FLUSH_SECONDS: f64 = 1.0;
@@ -116,7 +116,12 @@ fn floor_of(setting: &Setting, spec: &Spec) -> Result<Option<Program>, Failure> 
         return Ok(None);
     }
     let arguments = vec!["--value-bytes".to_owned(), spec.value_bytes.to_string()];
-    Ok(Some(Program { label: ECHO.to_owned(), path: std::env::current_exe()?, arguments, form: Form::Echo }))
+    let path = std::env::current_exe()?.with_file_name("examples").join("floor");
+    if !path.exists() {
+        let path = path.display();
+        return Err(format!("{path} is not there: build it (perf/README.md), or leave it out with --no-floor").into());
+    }
+    Ok(Some(Program { label: FLOOR.to_owned(), path, arguments, form: Form::Floor }))
 }
 
 /// One run on fresh servers.
@@ -127,14 +132,14 @@ fn turn(
     spec: &Spec,
     label: &str,
 ) -> Result<(String, drive::Outcome), Failure> {
-    let members = if program.form == Form::Echo { 1 } else { setting.members };
+    let members = if program.form == Form::Floor { 1 } else { setting.members };
     let cluster = Cluster::start(program, &servers.data, members)?;
     let mut target = cluster.target();
     if members > 1 && setting.leader_only {
         target.addresses = vec![target.addresses[cluster.leader()?]];
     }
     let version = version(target.addresses[0])?;
-    if program.form != Form::Echo {
+    if program.form != Form::Floor {
         prepare::fill(target.addresses[0], 0..spec.keys_before(), spec.value_bytes)?;
     }
     Ok((version, drive::run(&target, spec, label)?))

@@ -24,6 +24,25 @@ fn another_endpoint_serves() {
     assert!(status.out.starts_with(b"[{\"Endpoint\":\"http://"), "{status:?}");
 }
 
+/// A stopped process still takes connections, but answers nothing.
+#[test]
+fn a_stopped_endpoint_holds_nobody_up() {
+    let (stopped, good) = (Server::start(), Server::start());
+    stopped.signal("-STOP");
+    let tool = Tool::ours(&format!("{},{}", stopped.endpoint, good.endpoint));
+    tool.line("put k v").ok();
+    assert_eq!(tool.line("get k").ok(), "k\nv\n");
+    stopped.signal("-CONT");
+}
+
+#[test]
+fn without_a_command_the_help_is_a_success() {
+    for line in ["", "--hex"] {
+        let out = Tool::ours("").line(line).ok();
+        assert!(out.contains("Usage: etcdctl"), "{line}: {out}");
+    }
+}
+
 #[test]
 fn nobody_answers() {
     let port = Port::reserve();

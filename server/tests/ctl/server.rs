@@ -43,6 +43,11 @@ impl Server {
         self.process.kill();
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
     /// Starts it again on the same folder and ports.
     pub fn restart(&mut self) {
         self.process = spawn(&self.folder, &self.client, &self.peer);

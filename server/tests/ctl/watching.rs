@@ -73,6 +73,16 @@ fn takes_watches_from_its_input() {
 }
 
 #[test]
+fn prints_what_came_before_its_input_ended() {
+    let server = Server::start();
+    let tool = Tool::ours(&server.endpoint);
+    tool.line("put w 1").ok();
+    let ran = tool.run(&["watch", "-i"], b"watch --rev 1 w\n");
+    assert_eq!(String::from_utf8_lossy(&ran.out), "PUT\nw\n1\n");
+    assert_eq!(ran.failure(), (3, "Error: error reading watch request line: EOF"));
+}
+
+#[test]
 fn outlives_the_server() {
     let mut server = Server::start();
     let tool = Tool::ours(&server.endpoint);

@@ -6,9 +6,14 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::watching::Watcher;
 use crate::words;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// What came before the end of the input is printed: answers to watches that were asked for may still be on their way.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Runs until the input ends, or a command fails.
 pub async fn run(context: &Context, environment: &Environment) -> Result<(), Failure> {
@@ -22,6 +27,7 @@ pub async fn run(context: &Context, environment: &Environment) -> Result<(), Fai
             read = input.read_until(b'\n', &mut bytes) => {
                 read?;
                 let Some(line) = bytes.strip_suffix(b"\n") else {
+                    let _ = timeout(LAST_ANSWERS, async { while watches.join_next().await.is_some() {} }).await;
                     return Err(Failure::new(Exit::InvalidInput, "error reading watch request line: EOF"));
                 };
                 let line = String::from_utf8_lossy(line).into_owned();

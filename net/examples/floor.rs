@@ -1,9 +1,9 @@
 //! The floor under every call: Plinth's own transport with handlers that do nothing. It answers reads and writes with
 //! a fixed header and has neither log nor store, so what it costs is sockets, HTTP/2 and gRPC, and the generator's
-//! share of the machine.
+//! share of the machine. `plinth-perf compare` starts it beside the servers it measures.
+//!
+//! `cargo run --release -p plinth-net --example floor -- 127.0.0.1:50051 --value-bytes 256`
 
-use crate::cli::EchoArgs;
-use crate::scenario::Failure;
 use bytes::Bytes;
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb::{PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse};
@@ -12,6 +12,8 @@ use plinth_net::grpc::{Call, Code, Method, MethodKind, Service, Status, StreamHa
 use plinth_net::rt;
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 use prost::Message;
+use std::error::Error;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 const METHODS: &[Method] = &[
@@ -22,27 +24,27 @@ const METHODS: &[Method] = &[
 ];
 
 /// One encoded answer per method.
-struct Echo {
+struct Floor {
     answers: [Bytes; METHODS.len()],
 }
 
-impl Echo {
+impl Floor {
     /// A read is answered with a value of this size.
-    fn new(value_bytes: usize) -> Echo {
+    fn new(value_bytes: usize) -> Floor {
         let header = ResponseHeader { cluster_id: u64::MAX, member_id: u64::MAX, revision: 1 << 20, raft_term: 2 };
         let header = Some(header);
-        let value = crate::workload::value(value_bytes).into();
-        let pair = mvccpb::KeyValue { key: crate::workload::key(0).into(), value, version: 1, ..Default::default() };
+        let value = vec![b'x'; value_bytes].into();
+        let pair = mvccpb::KeyValue { key: "key".into(), value, version: 1, ..Default::default() };
         let range = RangeResponse { header, kvs: vec![pair], count: 1, ..Default::default() };
         let put = PutResponse { header, ..Default::default() };
         let txn = TxnResponse { header, succeeded: true, ..Default::default() };
         let status = StatusResponse { header, version: "no server".to_owned(), leader: u64::MAX, ..Default::default() };
         let encoded = [range.encode_to_vec(), put.encode_to_vec(), txn.encode_to_vec(), status.encode_to_vec()];
-        Echo { answers: encoded.map(Bytes::from) }
+        Floor { answers: encoded.map(Bytes::from) }
     }
 }
 
-impl Service for Echo {
+impl Service for Floor {
     fn methods(&self) -> &'static [Method] {
         METHODS
     }
@@ -68,14 +70,18 @@ impl StreamHandler for Deaf {
     fn closed(&mut self) {}
 }
 
-/// `plinth-perf echo`: serves until the process is ended.
-pub fn echo(arguments: &EchoArgs) -> Result<(), Failure> {
-    let (address, value_bytes) = (arguments.listen, arguments.value_bytes);
-    let reactor = rt::reactor("echo", None, move || async move {
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [address, flag, value_bytes] = &arguments[..] else {
+        return Err("usage: floor ADDRESS --value-bytes N".into());
+    };
+    assert_eq!(flag, "--value-bytes");
+    let (address, value_bytes): (SocketAddr, usize) = (address.parse()?, value_bytes.parse()?);
+    let reactor = rt::reactor("floor", None, move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
-        serve(listener, Rc::new(Echo::new(value_bytes)), ServerOptions::default(), Shutdown::new()).await;
+        serve(listener, Rc::new(Floor::new(value_bytes)), ServerOptions::default(), Shutdown::new()).await;
         Ok::<(), std::io::Error>(())
-    });
-    reactor.map_err(|error| error.to_string())?.join().map_err(|error| error.to_string())??;
+    })?;
+    reactor.join()??;
     Ok(())
 }
