@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Levels that a tree may have: more do not come about with two children a page and 64-bit numbers.
 const DEPTH_MAX: usize = 64;
 
+/// Key and value of an entry.
+pub type Pair<'c> = (&'c [u8], &'c [u8]);
+
 /// One entry of a leaf.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'c> {
@@ -53,7 +56,7 @@ impl<'d, 's, S: Source + ?Sized> Cursor<'d, 's, S> {
 
     /// The next key and value; none at the end. Buckets inside of the bucket are an error: etcd has none.
     #[expect(clippy::should_implement_trait, reason = "what it returns borrows from the cursor")]
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Error> {
+    pub fn next(&mut self) -> Result<Option<Pair<'_>>, Error> {
         let bucket = self.bucket.clone();
         match self.next_entry()? {
             Some(entry) if entry.is_bucket => {

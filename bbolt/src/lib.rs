@@ -27,7 +27,7 @@ pub mod format;
 pub mod schema;
 mod writer;
 
-pub use cursor::Cursor;
+pub use cursor::{Cursor, Pair};
 pub use database::{Bucket, Database, Source};
 pub use error::Error;
 pub use writer::{Layout, Plan, Sink, Writer};

@@ -27,6 +27,7 @@ impl Job {
 
 /// A command that may need several steps.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, in its place for as long as it runs")]
 enum Run {
     Delete(DeleteRun),
     Revoke(RevokeRun),
@@ -189,10 +190,11 @@ impl<T: Trees> Store<T> {
 
     fn revoke_some(&mut self, run: &mut RevokeRun, budget: &mut Budget) -> Result<Option<Outcome>, StoreError> {
         let RevokeRun { id, revoked, is_sorted, write } = run;
+        *is_sorted = *is_sorted || self.lessor.sort_revoked(revoked, budget);
         if !*is_sorted {
-            *is_sorted = self.lessor.sort_revoked(revoked, budget);
+            return Ok(None);
         }
-        while *is_sorted {
+        loop {
             if budget.is_spent() {
                 return Ok(None);
             }
@@ -200,9 +202,6 @@ impl<T: Trees> Store<T> {
             self.counters.deletes += 1;
             let paused = self.write_delete(write, KeyRange::One(&key), None, budget)?;
             assert!(paused.is_none(), "one key is deleted at once");
-        }
-        if !*is_sorted {
-            return Ok(None);
         }
         let revision = self.end_write(write);
         self.trees.remove(TreeId::Lease, &id.to_be_bytes())?;

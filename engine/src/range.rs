@@ -113,6 +113,7 @@ pub enum Step {
 
 /// A range that was begun.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 pub enum Opened {
     /// That was all.
     Done(RangeSummary),

@@ -108,6 +108,7 @@ enum Phase {
 
 /// The operation under way, if it needs several steps, and where its response begins.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, in its place for as long as it runs")]
 enum Op {
     Range(RangeCursor, Mark),
     Delete(Deleting),

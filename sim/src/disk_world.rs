@@ -199,7 +199,11 @@ impl World {
             request_timeout_millis: 60_000,
             learners_max: 1,
             // In every other life commands are applied bit by bit.
-            apply_budget: if self.life % 2 == 0 { APPLY_PER_PUMP } else { Budget { pairs: 2, bytes: 64, visits: 3 } },
+            apply_budget: if self.life.is_multiple_of(2) {
+                APPLY_PER_PUMP
+            } else {
+                Budget { pairs: 2, bytes: 64, visits: 3 }
+            },
         };
         Member::new(config, wal, entries, store).map_err(|error| error.to_string())
     }

@@ -220,8 +220,8 @@ impl Auth {
     /// Reads what is stored.
     pub fn load(trees: &impl Trees) -> Result<Self, LoadError> {
         let bad = |tree: TreeId, key: &[u8]| LoadError::Record { tree: tree.name(), key: key.to_vec() };
-        let mut auth = Self::default();
-        auth.enabled = trees.get(TreeId::Auth, ENABLED)? == Some(&[1]);
+        let enabled = trees.get(TreeId::Auth, ENABLED)? == Some(&[1]);
+        let mut auth = Self { enabled, ..Self::default() };
         if let Some(revision) = trees.get(TreeId::Auth, REVISION)? {
             let revision = revision.try_into().map_err(|_| bad(TreeId::Auth, REVISION))?;
             auth.revision = u64::from_be_bytes(revision);

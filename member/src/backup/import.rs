@@ -6,7 +6,7 @@
 //! Every record is checked before it is kept: revisions ascend, values say what their keys say.
 
 use plinth_bbolt::schema::{self, Downgrade};
-use plinth_bbolt::{Cursor, Database, Source};
+use plinth_bbolt::{Cursor, Database, Pair, Source};
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::revision::{RevKey, Revision};
 use plinth_engine::store::meta;
@@ -118,9 +118,7 @@ fn open<'d, 's, S: Source + ?Sized>(
 }
 
 /// The next entry of a bucket that old releases need not have.
-fn next<'c, S: Source + ?Sized>(
-    entries: &'c mut Entries<'_, '_, S>,
-) -> Result<Option<(&'c [u8], &'c [u8])>, ImportError> {
+fn next<'c, S: Source + ?Sized>(entries: &'c mut Entries<'_, '_, S>) -> Result<Option<Pair<'c>>, ImportError> {
     match entries {
         Some(entries) => Ok(entries.next()?),
         None => Ok(None),

@@ -231,7 +231,11 @@ impl Node {
             request_timeout_millis: REQUEST_TIMEOUT_MILLIS,
             learners_max: 1,
             // In every other life commands are applied bit by bit.
-            apply_budget: if self.life % 2 == 0 { APPLY_PER_PUMP } else { Budget { pairs: 2, bytes: 64, visits: 3 } },
+            apply_budget: if self.life.is_multiple_of(2) {
+                APPLY_PER_PUMP
+            } else {
+                Budget { pairs: 2, bytes: 64, visits: 3 }
+            },
         };
         let mut member = Member::new(config, wal, entries, store).map_err(|error| error.to_string())?;
         member.set_event_mode(EventMode::Plain);
