@@ -5,7 +5,7 @@
 //!
 //! Tour, from the bottom up:
 //!
-//! - [`format`]: pages, elements and metas as bytes
+//! - [`mod@format`]: pages, elements and metas as bytes
 //! - [`Database`] and [`Cursor`]: the buckets of a file and their entries in order; every page is checked before it is
 //!   believed
 //! - [`Writer`]: a new file from buckets in order; [`Plan`] tells its size before the first byte is written

@@ -6,6 +6,7 @@
 //! Deliberately absent so far: TLS, SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and
 //! fail.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "comments of arguments are help texts: brackets mean optional")]
 #![forbid(unsafe_code)]
 
 pub mod cluster;

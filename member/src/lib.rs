@@ -7,7 +7,7 @@
 //! [`planted`] holds mistakes for the simulator to find.
 //!
 //! Sans-I/O like the crates it joins: time is an argument, the disk is behind [`plinth_wal::Disk`] and
-//! [`plinth_engine::Trees`], and what the outside has to do comes back as [`Effects`]. The server drives one
+//! [`plinth_engine::trees::Trees`], and what the outside has to do comes back as [`Effects`]. The server drives one
 //! `Member` per group on its home reactor; the simulator drives many in one thread.
 //!
 //! Invariants:

@@ -2,7 +2,7 @@
 //!
 //! Three kinds: the disk failed ([`DiskFault`], fatal, never retried: the kernel may have dropped the pages), the
 //! stored bytes are damaged ([`OpenError`], the log is left untouched), or io_uring is unusable
-//! ([`UringError`](crate::UringError), beside the code that meets it). A full disk is none of these: see
+//! (`UringError`, beside the code that meets it). A full disk is none of these: see
 //! [`SpaceState`](crate::SpaceState).
 
 use std::fmt;

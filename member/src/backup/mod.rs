@@ -1,4 +1,4 @@
-//! A store in the form of an etcd database: what a snapshot for the outside holds, and the way back ([`import`]).
+//! A store in the form of an etcd database: what a snapshot for the outside holds, and the way back ([`import()`]).
 //!
 //! [`Export`] goes over a pinned state twice, in steps that the caller paces: once to plan the file, so that its size is
 //! known, and once to write it. Nothing but the small buckets is kept in memory.

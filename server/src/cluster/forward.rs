@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub enum Question {
     /// Renew these leases: ids, eight bytes each; answered by times to live, 0 for a lease that is not there.
     Renew = 1,
-    /// A piece of a snapshot, see [`super::snapshot`].
+    /// A piece of a snapshot, see `snapshot_source`.
     Piece = 2,
     /// `LeaseTimeToLive`: the client's request; answered by the response without its header.
     TimeToLive = 3,

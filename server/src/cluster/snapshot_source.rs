@@ -11,7 +11,7 @@
 //! The pace is gentle, so that the log's own writes do not wait behind those of the copy, here or there; but when the
 //! log is about to outrun what consensus keeps for the follower, speed is everything: an outdated copy is worth nothing.
 //!
-//! Invariants: a pin is given back when nobody copies from it any more, or nobody has for [`SILENCE`].
+//! Invariants: a pin is given back when nobody copies from it any more, or nobody has for `SILENCE`.
 
 use super::Link;
 use crate::answer::status;

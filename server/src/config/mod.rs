@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`registry`] describes every flag once; parser, environment, file, help and the tests over all flags read it.
-//! [`legacy`] holds old names, [`unsupported`](self) what is not built yet. Errors and exit codes are etcd's: 2 for a
+//! `legacy` holds old names, [`unsupported`](self) what is not built yet. Errors and exit codes are etcd's: 2 for a
 //! command line that cannot be read, 1 for everything else.
 //!
 //! Not here: the log (warnings are collected as [`Notice`]s until there is one), opening anything but the

@@ -1,7 +1,7 @@
 //! Every flag, once. Parser, environment, configuration file, help and the tests over all flags are fed from here.
 //!
-//! Names, defaults and kinds are etcd 3.7's; the last section is our own. Old names live in [`super::legacy`], what
-//! is understood but not built yet in [`super::unsupported`].
+//! Names, defaults and kinds are etcd 3.7's; the last section is our own. Old names live in `legacy`, what
+//! is understood but not built yet in `unsupported`.
 
 use super::value::Kind;
 

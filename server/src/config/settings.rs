@@ -91,7 +91,7 @@ pub struct Addresses {
 pub struct Limits {
     /// `--max-txn-ops`
     pub txn_ops_max: u64,
-    /// `--max-request-bytes`, at most [`REQUEST_BYTES_MAX`].
+    /// `--max-request-bytes`, at most `REQUEST_BYTES_MAX`.
     pub request_bytes_max: u64,
     /// `--max-concurrent-streams`
     pub concurrent_streams_max: u32,

@@ -168,7 +168,7 @@ impl Metric for PerMethodAndCode {
     }
 }
 
-/// Last result of a check; see [`Shape::Verdict`].
+/// Last result of a check; see `Shape::Verdict`.
 #[derive(Debug, Default)]
 pub struct Verdict(Cell<Option<bool>>);
 
