@@ -197,6 +197,8 @@ struct Applying<W> {
     job: Job,
     waiters: std::vec::IntoIter<W>,
     since: Millis,
+    /// Outcomes of its commands, told when their events are: whoever hears of a write can count on watchers hearing of it.
+    answered: Vec<Applied<W>>,
 }
 
 /// An entry and the log record that holds it: what may be released once the entry is stored.
@@ -436,7 +438,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.store = arrived.store;
         self.store.set_event_mode(self.event_mode);
         self.committed.clear();
-        if let Some(applying) = self.applying.take() {
+        if let Some(mut applying) = self.applying.take() {
+            out.applied.append(&mut applying.answered);
             out.lost.extend(applying.waiters.map(|waiter| (waiter, Lost::LeaderChanged)));
         }
         let lsn = recover::append_snapshot_mark(&mut self.wal, self.group_id, meta.id);
@@ -547,14 +550,17 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             }
             let Some(mut applying) = self.applying.take() else { continue };
             let done = self.apply_commands(&mut applying, &mut budget, now, out)?;
+            if !applying.job.is_under_way() {
+                out.applied.append(&mut applying.answered);
+                if self.event_mode != EventMode::Off {
+                    out.events.push(self.store.take_events());
+                }
+            }
             if !done {
                 self.applying = Some(applying);
                 return Ok(Pumped::More);
             }
             self.group.on_applied(applying.entry.index);
-            if self.event_mode != EventMode::Off {
-                out.events.push(self.store.take_events());
-            }
         }
     }
 
@@ -601,7 +607,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
                     "each command of an own batch has a waiter"
                 );
                 let (job, waiters) = (Job::default(), waiters.into_iter());
-                self.applying = Some(Applying { entry, batch, next: 0, job, waiters, since: now });
+                let answered = Vec::new();
+                self.applying = Some(Applying { entry, batch, next: 0, job, waiters, answered, since: now });
             }
             None => self.group.on_applied(index),
         }
@@ -636,7 +643,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
                 out.granted.extend(self.store.leases().stored_ttl(grant.id.to_native()).map(|(ttl, _)| ttl));
             }
             match applying.waiters.next() {
-                Some(waiter) => out.applied.push((waiter, result)),
+                Some(waiter) => applying.answered.push((waiter, result)),
                 None => out.unasked.push((command.kind(), result.is_ok())),
             }
         }
@@ -706,6 +713,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.reads.drain(&mut self.lost);
         self.changes.drain(&mut self.lost);
         if let Some(applying) = &mut self.applying {
+            out.applied.append(&mut applying.answered);
             self.lost.extend(&mut applying.waiters);
         }
         self.give_up(Lost::Stopped, out);
