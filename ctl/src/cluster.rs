@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Status};
 
 /// Pause between rounds over all endpoints.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -99,7 +98,7 @@ impl Cluster {
         let mut repeats = 0;
         loop {
             match self.client().await?.call(method, request.clone()).await {
-                Err(status) if is_broken(&status) => {
+                Err(status) if crate::rpc::is_broken(&status) => {
                     self.leave();
                     if !method.read || repeats == REPEATS_MAX {
                         return Err(status.into());
@@ -111,12 +110,6 @@ impl Cluster {
             sleep(REPEAT_PAUSE).await;
         }
     }
-}
-
-/// Whether another endpoint, or the same one later, may do better: the server says so, or it is the connection that
-/// failed, which a status with a cause of its own tells.
-pub fn is_broken(status: &Status) -> bool {
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 /// Connects to the first endpoint that answers.

@@ -115,9 +115,7 @@ impl Client {
     pub async fn wait_for_answer(&self, limit: Duration) -> Result<(), ConnectError> {
         let asked = self.call(&HEALTH_CHECK, HealthCheckRequest::default());
         match tokio::time::timeout(limit, asked).await {
-            Ok(Err(status)) if crate::cluster::is_broken(&status) => {
-                Err(ConnectError::Unreachable(status.message().to_owned()))
-            }
+            Ok(Err(status)) if is_broken(&status) => Err(ConnectError::Unreachable(status.message().to_owned())),
             Ok(_) => Ok(()),
             Err(_) => Err(ConnectError::Unreachable("no answer in time".to_owned())),
         }
@@ -283,6 +281,12 @@ impl<Q, A: Message + Default> Decoder for Prost<Q, A> {
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<A>, Status> {
         A::decode(from).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
+}
+
+/// Whether another endpoint, or the same one later, may do better: the server says so, or it is the connection that
+/// failed, which a status with a cause of its own tells.
+pub fn is_broken(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A watch that outlives its connection: when one breaks, it goes on elsewhere behind the last revision it has seen.
 
-use crate::cluster::{Cluster, is_broken};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::rpc::Stream;
+use crate::rpc::is_broken;
 use plinth_api::methods::WATCH;
 use plinth_api::proto::etcdserverpb::watch_request::RequestUnion;
 use plinth_api::proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};

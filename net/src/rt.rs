@@ -7,6 +7,8 @@
 //!
 //! Not here: how long work is cut into steps ([`crate::turn`]).
 
+mod awake;
+
 use std::io;
 use std::time::Duration;
 
@@ -33,6 +35,10 @@ where
 {
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
     // Its own buffers are for direct input and output on files, which no reactor does: the least there is.
+    let main = || async move {
+        awake::keep_waking().await;
+        main().await
+    };
     LocalExecutorBuilder::new(placement).name(name).io_memory(0).spawn(main).map_err(io::Error::from)
 }
 

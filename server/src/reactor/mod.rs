@@ -6,7 +6,6 @@
 //! Task queues, by what must not wait: consensus and completions of the log, client requests, then watch catch-up,
 //! compaction and flushing. Shares are relative: background work gets about a twentieth while others want to run.
 
-mod awake;
 mod edge;
 mod listen;
 mod part;
@@ -138,7 +137,6 @@ where
     T: Send + 'static,
 {
     rt::reactor(&format!("reactor-{number}"), pin.then_some(number), move || async move {
-        awake::keep_waking().await;
         rt::spawn_into(main(), rt::queue("clients", 1000, SOCKETS_INTERVAL)).await
     })
 }

@@ -7,7 +7,7 @@
 //!
 //! Not here: the intervals of the queues.
 
-use plinth_net::rt::{self, sleep};
+use super::sleep;
 use std::time::Duration;
 
 const TIMERS: u32 = 4;
@@ -22,11 +22,11 @@ const RESTING: Duration = Duration::from_millis(50);
 const RESTING_TASKS: u64 = 8;
 
 /// Starts the timers, which live as long as the reactor. Call before there is a queue with a short interval.
-pub async fn keep_waking() {
+pub(crate) async fn keep_waking() {
     for number in 0..TIMERS {
-        rt::spawn(keep_firing(number)).detach();
+        super::spawn(keep_firing(number)).detach();
     }
-    rt::yield_now().await;
+    super::yield_now().await;
 }
 
 async fn keep_firing(number: u32) {
@@ -35,7 +35,7 @@ async fn keep_firing(number: u32) {
     loop {
         sleep(interval * TIMERS).await;
         // The figures are those since they were last asked for, by whichever timer.
-        let is_working = rt::tasks_run() > RESTING_TASKS;
+        let is_working = super::tasks_run() > RESTING_TASKS;
         interval = if is_working { WORKING } else { (interval * 2).min(RESTING) };
     }
 }
