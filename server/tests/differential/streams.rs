@@ -27,7 +27,9 @@ pub struct WatchStream {
     /// Revisions of stream-wide progress answers since the last request for one.
     pub progress: Vec<i64>,
     /// Whether progress requests are answered. etcd counts a watcher that was canceled by a compaction as not in
-    /// sync for ever after, so that the stream never again gets a progress answer; such streams are not asked.
+    /// sync for ever after, so that the stream never again gets a progress answer; such streams are not asked. Nor are
+    /// those with a watcher that starts in the future: releases before 3.7 answer below its start, 3.7 and this server
+    /// do not answer until the store has reached it.
     pub tells_progress: bool,
     /// Creations asked for and not yet confirmed.
     pending: VecDeque<WatchCreateRequest>,
@@ -77,6 +79,7 @@ impl WatchStream {
     fn add(&mut self, request: WatchCreateRequest, created: &WatchResponse) {
         let current = created.header.as_ref().map_or(0, |header| header.revision);
         let past = request.start_revision > 0 && request.start_revision <= current;
+        self.tells_progress &= request.start_revision <= current;
         let start = if request.start_revision == 0 { current + 1 } else { request.start_revision };
         let (events, verified) = (Vec::new(), (0, 0));
         let watcher = Watcher { request, start, events, catches_up: past, fragments: false, verified };
