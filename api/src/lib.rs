@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`proto`] | messages, generated from `proto/*.proto` |
 //! | [`methods`] | every method: path, kind, types |
+//! | `json` | messages as JSON, as the gateway reads and writes them (feature `json`) |
 //! | [`metadata`] | names of what is sent beside a request |
 //! | [`wire`] | protobuf by hand, for the hot answers and for readers that want a field or two |
 //! | [`range`] | how ranges of keys are written |
@@ -14,6 +15,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "json")]
+pub mod json;
 pub mod limits;
 pub mod metadata;
 #[cfg(feature = "types")]
