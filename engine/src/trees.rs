@@ -128,6 +128,22 @@ pub trait Trees {
 
     /// Size without free pages (etcd's dbSizeInUse).
     fn in_use_bytes(&self) -> u64;
+
+    /// Whether what is stored could not grow when it wanted to, which is well before it must.
+    fn is_short_of_space(&self) -> bool {
+        false
+    }
+
+    /// Whether changes wait in memory for which there is no room on the disk. They can be neither flushed nor lost: whoever
+    /// has a log of them should not make many more.
+    fn is_overdrawn(&self) -> bool {
+        false
+    }
+
+    /// Tries again to grow, if there was no room the last time.
+    fn retry_space(&mut self) -> Result<(), TreeError> {
+        Ok(())
+    }
 }
 
 /// What can be read of named trees: the present state, or one that is pinned.

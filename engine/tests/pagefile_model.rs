@@ -414,7 +414,7 @@ fn a_full_disk_is_clean() {
     let mut key = 0u64;
     let mut warned_at = None;
     let error = loop {
-        if file.short_of_space() && warned_at.is_none() {
+        if file.is_short_of_space() && warned_at.is_none() {
             warned_at = Some(key);
         }
         match file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]) {
@@ -441,6 +441,67 @@ fn a_full_disk_is_clean() {
     flushed(&mut file);
     file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]).expect("room again");
     assert_eq!(file.check().expect("sound").entries, key - key / 2 + 1);
+}
+
+/// With an overdraft changes go on in memory when the disk is full. They are flushed when there is room again, not before,
+/// and what is on the disk meanwhile is the state before them.
+#[test]
+fn an_overdraft_waits_in_memory_for_room() {
+    let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+    file.set_overdraft(8 << 20);
+    file.store_mut().limit_bytes = Some(2 << 20);
+    let mut key = 0u64;
+    while !file.is_overdrawn() {
+        file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]).expect("on the disk or in memory");
+        key += 1;
+        if key.is_multiple_of(100) && !file.is_overdrawn() {
+            flushed(&mut file);
+        }
+    }
+    let durable = file.durable();
+    for _ in 0..2000 {
+        file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]).expect("in memory");
+        key += 1;
+    }
+    file.insert(TreeId::Rev, &key.to_be_bytes(), &vec![1; 1 << 20]).expect("a long run in memory");
+    key += 1;
+    assert!(file.is_short_of_space() && file.begin_flush().expect("no error").is_none());
+    assert_eq!(file.check().expect("sound").entries, key);
+    let before = PageFile::open(MemStore::from_bytes(file.store().bytes().to_vec())).expect("the file as it is opens");
+    assert_eq!(before.durable(), durable);
+    assert!(before.check().expect("sound").entries < key - 2000);
+    let beyond = file.insert(TreeId::Lease, b"k", &vec![1; 8 << 20]).expect_err("the overdraft has a bound");
+    assert!(matches!(beyond, TreeError::Full { .. }), "{beyond}");
+
+    file.store_mut().limit_bytes = None;
+    flushed(&mut file);
+    assert!(!file.is_overdrawn() && !file.is_short_of_space());
+    let after = PageFile::open(MemStore::from_bytes(file.store().bytes().to_vec())).expect("opens");
+    assert_eq!(after.check().expect("sound").entries, key);
+}
+
+/// Removing pages pays an overdraft back, too.
+#[test]
+fn an_overdraft_is_paid_back_by_removing() {
+    let mut file = PageFile::create(MemStore::new(), Default::default()).expect("memory does not fail");
+    file.set_overdraft(8 << 20);
+    file.store_mut().limit_bytes = Some(2 << 20);
+    let mut key = 0u64;
+    while file.size_bytes() < 4 << 20 {
+        file.insert(TreeId::Rev, &key.to_be_bytes(), &[7; 1000]).expect("on the disk or in memory");
+        key += 1;
+    }
+    for gone in 0..key {
+        file.remove(TreeId::Rev, &gone.to_be_bytes()).expect("no fault");
+    }
+    let mut steps = 0;
+    while file.is_overdrawn() {
+        file.shrink_step(64).expect("no fault");
+        steps += 1;
+        assert!(steps < 1000, "free pages at the end stay");
+    }
+    flushed(&mut file);
+    assert_eq!(file.check().expect("sound").entries, 0);
 }
 
 /// Five levels, grown and taken down in an order without pattern.

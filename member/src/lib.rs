@@ -3,7 +3,7 @@
 //!
 //! Tour: `member` joins log, consensus and store, with `batching`, `reads` and `changes` for who waits; [`round`] is the
 //! order in which it is driven; [`keeper`] decides about leases, [`history`] feeds watchers and compacts, [`compare`] looks
-//! whether all members hold the same, [`handover`] gives leadership away; [`recover`] and [`records`] read what is stored;
+//! whether all members hold the same, [`handover`] gives leadership away, [`space`] looks after a full disk, [`addresses`] says where others are found; [`recover`] and [`records`] read what is stored;
 //! [`planted`] holds mistakes for the simulator to find.
 //!
 //! Sans-I/O like the crates it joins: time is an argument, the disk is behind [`plinth_wal::Disk`] and
@@ -21,6 +21,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod backup;
 mod batching;
 mod changes;
@@ -36,5 +37,6 @@ mod reads;
 pub mod records;
 pub mod recover;
 pub mod round;
+pub mod space;
 
 pub use member::{Applied, Changed, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};

@@ -24,6 +24,9 @@ pub const READS_PENDING_MAX: usize = 64 * 1024;
 /// keys, or a few thousand that are looked at; under 500 µs. Large commands are applied in several such steps.
 pub const APPLY_PER_PUMP: Budget = Budget { pairs: 300, bytes: 512 << 10, visits: 4000 };
 
+/// A leader whose disk is full tries to give leadership away, and if that was in vain, or it got it back, not again before.
+pub const HANDOVER_PAUSE_MILLIS: u64 = 10_000;
+
 const _: () = {
     assert!(BATCH_COMMANDS_MAX <= COMMANDS_PENDING_MAX);
     assert!(BATCH_BYTES_MAX <= BYTES_PENDING_MAX);

@@ -361,7 +361,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// A message of another member arrived. What does not fit is ignored, as if it had been lost on the way. A snapshot
     /// is for [`Member::offer_snapshot`], when its bytes are there.
     pub fn step(&mut self, message: PeerMessage) -> Result<(), Fatal> {
-        if matches!(message.body, PeerBody::Snapshot(_)) {
+        if matches!(message.body, PeerBody::Snapshot(_)) || self.must_decline(&message) {
             return Ok(());
         }
         match self.group.step(message) {
@@ -545,6 +545,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     fn apply(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
         let mut budget = self.apply_budget;
         loop {
+            if self.applying.is_none() && self.store.trees().is_overdrawn() {
+                return Ok(Pumped::Idle);
+            }
             if self.applying.is_none() && !self.begin_entry(now, out)? {
                 return Ok(Pumped::Idle);
             }
@@ -732,6 +735,25 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Whether the log has the space for more writes.
     pub fn has_log_space(&self) -> bool {
         self.wal.space() == SpaceState::Ok
+    }
+
+    /// Whether log and data can grow.
+    pub fn has_space(&self) -> bool {
+        self.has_log_space() && !self.store.trees().is_short_of_space()
+    }
+
+    /// Whether entries can be written and applied: the disk may be full, but not to the end; see [`crate::space`].
+    pub fn takes_entries(&self) -> bool {
+        !self.wal.is_nearly_exhausted() && !self.store.trees().is_overdrawn()
+    }
+
+    /// Whether a message asks for more than there is room for.
+    fn must_decline(&self, message: &PeerMessage) -> bool {
+        match message.body {
+            PeerBody::Append { .. } => !message.entries.is_empty() && !self.takes_entries(),
+            PeerBody::TimeoutNow => !self.has_space(),
+            _ => false,
+        }
     }
 
     /// Whether committed entries wait to be applied.

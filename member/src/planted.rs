@@ -20,6 +20,10 @@ pub enum Planted {
     LeasesKept,
     /// Watchers that catch up get no previous pairs.
     HistoryWithoutPrev,
+    /// A leader whose disk is full goes on leading.
+    LeadsWithoutSpace,
+    /// What members say of where they are found is not heard.
+    SendersNotFound,
     /// A leader compares what others hold now with what it held before it asked.
     ComparedTooEarly,
 }

@@ -3,7 +3,7 @@
 use crate::api;
 use crate::cluster::Link;
 use crate::config::{FeatureGates, version};
-use crate::home::Home;
+use crate::home::{Home, space};
 use crate::http::{
     self, Access, ActiveAlarm, Admission, Connection, DebugVars, Endpoints, HealthRequest, ProbeRequest, RaftStatus,
     Route,
@@ -95,6 +95,7 @@ impl HttpEndpoints {
                     false => Ok(()),
                 },
                 Check::SerializableRead => self.read(false).await,
+                Check::LinearizableRead if self.is_short_of_space() => Err(space::NOT_READY.to_string()),
                 Check::LinearizableRead => self.read(true).await,
                 Check::NonLearner => match self.home.is_learner() {
                     true => Err("not supported for learner".to_string()),
@@ -105,6 +106,12 @@ impl HttpEndpoints {
             outcomes.push((check, outcome));
         }
         request.respond(&outcomes)
+    }
+
+    /// Whether the disk of this member is full, and others serve.
+    fn is_short_of_space(&self) -> bool {
+        let state = self.home.state();
+        !state.member.has_space() && !state.member.group().is_alone()
     }
 
     /// Reads one key, as a client would.

@@ -9,9 +9,12 @@ use plinth_raft::{ConfState, EntryId};
 /// What a member keeps.
 pub type SimContent = Store<PageFile<SimStore>>;
 
+/// Changes that may wait in memory while the disk is full.
+const OVERDRAFT_BYTES: u64 = 64 << 20;
+
 /// Opens a data file, or makes one.
 pub fn open(data: SimStore, config: StoreConfig) -> Result<SimContent, String> {
-    let file = match PageFile::open(data.clone()) {
+    let mut file = match PageFile::open(data.clone()) {
         Ok(file) => file,
         Err(OpenError::Blank) => {
             let mut file = PageFile::create(data, Options { file_id: 1 }).map_err(|error| error.to_string())?;
@@ -20,6 +23,7 @@ pub fn open(data: SimStore, config: StoreConfig) -> Result<SimContent, String> {
         }
         Err(error) => return Err(format!("data file: {error}")),
     };
+    file.set_overdraft(OVERDRAFT_BYTES);
     Store::open(file, config).map_err(|error| format!("data: {error}"))
 }
 

@@ -286,7 +286,7 @@ impl World {
 
     fn submit(&mut self, process: &mut Process) -> Result<(), Stopped> {
         let member = &process.member;
-        if !member.has_log_space() || member.store().trees().short_of_space() {
+        if !member.has_space() {
             // As the server does: refused with NOSPACE before it gets anywhere.
             return Ok(());
         }

@@ -447,6 +447,12 @@ impl<D: Disk> Wal<D> {
         if self.short { SpaceState::Short } else { SpaceState::Ok }
     }
 
+    /// Whether the disk is full and only a quarter of a segment is left: for votes and terms, and for what frees space.
+    pub fn is_nearly_exhausted(&self) -> bool {
+        let left = if self.active > self.prepared { 0 } else { self.end.saturating_sub(self.position()) };
+        self.short && left < self.end / 4
+    }
+
     /// Tries again to make the next segment after the disk was full. Cheap; call it about once a second while short.
     pub fn retry_space(&mut self) {
         if std::mem::take(&mut self.short) {

@@ -116,15 +116,10 @@ impl<S: PageStore> PageFile<S> {
         self.pager.is_flushing()
     }
 
-    /// Whether the file could not grow when it wanted to. It wants to well before it must: there is still room for
-    /// some hundred changes, and the time to stop accepting writes is now. Cleared when growing succeeds again.
-    pub fn short_of_space(&self) -> bool {
-        self.pager.short_of_space()
-    }
-
-    /// To be called now and then while the file is short of space: tries to grow it.
-    pub fn retry_space(&mut self) -> Result<(), TreeError> {
-        self.pager.retry_space()
+    /// Lets changes exceed the file by so many bytes in memory while the disk is full (0 by default), so that an entry of a
+    /// log can be applied to its end. Nothing is flushed before the file has room for all of it.
+    pub fn set_overdraft(&mut self, bytes: u64) {
+        self.pager.set_overdraft((bytes / PAGE_SIZE as u64) as usize);
     }
 
     /// Freezes everything changed so far into a plan that makes it durable. None if nothing has changed.
@@ -215,5 +210,17 @@ impl<S: PageStore> Trees for PageFile<S> {
 
     fn in_use_bytes(&self) -> u64 {
         self.pager.space.used_pages() as u64 * PAGE_SIZE as u64
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        self.pager.short_of_space() || self.pager.is_overdrawn()
+    }
+
+    fn is_overdrawn(&self) -> bool {
+        self.pager.is_overdrawn()
+    }
+
+    fn retry_space(&mut self) -> Result<(), TreeError> {
+        self.pager.retry_space()
     }
 }

@@ -97,10 +97,10 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, address: PeerAddress, place: 
     let limit = core.config.options.dead_after;
     let Some(Ok(first)) = within(limit, read_some(&mut stream, &core.read_buffer)).await else { return };
     if first[0] == HELLO_MAGIC[0] {
-        let hello = within(limit, read_opening(&mut stream, &core.read_buffer, first.into(), Hello::decode)).await;
-        let Some(Ok((hello, rest))) = hello else { return };
+        let hello = within(limit, read_opening(&mut stream, &core.read_buffer, first.into(), Hello::decode_with)).await;
+        let Some(Ok(((hello, addresses), rest))) = hello else { return };
         drop(place);
-        return serve_member(core, stream, hello, rest).await;
+        return serve_member(core, stream, hello, addresses, rest).await;
     }
     drop(place);
     let max = core.config.options.http_connections_max;
@@ -129,7 +129,7 @@ fn judge(core: &Core, hello: &Hello) -> Result<u16, Refusal> {
     Ok(version)
 }
 
-async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, rest: Bytes) {
+async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, addresses: Vec<String>, rest: Bytes) {
     let member = core.config.member;
     let version = match judge(core, &hello) {
         Ok(version) => version,
@@ -153,6 +153,7 @@ async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, rest: B
     if let Some(older) = older {
         older.close();
     }
+    core.handler.introduced(hello.from, addresses);
     core.nudge(hello.from);
     let error = run(core, stream, &hello, &outbox, rest).await;
     outbox.close();

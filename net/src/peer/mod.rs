@@ -90,6 +90,11 @@ pub trait PeerHandler: 'static {
     /// Whether `from` may talk to us. Cluster, receiver and version have been checked.
     fn admit(&self, from: u64, cluster: u64) -> Result<(), Refusal>;
 
+    /// `from` was let in, and says where it listens itself; nothing if it is of a version that does not say.
+    fn introduced(&self, from: u64, addresses: Vec<String>) {
+        let _ = (from, addresses);
+    }
+
     /// A message arrived. Messages of one sender and lane come in the order they were sent. Small payloads share a
     /// block of 256 KiB with others of their time: who keeps few of them for long should copy them.
     fn message(&self, from: u64, lane: Lane, payload: Bytes);

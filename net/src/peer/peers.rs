@@ -35,6 +35,8 @@ pub(super) struct Core {
     pub(super) strangers: Rc<Cell<usize>>,
     pub(super) http_connections: Rc<Cell<usize>>,
     pub(super) rejections: RefCell<Rejections>,
+    /// Where this member listens, as the others are told.
+    pub(super) own_addresses: RefCell<Rc<[String]>>,
     random: Cell<u64>,
 }
 
@@ -125,6 +127,7 @@ impl Peers {
             strangers: Rc::default(),
             http_connections: Rc::default(),
             rejections: RefCell::default(),
+            own_addresses: RefCell::new(Rc::default()),
         };
         Rc::new(Peers { core: Rc::new(core) })
     }
@@ -132,6 +135,12 @@ impl Peers {
     /// Accepts members, and HTTP/1.1, on this listener until the transport stops. Several listeners are fine.
     pub fn listen(&self, listener: Listener) {
         self.core.spawn(listen(Rc::clone(&self.core), listener));
+    }
+
+    /// Where this member listens: whoever it connects to is told, and may not know it otherwise. What exceeds
+    /// [`OPENING_BYTES_MAX`](super::wire::OPENING_BYTES_MAX) is left out.
+    pub fn tell_addresses(&self, addresses: Vec<String>) {
+        *self.core.own_addresses.borrow_mut() = addresses.into();
     }
 
     /// A peer to talk to, or new addresses (as [`Target::parse`] reads them) of one. Lanes are opened, and opened again, until it is

@@ -51,6 +51,10 @@ impl PeerHandler for Inbox {
         }
     }
 
+    fn introduced(&self, from: u64, addresses: Vec<String>) {
+        self.with(|home, link| link.introduced(home, MemberId(from), &addresses));
+    }
+
     fn message(&self, from: u64, _lane: Lane, payload: Bytes) {
         turn::short_work_came();
         self.with(|home, link| match PeerMessage::decode(&payload) {

@@ -1,7 +1,6 @@
 //! The connections to the other members, as the home uses them: who they are, and what is sent to whom.
 //!
-//! The addresses follow the replicated list of members. Until a joining member finds itself in that list, it also talks
-//! to those that it was told of when it joined.
+//! The addresses follow the replicated list of members, and what members say of themselves: `plinth_member::addresses`.
 
 use super::forward::{self, Question, Renewals};
 use super::inbox::Inbox;
@@ -11,6 +10,8 @@ use crate::config::Url;
 use crate::home::Home;
 use crate::home::others::{Answer, LeaseRenewal, Others};
 use bytes::Bytes;
+use plinth_engine::error::StoreError;
+use plinth_member::addresses::{AddressBook, Change};
 use plinth_member::records;
 use plinth_net::peer::{Lane, PeerConfig, Peers, RequestError};
 use plinth_net::transport::Connector;
@@ -25,9 +26,9 @@ pub struct Link {
     peers: Rc<Peers>,
     /// Where it goes what arrives.
     home: OnceCell<Weak<Home>>,
-    /// Members to talk to until the replicated list has this one.
-    first_members: Vec<Member>,
-    addresses: RefCell<BTreeMap<MemberId, Vec<String>>>,
+    addresses: RefCell<AddressBook>,
+    /// Where this member is to be found by its configuration; the list may say something else.
+    advertised: Vec<String>,
     /// The member's count of configuration changes when the list was last read.
     seen_changes: Cell<Option<u64>>,
     /// Keep-alives on their way to the leader.
@@ -52,12 +53,18 @@ pub struct Counts {
 
 impl Link {
     /// Nobody is known yet; what arrives is ignored until there is a home.
-    pub fn new(config: PeerConfig, connector: Connector, first_members: Vec<Member>) -> Rc<Link> {
+    pub fn new(
+        config: PeerConfig,
+        connector: Connector,
+        first_members: Vec<Member>,
+        advertised: Vec<String>,
+    ) -> Rc<Link> {
+        let addresses = RefCell::new(AddressBook::new(MemberId(config.member), first_members));
         Rc::new_cyclic(|link| Link {
             peers: Peers::new(config, connector, Rc::new(Inbox::new(link.clone()))),
             home: OnceCell::new(),
-            first_members,
-            addresses: RefCell::default(),
+            addresses,
+            advertised,
             seen_changes: Cell::new(None),
             renewals: RefCell::default(),
             source: Source::default(),
@@ -122,7 +129,35 @@ impl Link {
 
     /// The other members.
     pub fn others(&self) -> Vec<MemberId> {
-        self.addresses.borrow().keys().copied().collect()
+        self.addresses.borrow().known().keys().copied().collect()
+    }
+
+    /// A member has connected, and says where it listens.
+    pub fn introduced(&self, home: &Home, from: MemberId, urls: &[String]) {
+        let changes = self.addresses.borrow_mut().introduced(home.state().member.store(), from, urls);
+        self.follow(changes);
+    }
+
+    /// Talks to others than before, or elsewhere.
+    fn follow(&self, changes: Result<Vec<Change>, StoreError>) {
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(error) => return tracing::error!(%error, "the list of members cannot be read"),
+        };
+        for Change { id, urls } in changes {
+            match urls {
+                None => {
+                    tracing::info!(peer = %id, "stopped talking to removed member");
+                    self.peers.remove_peer(id.0);
+                    self.counts.borrow_mut().remove(&id);
+                }
+                Some(urls) => {
+                    let addresses = addresses(&urls);
+                    tracing::info!(peer = %id, addresses = addresses.join(","), "talking to member");
+                    self.peers.set_peer(id.0, addresses);
+                }
+            }
+        }
     }
 }
 
@@ -155,28 +190,13 @@ impl Others for Link {
                 return;
             }
         };
-        home.note_own_record(listed.iter().find(|member| member.id == own));
-        let first: &[Member] = match listed.iter().any(|member| member.id == own) {
-            true => &[],
-            false => &self.first_members,
-        };
-        let wanted: BTreeMap<MemberId, Vec<String>> = first
-            .iter()
-            .chain(&listed)
-            .filter(|member| member.id != own)
-            .map(|member| (member.id, addresses(member)))
-            .collect();
-        let mut known = self.addresses.borrow_mut();
-        for id in known.keys().filter(|id| !wanted.contains_key(id)) {
-            tracing::info!(peer = %id, "stopped talking to removed member");
-            self.peers.remove_peer(id.0);
-            self.counts.borrow_mut().remove(id);
-        }
-        for (id, addresses) in wanted.iter().filter(|(id, addresses)| known.get(id) != Some(addresses)) {
-            tracing::info!(peer = %id, addresses = addresses.join(","), "talking to member");
-            self.peers.set_peer(id.0, addresses.clone());
-        }
-        *known = wanted;
+        let record = listed.iter().find(|member| member.id == own);
+        home.note_own_record(record);
+        let mut urls = record.map(|record| record.peer_urls.clone()).unwrap_or_default();
+        urls.extend(self.advertised.iter().filter(|url| !urls.contains(url)).cloned().collect::<Vec<_>>());
+        self.peers.tell_addresses(urls);
+        let changes = self.addresses.borrow_mut().follow(home.state().member.store());
+        self.follow(changes);
     }
 
     fn connected_since(&self, id: MemberId) -> Option<Instant> {
@@ -211,6 +231,6 @@ impl Others for Link {
 }
 
 /// Host and port of each peer URL that parses.
-fn addresses(member: &Member) -> Vec<String> {
-    member.peer_urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| url.address().to_string()).collect()
+fn addresses(urls: &[String]) -> Vec<String> {
+    urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| url.address().to_string()).collect()
 }

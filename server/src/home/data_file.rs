@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Name of the data file in the member's folder.
 const DATA_FILE: &str = "data.plinth";
 
+/// Changes that may wait in memory while the disk is full: more than any entry of the log makes.
+const OVERDRAFT_BYTES: u64 = 512 << 20;
+
 /// The data file cannot be used. The message says which, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataFileError {
@@ -79,7 +82,8 @@ impl DataFile {
         create_pages(&self.beside(suffix), self.file_id)
     }
 
-    fn load(&self, path: &Path, file: PageFile<FileStore>) -> Result<(HomeStore, FileWriter), DataFileError> {
+    fn load(&self, path: &Path, mut file: PageFile<FileStore>) -> Result<(HomeStore, FileWriter), DataFileError> {
+        file.set_overdraft(OVERDRAFT_BYTES);
         let writer = file.store().writer();
         let store = Store::open(file, self.config)
             .map_err(|source| DataFileError::Content { path: path.display().to_string(), source })?;

@@ -489,7 +489,7 @@ impl Home {
         }
         let (has_space, fits) = {
             let state = self.state.borrow();
-            (space::has_space(&state.member), state.member.store().has_room(cost))
+            (state.member.has_space(), state.member.store().has_room(cost))
         };
         if !fits && !self.alarm_pending.replace(true) {
             let alarm =

@@ -1,15 +1,19 @@
-//! Space on the disk: noticing that there is none, and that there is some again; giving back what compactions have freed.
+//! Space on the disk: noticing that there is none, and that there is some again (what a member does then: see
+//! `plinth_member::space`); giving back what compactions have freed.
 
-use super::{Home, HomeMember};
+use super::Home;
 use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::{TreeError, Trees};
+use plinth_member::Fatal;
+use plinth_member::space::Lookout;
 use plinth_net::rt::sleep;
 use plinth_net::turn;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How often it is looked.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is looked. The rest of a segment of the log, which has to last until somebody else leads, is written in no
+/// less.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Free pages that the data file may hold after a compaction, unless they are less than a part of what is in use.
 const FREE_BYTES_MAX: u64 = 1 << 20;
@@ -25,30 +29,35 @@ const SHRINK_STEPS: usize = 384;
 /// Flushes after which a defragmentation is content with what it has: a busy file never comes to rest.
 const SHRINK_FLUSHES: usize = 200;
 
-/// Whether log and data file can grow.
-pub fn has_space(member: &HomeMember) -> bool {
-    member.has_log_space() && !member.store().trees().short_of_space()
-}
+/// Why a member that can grow neither log nor data file is not ready, if others serve meanwhile.
+pub const NOT_READY: &str = "no room on the disk: this member does not take part until there is";
 
 /// Watches the space on the disk, as long as the member runs. An error is fatal.
-pub async fn watch(home: Rc<Home>) -> TreeError {
+pub async fn watch(home: Rc<Home>) -> Fatal {
     let (mut had_space, mut compacted) = (true, home.state().member.store().finished_compact_revision());
+    let mut lookout = Lookout::default();
     loop {
         sleep(LOOK_INTERVAL).await;
-        if let Err(error) = home.state_mut().member.store_mut().trees_mut().retry_space() {
-            return error;
-        }
-        let has_space = has_space(&home.state().member);
+        let now = home.clock.now();
+        let looked = lookout.look(&mut home.state_mut().member, now);
+        let has_space = match looked {
+            Ok(has_space) => has_space,
+            Err(fatal) => return fatal,
+        };
         if had_space != has_space {
             tell(&home, has_space);
             had_space = has_space;
+        }
+        if !has_space || home.state().member.has_committed() {
+            // Leadership may go, or what waited for room goes on.
+            home.pump.notify();
         }
         let finished = home.state().member.store().finished_compact_revision();
         if finished != compacted && has_surplus(&home) {
             match shrink(&home).await {
                 Ok(()) => {}
                 Err(TreeError::Full { .. }) => continue,
-                Err(error) => return error,
+                Err(error) => return Fatal::Store(error.into()),
             }
         }
         // What a compaction has freed since is for the next pass.
@@ -64,7 +73,9 @@ fn tell(home: &Home, has_space: bool) {
         true => tracing::info!("there is room on the disk again"),
         false => tracing::error!(
             data_file = %home.data.path().display(),
-            "no room on the disk for the write-ahead log or the data file: writes are refused until there is"
+            leads = home.state().member.is_leader(),
+            "no room on the disk for the write-ahead log or the data file: until there is, writes are refused here, and \
+             leadership is left to others"
         ),
     }
 }

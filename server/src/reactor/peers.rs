@@ -32,7 +32,8 @@ pub fn link(profile: &Profile, config: &Config, first_members: Vec<Member>) -> R
         seed: profile.member_id ^ u64::from(std::process::id()),
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
-    Link::new(peer_config, Connector::clear(), first_members)
+    let advertised = config.addresses.advertise_peer.iter().map(|url| url.as_str().to_string()).collect();
+    Link::new(peer_config, Connector::clear(), first_members, advertised)
 }
 
 /// Starts listening for the other members and dials them.

@@ -95,6 +95,13 @@ impl Cluster {
         });
     }
 
+    /// From its next start on a member listens elsewhere, and nobody where it did.
+    pub fn relocate(&mut self, seat: usize) {
+        let port = Port::reserve();
+        self.seats[seat].peer_port = self.net.proxy(port.number());
+        self.seats[seat].listen_port = port;
+    }
+
     /// A seat for a member that will join; its number. It is started by [`Cluster::join`].
     pub fn reserve(&mut self, name: &str) -> usize {
         self.add_seat(name, "existing");

@@ -38,15 +38,22 @@ impl SmallDisk {
         ["nsenter", "-t", &holder, "-m", "-U", "--preserve-credentials"].map(String::from).to_vec()
     }
 
+    /// Fills what is left of it with a file of others, but for so many bytes.
+    pub fn fill(&self, but: u64) {
+        let script = r#"f=$(df -B1 --output=avail "$1" | tail -1); fallocate -l $((f - $2)) "$1/others""#;
+        self.run(&["sh", "-c", script, "sh", &self.folder.display().to_string(), &but.to_string()]);
+    }
+
+    fn run(&self, words: &[&str]) {
+        let starter = self.starter();
+        let status = Command::new(&starter[0]).args(&starter[1..]).args(words).status();
+        assert!(status.expect("nsenter is installed").success(), "{words:?}");
+    }
+
     /// Makes it larger.
     pub fn grow(&self, megabytes: u32) {
-        let starter = self.starter();
-        let grown = Command::new(&starter[0])
-            .args(&starter[1..])
-            .args(["mount", "-o", &format!("remount,size={megabytes}m")])
-            .arg(&self.folder)
-            .status();
-        assert!(grown.expect("nsenter is installed").success(), "the disk does not grow");
+        let size = format!("remount,size={megabytes}m");
+        self.run(&["mount", "-o", &size, &self.folder.display().to_string()]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Members come, are promoted, move, lose their disks and go.
 
-use super::cluster::{Cluster, put};
+use super::cluster::{Cluster, put, retry};
 use super::common::PATIENCE;
 use etcd_client::{Client, Error, GetOptions, MemberAddOptions};
 use std::time::{Duration, Instant};
@@ -171,4 +171,53 @@ async fn strangers_are_refused() {
     cluster.join(seat, &[0]);
     assert!(!cluster.wait_for_end(seat).success());
     assert!(cluster.log(seat).contains("member count is unequal"), "{}", cluster.log(seat));
+}
+
+/// What a member is given to find the leader and catch up; etcd takes two seconds.
+const FOUND: Duration = Duration::from_secs(12);
+
+/// A member comes back that was down while something happened to the membership; the member at `leader` leads by then.
+async fn comes_back(cluster: &mut Cluster, away: usize, through: usize, leader: usize) {
+    let id = cluster.id(leader).await;
+    retry(async || cluster.client(through).await.move_leader(id).await).await;
+    let rest: Vec<usize> = (0..cluster.seats.len()).filter(|seat| *seat != away).collect();
+    assert_eq!(cluster.leader(&rest).await, leader);
+    let start = Instant::now();
+    cluster.restart(away);
+    cluster.wait_until_ready(away);
+    let all: Vec<usize> = (0..cluster.seats.len()).collect();
+    cluster.wait_until_equal(&all).await;
+    assert!(start.elapsed() < FOUND, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_down_finds_a_leader_it_does_not_know() {
+    let mut cluster = Cluster::start(3, &["--strict-reconfig-check=false"]);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    let seat = cluster.reserve("late");
+    let url = cluster.seats[seat].peer_url();
+    let mut client = cluster.client(leader).await;
+    retry(async || client.member_add([url.clone()], None).await).await;
+    cluster.join(seat, &[0, 1, 2]);
+    cluster.wait_until_ready(seat);
+    comes_back(&mut cluster, away, leader, seat).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_down_finds_a_leader_that_has_moved() {
+    let mut cluster = Cluster::start(3, &["--strict-reconfig-check=false"]);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (away, moved) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = cluster.id(moved).await;
+    cluster.kill(away);
+    cluster.relocate(moved);
+    let url = cluster.seats[moved].peer_url();
+    let mut client = cluster.client(leader).await;
+    retry(async || client.member_update(id, [url.clone()]).await).await;
+    cluster.kill(moved);
+    cluster.restart(moved);
+    cluster.wait_until_ready(moved);
+    comes_back(&mut cluster, away, leader, moved).await;
 }

@@ -32,7 +32,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 19] = [
+    pub const ALL: [(Bug, u64); 20] = [
         (Bug::VotesForgotten, 100),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
@@ -52,6 +52,7 @@ impl Bug {
         (Bug::Shell(Planted::DeposedExpire), 300),
         (Bug::Shell(Planted::HistoryWithoutPrev), 20),
         (Bug::Shell(Planted::ComparedTooEarly), 40),
+        (Bug::Shell(Planted::LeadsWithoutSpace), 20),
     ];
 
     /// Its name on the command line.
@@ -87,6 +88,7 @@ impl Bug {
                 options.checkpoints = Some(1);
             }
             Bug::Shell(Planted::IdleWithoutWaiters) => options.compaction = true,
+            Bug::Shell(Planted::LeadsWithoutSpace) => options.full_leader = true,
             Bug::Shell(Planted::LeasesTrickle) => options.crowd = 1000,
             _ => {}
         }

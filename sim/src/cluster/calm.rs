@@ -23,6 +23,9 @@ impl World {
             (node.stands_until, node.wakes_in, node.slow) = (0, 0, (1, 0));
             node.log.crash_at(u64::MAX);
             node.log.fail_at(u64::MAX, 0);
+            node.full_until = 0;
+            node.log.set_capacity(None);
+            node.limit_data(None);
             if !node.is_up() && !node.is_retired {
                 self.start(at)?;
             }

@@ -157,6 +157,37 @@ impl World {
         Err("nobody hands leadership over in a calm".into())
     }
 
+    /// In a calm: the disk of the leader is full, and something is written through another member. Somebody else leads soon.
+    pub(super) fn fill_leader(&mut self) -> Result<(), Broken> {
+        let (leader, members) = (self.leader(), self.members());
+        let Some(leader) = leader.filter(|_| self.options.full_leader && members.len() > 2) else { return Ok(()) };
+        self.tell(|| format!("the disks of member {leader}, which leads, are full"));
+        let which = self.random.below(3);
+        let node = &mut self.nodes[leader];
+        if which != 0 {
+            node.log.set_capacity(Some(node.log.used_bytes()));
+        }
+        if which != 1 {
+            node.limit_data(Some(0));
+        }
+        // Little at a time: what waits while there is no leader becomes one entry.
+        self.options.value_bytes = 3000;
+        let keys: Vec<u64> = (1..=2).map(|key| self.options.keys + key).collect();
+        let end = self.now + HANDOVER_MAX;
+        while self.leader().is_none_or(|now| now == leader) {
+            if self.now >= end {
+                return Err(format!("nobody takes over from member {leader}, whose disk is full").into());
+            }
+            let other = members[self.random.below(members.len() as u64) as usize];
+            if !self.calls.values().any(|call| call.caller == Caller::Crowd) {
+                self.call(Caller::Crowd, other, Ask::Put(keys.clone()));
+            }
+            self.pass(50 * MS)?;
+        }
+        self.outcome.handed_over += 1;
+        self.calm()
+    }
+
     /// In a calm: many leases are granted together and left alone. They end together, and soon.
     pub(super) fn grant_crowd(&mut self) -> Result<(), Broken> {
         let first = self.last_lease + 1;

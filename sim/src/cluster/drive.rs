@@ -13,6 +13,7 @@ use plinth_engine::error::StoreError;
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::PageFile;
 use plinth_engine::pagefile::testing::SimStore;
+use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode, Hub};
 use plinth_member::round::{self, Outside};
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped, history};
@@ -33,8 +34,18 @@ impl World {
         let pause = self.nodes[at].clock.really(TICK_MILLIS);
         self.plan(pause, Event::Tick { at, life });
         self.around(at, |around, effects| round::tick(around, effects))?;
+        self.look_for_space(at)?;
         self.forget_snapshots(at);
         self.pump(at)
+    }
+
+    fn look_for_space(&mut self, at: usize) -> Result<(), Broken> {
+        let now = self.nodes[at].clock.read(self.now);
+        let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
+        match process.lookout.look(&mut process.member, now) {
+            Ok(_) => Ok(()),
+            Err(fatal) => self.stop(at, &fatal),
+        }
     }
 
     pub(super) fn scan_leases(&mut self, at: usize, life: u64) {
@@ -343,8 +354,12 @@ impl World {
         let applied = process.member.store().applied().index;
         let begun = process.member.store_mut().trees_mut().begin_flush();
         process.flush = begun.map_err(|error| failed(error.to_string()))?.map(|flush| FlushJob::new(flush, applied));
-        self.pin_snapshots(at)?;
-        let begun = self.nodes[at].process.as_ref().is_some_and(|process| process.flush.is_some());
+        let process = self.nodes[at].process.as_ref().expect("it runs");
+        let begun = process.flush.is_some();
+        // Without room for a flush there is no state to pin that holds all of it.
+        if begun || !process.member.store().trees().is_overdrawn() {
+            self.pin_snapshots(at)?;
+        }
         Ok(if begun { disk_time } else { 1 + self.random.below(2 * FLUSH_EVERY) })
     }
 }

@@ -51,6 +51,7 @@ impl World {
                 let (factor, longest) = (10 + self.random.below(1000), 5 * SECOND);
                 self.nodes[at].slow = (factor, self.now + self.random.below(longest));
             }
+            Fault::FullDisk => self.fill_disks(at),
             Fault::Transfer => self.transfer(),
             Fault::Change => self.change_members()?,
         }
@@ -61,6 +62,27 @@ impl World {
         if self.nodes[at].is_up() {
             let loss = Loss::ALL[self.random.below(Loss::ALL.len() as u64) as usize];
             self.crash(at, Some(loss));
+        }
+    }
+
+    /// Something else fills the disks of a member, of the leader more often than of others.
+    fn fill_disks(&mut self, at: usize) {
+        const LONGEST: u64 = 8 * SECOND;
+        let at = if self.random.chance(40) { self.leader().unwrap_or(at) } else { at };
+        let rest = self.random.below(2 * self.options.segment_bytes);
+        let node = &mut self.nodes[at];
+        node.full_until = self.now + self.random.below(LONGEST);
+        node.log.set_capacity(Some(node.log.used_bytes() + rest));
+        node.limit_data(Some(rest));
+        let until = node.full_until;
+        self.plan(until - self.now, Event::Room { at });
+    }
+
+    /// There may be room again.
+    pub(super) fn make_room(&mut self, at: usize) {
+        if self.nodes[at].full_until <= self.now {
+            self.nodes[at].log.set_capacity(None);
+            self.nodes[at].limit_data(None);
         }
     }
 

@@ -9,7 +9,7 @@
 //! leases), [`watchers`]; what must hold: [`truth`] (the changes of every revision), `linear` (histories), and
 //! [`calm`]. [`bugs`] are planted to see that they are found.
 //!
-//! Deliberately absent: bit rot (see `disk_world`) and full disks.
+//! Deliberately absent: bit rot (see `disk_world`).
 
 pub mod bugs;
 pub mod calm;

@@ -16,6 +16,7 @@ use plinth_engine::watch::{EventMode, Hub, HubConfig};
 use plinth_member::compare::Check;
 use plinth_member::limits::APPLY_PER_PUMP;
 use plinth_member::recover::{self, Identity};
+use plinth_member::space::Lookout;
 use plinth_member::{Effects, Member, MemberConfig};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
@@ -87,6 +88,8 @@ pub struct Node {
     pub wakes_in: Time,
     /// Effects of the disk take so many times longer until then.
     pub slow: (u64, Time),
+    /// Its disks are full until then.
+    pub full_until: Time,
     /// One of the first members, who knows all of them.
     pub founders: usize,
     /// It knows that it was removed and does not start again.
@@ -115,6 +118,8 @@ pub struct Process {
     pub served: BTreeMap<u64, Served>,
     /// A snapshot on its way here.
     pub fetch: Option<Fetch>,
+    /// What it remembers of a full disk.
+    pub lookout: Lookout,
     /// The background has something to do.
     pub is_woken: bool,
     /// The comparison of all members under way.
@@ -156,6 +161,7 @@ impl Node {
             stands_until: 0,
             wakes_in: 0,
             slow: (1, 0),
+            full_until: 0,
             founders,
             is_retired: false,
             behind: None,
@@ -182,6 +188,7 @@ impl Node {
                     wanted: Vec::new(),
                     served: BTreeMap::new(),
                     fetch: None,
+                    lookout: Lookout::default(),
                     is_woken: false,
                     check: None,
                     disk_planned: false,
@@ -268,8 +275,19 @@ impl Node {
         }
         self.log.crash(loss, random.bits());
         if loss != Loss::Nothing {
+            let limit_bytes = self.data.limit_bytes;
             self.data = self.data.crash(&mut || random.bits());
+            self.data.limit_bytes = limit_bytes;
         }
+    }
+
+    /// The disk of the data has room for so many bytes more, or for all.
+    pub fn limit_data(&mut self, room: Option<u64>) {
+        let store = match &mut self.process {
+            Some(process) => process.member.store_mut().trees_mut().store_mut(),
+            None => &mut self.data,
+        };
+        store.limit_bytes = room.map(|room| store.bytes().len() as u64 + room);
     }
 
     /// Whether the process runs.

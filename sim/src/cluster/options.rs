@@ -33,6 +33,8 @@ pub enum Fault {
     Pause,
     /// A member's disk is slow for a while.
     SlowDisk,
+    /// The disks of a member are full for a while.
+    FullDisk,
     /// Somebody asks the leader to hand over.
     Transfer,
     /// Somebody adds, promotes, removes or replaces a member.
@@ -40,7 +42,7 @@ pub enum Fault {
 }
 
 /// Each kind with the share of runs that meet it, in percent.
-const FAULTS: [(Fault, u64); 12] = [
+const FAULTS: [(Fault, u64); 13] = [
     (Fault::Crash, 50),
     (Fault::CrashAtStep, 40),
     (Fault::Blackout, 20),
@@ -53,6 +55,7 @@ const FAULTS: [(Fault, u64); 12] = [
     (Fault::SlowDisk, 25),
     (Fault::Transfer, 30),
     (Fault::Change, 40),
+    (Fault::FullDisk, 25),
 ];
 
 /// The faults a run may meet, and its size.
@@ -70,6 +73,8 @@ pub struct Options {
     pub hold: Time,
     /// Leases that are granted together at the end of the last storm and left alone.
     pub crowd: u64,
+    /// Whether the leader's disk is full in the end, for a while.
+    pub full_leader: bool,
     /// Clients that watch.
     pub watchers: usize,
     /// Distinct keys.
@@ -125,6 +130,7 @@ impl Options {
             ttl: pick(&[2, 4, 7]),
             hold: pick(&[3, 8]) * SECOND,
             crowd: pick(&[0, 0, 0, 40, 400]),
+            full_leader: pick(&[0, 0, 0, 1]) == 1,
             watchers: pick(&[1, 2]) as usize,
             keys: pick(&[1, 3, 8]),
             value_bytes: pick(&[16, 16, 200, 4000]),

@@ -87,6 +87,7 @@ pub(super) enum Event {
     Answer { call: u64, answer: Answer },
     GiveUp { call: u64 },
     Fault,
+    Room { at: usize },
     Mend,
     Probe,
     Compare { at: usize, life: u64 },
@@ -266,6 +267,7 @@ impl World {
             self.calm()?;
         }
         self.hand_over()?;
+        self.fill_leader()?;
         self.grant_crowd()?;
         self.await_ends_of_leases()?;
         self.compare()?;
@@ -364,6 +366,10 @@ impl World {
             Event::Answer { call, answer } => self.answer(call, answer),
             Event::GiveUp { call } => self.answer(call, Answer::Unknown),
             Event::Fault => self.fault(),
+            Event::Room { at } => {
+                self.make_room(at);
+                Ok(())
+            }
             Event::Mend => {
                 self.net.mend();
                 Ok(())

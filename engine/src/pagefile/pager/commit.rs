@@ -15,7 +15,8 @@ impl<S: PageStore> Pager<S> {
         self.dirty_bytes > 0 || self.space.is_dirty()
     }
 
-    /// Ends the current transaction: its dirty pages are frozen and the next transaction begins.
+    /// Ends the current transaction: its dirty pages are frozen and the next transaction begins. Nothing happens while the
+    /// disk has no room for it.
     pub fn begin_flush(&mut self, roots: &[Root; TREES_MAX]) -> Result<Option<Flush>, TreeError> {
         assert!(self.frozen.is_none(), "one flush at a time");
         assert!(self.complete.txn == self.durable, "a flush was forgotten: its pages would be taken for written");
@@ -24,6 +25,12 @@ impl<S: PageStore> Pager<S> {
             return Ok(None);
         }
         self.grow_blocked = false; // the disk may have room by now
+        if self.is_overdrawn() {
+            self.retry_space()?;
+            if self.is_overdrawn() {
+                return Ok(None);
+            }
+        }
         self.ensure_room_now(0)?;
         self.write_space_map();
         let meta = Meta {

@@ -96,6 +96,8 @@ pub(super) struct Pager<S> {
     short_of_space: bool,
     /// Growing the file failed in this transaction: it is not tried again until it must.
     grow_blocked: bool,
+    /// Pages that there may be beyond the file while the disk is full.
+    overdraft_pages: usize,
 }
 
 fn corrupt(page: PageId, tree: u8, detail: impl Into<String>) -> TreeError {
@@ -127,6 +129,7 @@ impl<S: PageStore> Pager<S> {
             pool: Vec::new(),
             short_of_space: false,
             grow_blocked: false,
+            overdraft_pages: 0,
         }
     }
 

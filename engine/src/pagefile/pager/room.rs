@@ -4,6 +4,10 @@
 //! error with nothing half done. The file grows well before it must, so that a full disk shows in
 //! [`Pager::short_of_space`] while there is still room for deletes and flushes. Every request leaves what a flush
 //! takes, so that what was accepted can always be flushed.
+//!
+//! If an overdraft is allowed, an operation that finds no room on the disk goes on with pages in memory that lie beyond the
+//! end of the file. Invariant: all pages beyond the file are dirty or free, and no flush begins while there are any; so that
+//! what is on the disk, and what recovery finds, never depends on them.
 
 use std::cell::Cell;
 
@@ -60,16 +64,46 @@ impl<S: PageStore> Pager<S> {
         let missing = if has_run { 0 } else { run.saturating_sub(self.space.free_tail()) };
         let free_after = self.space.free_pages() + missing;
         let minimum = missing + (singles + run).saturating_sub(free_after);
-        self.grow(minimum, minimum + chunk)
+        match self.grow(minimum, minimum + chunk) {
+            Err(TreeError::Full { .. }) if self.overdraw(minimum) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// See [`PageFile::set_overdraft`](crate::pagefile::PageFile::set_overdraft).
+    pub fn set_overdraft(&mut self, pages: usize) {
+        self.overdraft_pages = pages;
+    }
+
+    /// Whether there are pages beyond the end of the file.
+    pub fn is_overdrawn(&self) -> bool {
+        self.table.len() > self.file_pages()
+    }
+
+    fn file_pages(&self) -> usize {
+        (self.store.len() / PAGE_SIZE as u64) as usize
+    }
+
+    /// Adds pages in memory, if there may be so many.
+    fn overdraw(&mut self, pages: usize) -> bool {
+        let target = self.table.len() + pages;
+        let is_allowed = target <= PAGES_MAX && target - self.file_pages() <= self.overdraft_pages;
+        if is_allowed {
+            self.table.resize(target, Cell::new(Packed::FILE));
+            self.space.set_pages(target);
+        }
+        is_allowed
     }
 
     /// Tries again to grow the file after it could not: there may be room by now, and nobody writes who would find out.
     pub fn retry_space(&mut self) -> Result<(), TreeError> {
-        if !self.short_of_space {
+        if !self.short_of_space && !self.is_overdrawn() {
             return Ok(());
         }
         let chunk = (self.table.len() / PART_OF_FILE).clamp(GROW_PAGES.0, GROW_PAGES.1);
-        match self.grow(chunk, chunk) {
+        // What is in memory needs room before anything else.
+        let minimum = if self.is_overdrawn() { 0 } else { chunk };
+        match self.grow(minimum, chunk) {
             Err(TreeError::Full { .. }) => Ok(()),
             other => other,
         }
@@ -125,9 +159,10 @@ impl<S: PageStore> Pager<S> {
         if pages >= self.table.len() {
             return Ok(());
         }
-        self.store
-            .truncate(pages as u64 * PAGE_SIZE as u64)
-            .map_err(|error| TreeError::Io { detail: describe(&error) })?;
+        if pages < self.file_pages() {
+            let cut = self.store.truncate(pages as u64 * PAGE_SIZE as u64);
+            cut.map_err(|error| TreeError::Io { detail: describe(&error) })?;
+        }
         self.table.truncate(pages);
         self.space.set_pages(pages);
         self.grow_blocked = false;

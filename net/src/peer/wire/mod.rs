@@ -7,6 +7,7 @@
 //! opening  0  magic (8)   8  u16 length of all   10 ..  fields   last 4  u32 crc32 of everything before it
 //! hello    10 u16 lowest version   12 u16 highest   14 u8 lane   15 u8 zero   16 u64 cluster   24 u64 from   32 u64 to
 //! answer   10 u16 verdict          12 u16 version   14 u16 zero              16 u64 who answers
+//!        then what was added since, each u8 kind, u16 length, bytes: kind 1, an address at which the sender itself listens
 //! frame    0  u32 crc32 of the rest   4 u32 payload length   8 u8 kind   9 u8 zero   10 u16 code   12 u32 id   16 payload
 //! ```
 //!
@@ -38,6 +39,10 @@ pub const OPENING_BYTES_MAX: usize = 1024;
 
 const HELLO_BYTES: usize = 44;
 const ANSWER_BYTES: usize = 28;
+/// What is added to a hello: an address of the one who dials.
+const ADDRESS: u8 = 1;
+/// Kind and length in front of what is added.
+const ADDED_HEAD_BYTES: usize = 3;
 /// Where the fields of an opening begin.
 const FIELDS: usize = 10;
 /// A checksum, which does not cover itself.
@@ -99,6 +104,9 @@ pub struct Hello {
     pub to: u64,
 }
 
+/// A hello, and the addresses at which its sender says that it listens.
+pub type Introduction = (Hello, Vec<String>);
+
 /// What the one who accepts says to a [`Hello`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -128,14 +136,48 @@ impl Hello {
 
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = begin_opening(HELLO_MAGIC, HELLO_BYTES);
+        self.encode_with(&[])
+    }
+
+    /// The bytes of one that says where its sender listens, as many of the addresses as there is room for. Who does not know
+    /// of that skips it.
+    pub fn encode_with(&self, addresses: &[String]) -> Vec<u8> {
+        let mut added = Vec::new();
+        for address in addresses {
+            if HELLO_BYTES + added.len() + ADDED_HEAD_BYTES + address.len() <= OPENING_BYTES_MAX {
+                added.push(ADDRESS);
+                added.extend_from_slice(&(address.len() as u16).to_le_bytes());
+                added.extend_from_slice(address.as_bytes());
+            }
+        }
+        let length = HELLO_BYTES + added.len();
+        let mut out = begin_opening(HELLO_MAGIC, length);
         out.extend_from_slice(&self.version_lowest.to_le_bytes());
         out.extend_from_slice(&self.version_highest.to_le_bytes());
         out.extend_from_slice(&[self.lane as u8, 0]);
         for number in [self.cluster, self.from, self.to] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        end_opening(out, HELLO_BYTES)
+        out.extend_from_slice(&added);
+        end_opening(out, length)
+    }
+
+    /// As [`Hello::decode`], with the addresses at which the sender says that it listens.
+    pub fn decode_with(input: &[u8]) -> Result<Option<(Introduction, usize)>, WireError> {
+        let Some((hello, length)) = Hello::decode(input)? else { return Ok(None) };
+        let mut added = &input[HELLO_BYTES - CRC_BYTES..length - CRC_BYTES];
+        let mut addresses = Vec::new();
+        while let [kind, low, high, rest @ ..] = added
+            && let Some((bytes, rest)) = rest.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))
+        {
+            if *kind == ADDRESS
+                && let Ok(address) = std::str::from_utf8(bytes)
+            {
+                addresses.push(address.to_owned());
+            }
+            added = rest;
+        }
+        Ok(Some(((hello, addresses), length)))
     }
 
     /// Reads the hello at the front of `input`: it and its length, or `None` if more bytes are needed.

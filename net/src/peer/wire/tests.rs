@@ -40,10 +40,27 @@ fn an_opening_may_be_longer_than_we_know() {
     bytes[8..10].copy_from_slice(&(length as u16).to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
     bytes.extend_from_slice(b"frames");
+    assert!(Hello::decode_with(&bytes).unwrap().unwrap().0.1.is_empty());
     let (hello, taken) = Hello::decode(&bytes).unwrap().unwrap();
     assert_eq!((hello, taken), (Hello::new(1, 2, 3, Lane::Urgent), length));
     bytes[8..10].copy_from_slice(&(OPENING_BYTES_MAX as u16 + 1).to_le_bytes());
     assert_eq!(Hello::decode(&bytes), Err(WireError::OpeningLength(OPENING_BYTES_MAX + 1)));
+}
+
+#[test]
+fn a_hello_says_where_its_sender_listens() {
+    let hello = Hello::new(1, 2, 3, Lane::Urgent);
+    let addresses = ["http://a:2380", "https://[::1]:1"].map(String::from);
+    let bytes = hello.encode_with(&addresses);
+    assert_eq!(Hello::decode(&bytes), Ok(Some((hello, bytes.len()))), "who does not know of addresses skips them");
+    assert_eq!(Hello::decode_with(&bytes), Ok(Some(((hello, addresses.to_vec()), bytes.len()))));
+    assert_eq!(hex(&bytes[40..44]), "010d0068", "a kind, a length, and the address");
+    assert_eq!(Hello::decode_with(&hello.encode()), Ok(Some(((hello, Vec::new()), HELLO_BYTES))));
+    let many: Vec<String> = (0..100).map(|number| format!("http://{number:060}")).collect();
+    let bytes = hello.encode_with(&many);
+    let ((_, told), length) = Hello::decode_with(&bytes).unwrap().unwrap();
+    assert!(length <= OPENING_BYTES_MAX && !told.is_empty());
+    assert_eq!(told, many[..told.len()]);
 }
 
 #[test]
