@@ -2,8 +2,8 @@
 
 use super::cluster::{Cluster, put, retry};
 use super::common::PATIENCE;
+use super::common::client::*;
 use super::disk::SmallDisk;
-use etcd_client::{AlarmAction, AlarmType};
 use plinth_engine::pagefile::{FileStore, PageFile, ScrubCursor};
 use plinth_engine::trees::{TreeError, TreeId, Trees};
 use std::ops::ControlFlow;
@@ -226,7 +226,7 @@ async fn a_leader_with_a_damaged_page_leaves_leadership_to_others() {
     assert!(cluster.seats[next].http("/readyz").starts_with("HTTP/1.1 200"));
     assert!(cluster.seats[leader].http("/metrics").contains("\nplinth_data_damaged_pages 1\n"));
 
-    let everything = etcd_client::GetOptions::new().with_prefix();
+    let everything = GetOptions::new().with_prefix();
     let refused = client.get("k", Some(everything.clone())).await.expect_err("damaged data is not served");
     assert!(refused.to_string().contains("checksum"), "{refused}");
     put(&mut client, "new", "through the damaged member").await;

@@ -1,8 +1,8 @@
 //! Starts members of a cluster on free loopback ports; dropping it ends each by its process id.
 
+use super::common::client::*;
 use super::common::{PATIENCE, Port, Process};
 use super::net::Net;
-use etcd_client::{Client, ConnectOptions};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -204,7 +204,7 @@ impl Cluster {
 
     /// A client of one member.
     pub async fn client(&self, seat: usize) -> Client {
-        connect(&[self.seats[seat].endpoint()]).await
+        connect(&self.seats[seat].endpoint()).await
     }
 
     /// The id of a member.
@@ -293,12 +293,12 @@ impl Cluster {
     }
 }
 
-/// A client of these endpoints.
-pub async fn connect(endpoints: &[String]) -> Client {
+/// A client of this endpoint.
+pub async fn connect(endpoint: &str) -> Client {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let options = ConnectOptions::new().with_connect_timeout(Duration::from_secs(2));
-        match Client::connect(endpoints, Some(options)).await {
+        match Client::connect(endpoint, Some(options)).await {
             Ok(client) => return client,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
@@ -307,7 +307,7 @@ pub async fn connect(endpoints: &[String]) -> Client {
 }
 
 /// Does something until it succeeds: a slow machine may lose its leader at any time, and clients then try again.
-pub async fn retry<T>(mut act: impl AsyncFnMut() -> Result<T, etcd_client::Error>) -> T {
+pub async fn retry<T>(mut act: impl AsyncFnMut() -> Result<T, Error>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match act().await {

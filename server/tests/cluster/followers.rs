@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, put};
 use super::common::PATIENCE;
-use etcd_client::{AlarmAction, AlarmType};
+use super::common::client::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

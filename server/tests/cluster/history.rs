@@ -1,7 +1,7 @@
 //! Clients that write and read a few keys at a time, and a record of what they saw, in which there must be one order.
 
 use super::cluster::{Cluster, connect};
-use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp};
+use super::common::client::*;
 use plinth_sim::linear::{Action, Operation, State, Verdict, check};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -147,7 +147,7 @@ impl History {
 }
 
 async fn work(history: Arc<History>, endpoint: String, mut random: Random) {
-    let mut client = connect(std::slice::from_ref(&endpoint)).await;
+    let mut client = connect(&endpoint).await;
     while !history.is_over.load(Ordering::Relaxed) {
         let began = history.micros();
         let key = format!("{}-{}", began / 1000 / KEY_MILLIS, random.below(KEYS));
@@ -164,7 +164,7 @@ async fn work(history: Arc<History>, endpoint: String, mut random: Random) {
                 if let Some(action) = intent.unanswered() {
                     history.record(&key, Operation { number, began, ended: None, action });
                 }
-                client = connect(std::slice::from_ref(&endpoint)).await;
+                client = connect(&endpoint).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -202,7 +202,7 @@ impl Intent {
         }
     }
 
-    async fn carry_out(self, client: &mut Client, key: &str) -> Result<Action, etcd_client::Error> {
+    async fn carry_out(self, client: &mut Client, key: &str) -> Result<Action, Error> {
         match self {
             Intent::Put(value) => client.put(key, value.to_string(), None).await.map(|_| Action::Put(value)),
             Intent::Get => get(client, key).await.map(Action::Get),
@@ -220,7 +220,7 @@ impl Intent {
     }
 }
 
-async fn get(client: &mut Client, key: &str) -> Result<State, etcd_client::Error> {
+async fn get(client: &mut Client, key: &str) -> Result<State, Error> {
     let answer = client.get(key, None).await?;
     let pair = answer.kvs().first();
     Ok(pair.map(|pair| (pair.value_str().expect("text").parse().expect("a number"), pair.version())))

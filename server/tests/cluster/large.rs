@@ -1,9 +1,7 @@
 //! Requests that take long: whatever they look at or change, the leader goes on leading, and others are answered.
 
 use super::cluster::{Cluster, put};
-use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
-};
+use super::common::client::*;
 use std::time::{Duration, Instant};
 
 const OPS_PER_TXN: usize = 100;
@@ -39,7 +37,7 @@ fn all() -> (&'static str, GetOptions) {
 
 /// Ten lists sorted by value, of which one pair each is wanted; five whole lists.
 async fn read_much(client: &mut Client) {
-    let mut kv = client.kv_client().max_decoding_message_size(1 << 30);
+    let mut kv = client.clone().max_decoding_message_size(1 << 30);
     let (key, options) = all();
     let one = options.clone().with_sort(SortTarget::Value, SortOrder::Descend).with_limit(1);
     let sorted = (0..10).map(|_| TxnOp::get(key, Some(one.clone()))).collect::<Vec<_>>();

@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, put, retry};
 use super::common::PATIENCE;
-use etcd_client::{Client, Error, GetOptions, MemberAddOptions};
+use super::common::client::*;
 use std::time::{Duration, Instant};
 
 /// Changes of the membership want every voter to have been connected for five seconds.
@@ -11,10 +11,8 @@ async fn settle() {
 }
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (tonic::Code, String) {
-    match result.expect_err("a refusal") {
-        Error::GRpcStatus(status) => (status.code(), status.message().to_string()),
-        other => panic!("no status: {other}"),
-    }
+    let status = result.expect_err("a refusal");
+    (status.code(), status.message().to_string())
 }
 
 async fn names(client: &mut Client) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! A leader that is told to stop: it hands leadership over first, and neither streams nor the others wait for it.
 
 use super::cluster::{Cluster, put};
+use super::common::client::*;
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -12,7 +13,7 @@ async fn a_leader_with_watches_stops_at_once_and_writes_go_on() {
     put(&mut cluster.client(leader).await, "before", "x").await;
     let mut watches = Vec::new();
     for seat in [leader, leader, other] {
-        let mut watch = cluster.client(seat).await.watch_client().watch("w", None).await.expect("a watch");
+        let mut watch = cluster.client(seat).await.watch("w", None).await.expect("a watch");
         watch.message().await.expect("created");
         watches.push(watch);
     }

@@ -3,6 +3,7 @@
 
 use super::cluster::{Cluster, put, retry};
 use super::common::PATIENCE;
+use super::common::client::*;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::Request;
 use plinth_api::proto::etcdserverpb as pb;

@@ -1,6 +1,7 @@
 //! A gRPC client (tonic) that hands over messages as they were on the wire, so that nothing an answer contains is
 //! lost on the way to the comparison.
 
+use super::common::client as strict;
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use prost::Message;
@@ -125,15 +126,8 @@ impl Outgoing {
     }
 }
 
-/// Decodes an answer and refuses one that holds more than its type says: an unknown field, or an encoding that is
-/// not the canonical one, which etcd's clients would accept but hashes and byte counts would show.
 fn decode<A: Message + Debug + Default>(raw: &Bytes) -> Result<A, Failure> {
-    let broken = |message: String| Failure { code: Code::Internal, message };
-    let answer = A::decode(raw.clone()).map_err(|error| broken(format!("undecodable answer: {error}")))?;
-    if answer.encoded_len() != raw.len() {
-        return Err(broken(format!("answer has unknown fields or a loose encoding: {answer:?} in {raw:?}")));
-    }
-    Ok(answer)
+    strict::decode(raw.clone()).map_err(|message| Failure { code: Code::Internal, message })
 }
 
 /// Passes messages through undecoded.

@@ -1,11 +1,8 @@
-//! The API as the Rust client sees it.
+//! The API as a client sees it.
 
+use super::common::client::*;
 use super::metrics::Page;
 use super::server::Server;
-use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, GetOptions, LockOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
-    WatchOptions,
-};
 use std::time::Duration;
 
 async fn start() -> (Server, Client) {
@@ -17,7 +14,7 @@ async fn start() -> (Server, Client) {
 #[tokio::test]
 async fn keys_have_versions_ranges_and_history() {
     let (_server, client) = start().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     let first = kv.put("a/1", "one", None).await.expect("put").header().expect("header").revision();
     assert_eq!(first, 2, "the first write of a store");
     for n in 2..=9 {
@@ -38,7 +35,7 @@ async fn keys_have_versions_ranges_and_history() {
 #[tokio::test]
 async fn a_value_of_a_megabyte_and_a_list_of_many_come_back_whole() {
     let (_server, client) = start().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     let value: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
     kv.put("big", value.clone(), None).await.expect("put");
     let got = kv.get("big", None).await.expect("get");
@@ -59,7 +56,7 @@ async fn a_value_of_a_megabyte_and_a_list_of_many_come_back_whole() {
 #[tokio::test]
 async fn transactions_compare_and_see_their_own_writes() {
     let (_server, client) = start().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     let txn = Txn::new()
         .when([Compare::create_revision("k", CompareOp::Equal, 0)])
         .and_then([TxnOp::put("k", "made", None), TxnOp::get("k", None)])
@@ -67,7 +64,7 @@ async fn transactions_compare_and_see_their_own_writes() {
     let done = kv.txn(txn.clone()).await.expect("txn");
     assert!(done.succeeded());
     match &done.op_responses()[1] {
-        etcd_client::TxnOpResponse::Get(get) => assert_eq!(get.kvs()[0].value(), b"made"),
+        TxnOpResponse::Get(get) => assert_eq!(get.kvs()[0].value(), b"made"),
         other => panic!("{other:?}"),
     }
     assert!(!kv.txn(txn).await.expect("txn").succeeded());
@@ -76,12 +73,12 @@ async fn transactions_compare_and_see_their_own_writes() {
 #[tokio::test]
 async fn watches_see_history_and_present_in_order() {
     let (_server, client) = start().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     for n in 0..50 {
         kv.put("w/key", n.to_string(), None).await.expect("put");
     }
     let options = WatchOptions::new().with_prefix().with_start_revision(2).with_prev_key();
-    let mut stream = client.watch_client().watch("w/", Some(options)).await.expect("watch");
+    let mut stream = client.clone().watch("w/", Some(options)).await.expect("watch");
     for n in 50..100 {
         kv.put("w/key", n.to_string(), None).await.expect("put");
     }
@@ -101,7 +98,7 @@ async fn watches_see_history_and_present_in_order() {
 #[tokio::test]
 async fn a_watch_of_the_present_created_while_writes_run_misses_nothing_after_its_creation() {
     let (server, client) = start().await;
-    let mut writer = server.client().await.kv_client();
+    let mut writer = server.client().await;
     let writing = tokio::spawn(async move {
         let mut last = 0;
         for n in 0..2000 {
@@ -111,7 +108,7 @@ async fn a_watch_of_the_present_created_while_writes_run_misses_nothing_after_it
         last
     });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let mut stream = client.watch_client().watch("stream", None).await.expect("watch");
+    let mut stream = client.clone().watch("stream", None).await.expect("watch");
     let created = stream.message().await.expect("a message").expect("an open stream");
     assert!(created.created());
     let mut next = created.header().expect("header").revision() + 1;
@@ -128,16 +125,16 @@ async fn a_watch_of_the_present_created_while_writes_run_misses_nothing_after_it
 #[tokio::test]
 async fn leases_hold_keys_and_let_them_go() {
     let (_server, client) = start().await;
-    let mut leases = client.lease_client();
-    let grant = leases.grant(60, None).await.expect("grant");
-    let mut kv = client.kv_client();
+    let mut leases = client.clone();
+    let grant = leases.lease_grant(60, None).await.expect("grant");
+    let mut kv = client.clone();
     kv.put("leased", "x", Some(PutOptions::new().with_lease(grant.id()))).await.expect("put");
-    let (mut keeper, mut answers) = leases.keep_alive(grant.id()).await.expect("keep-alive");
+    let (mut keeper, mut answers) = leases.lease_keep_alive(grant.id()).await.expect("keep-alive");
     keeper.keep_alive().await.expect("sent");
     assert_eq!(answers.message().await.expect("an answer").expect("open").ttl(), 60);
-    leases.revoke(grant.id()).await.expect("revoke");
+    leases.lease_revoke(grant.id()).await.expect("revoke");
     assert_eq!(kv.get("leased", None).await.expect("get").count(), 0);
-    let short = leases.grant(1, None).await.expect("grant");
+    let short = leases.lease_grant(1, None).await.expect("grant");
     assert_eq!(short.ttl(), 2, "raised to the minimum");
     kv.put("short", "x", Some(PutOptions::new().with_lease(short.id()))).await.expect("put");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -150,10 +147,10 @@ async fn leases_hold_keys_and_let_them_go() {
 #[tokio::test]
 async fn one_holds_the_lock_and_the_next_waits() {
     let (_server, client) = start().await;
-    let mut lock = client.lock_client();
-    let lease = client.lease_client().grant(60, None).await.expect("grant").id();
+    let mut lock = client.clone();
+    let lease = client.clone().lease_grant(60, None).await.expect("grant").id();
     let held = lock.lock("mutex", Some(LockOptions::new().with_lease(lease))).await.expect("lock");
-    let mut second = client.lock_client();
+    let mut second = client.clone();
     let waiting = tokio::spawn(async move { second.lock("mutex", None).await.expect("lock").key().to_vec() });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waiting.is_finished(), "the lock is held");
@@ -165,15 +162,14 @@ async fn one_holds_the_lock_and_the_next_waits() {
 #[tokio::test]
 async fn an_election_has_one_leader_at_a_time() {
     let (_server, client) = start().await;
-    let mut election = client.election_client();
-    let lease = client.lease_client().grant(60, None).await.expect("grant").id();
+    let mut election = client.clone();
+    let lease = client.clone().lease_grant(60, None).await.expect("grant").id();
     let won = election.campaign("office", "me", lease).await.expect("campaign");
     assert_eq!(election.leader("office").await.expect("leader").kv().expect("a pair").value(), b"me");
     let key = won.leader().expect("a key").clone();
-    let options = etcd_client::ProclaimOptions::new().with_leader(key.clone());
-    election.proclaim("still me", Some(options)).await.expect("proclaim");
+    election.proclaim("still me", key.clone()).await.expect("proclaim");
     assert_eq!(election.leader("office").await.expect("leader").kv().expect("a pair").value(), b"still me");
-    election.resign(Some(etcd_client::ResignOptions::new().with_leader(key))).await.expect("resign");
+    election.resign(key).await.expect("resign");
     let error = election.leader("office").await.expect_err("nobody leads").to_string();
     assert!(error.contains("election: no leader"), "{error}");
 }
@@ -182,7 +178,7 @@ async fn an_election_has_one_leader_at_a_time() {
 async fn a_full_quota_refuses_writes_until_the_alarm_is_disarmed() {
     let server = Server::start(&["--quota-backend-bytes", "16777216"]);
     let client = server.client().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     let mut refused = None;
     for n in 0..2000 {
         if let Err(error) = kv.put(format!("fill/{n}"), vec![n as u8; 64 << 10], None).await {
@@ -195,24 +191,19 @@ async fn a_full_quota_refuses_writes_until_the_alarm_is_disarmed() {
     kv.get("fill/0", None).await.expect("reads go on");
     kv.delete("fill/", Some(DeleteOptions::new().with_prefix())).await.expect("deletes go on");
     let revision = kv.get("fill/0", None).await.expect("get").header().expect("header").revision();
-    let physical = etcd_client::CompactionOptions::new().with_physical();
+    let physical = CompactionOptions::new().with_physical();
     kv.compact(revision, Some(physical)).await.expect("compaction goes on");
-    let mut maintenance = client.maintenance_client();
+    let mut maintenance = client.clone();
     maintenance.defragment().await.expect("defragmentation goes on");
     let status = maintenance.status().await.expect("status");
     assert!(status.db_size() < 8 << 20, "{} bytes are left", status.db_size());
     let on_disk = std::fs::metadata(server.data_dir().join("member/data.plinth")).expect("the data file").len();
     assert!(on_disk < 8 << 20, "the file still has {on_disk} bytes");
-    let alarms =
-        maintenance.alarm(etcd_client::AlarmAction::Get, etcd_client::AlarmType::None, None).await.expect("alarms");
+    let alarms = maintenance.alarm(AlarmAction::Get, AlarmType::None, None).await.expect("alarms");
     assert_eq!(alarms.alarms().len(), 1);
     let member = status.header().expect("header").member_id();
-    let mut options = etcd_client::AlarmOptions::new();
-    options.with_member(member);
-    maintenance
-        .alarm(etcd_client::AlarmAction::Deactivate, etcd_client::AlarmType::Nospace, Some(options))
-        .await
-        .expect("disarm");
+    let of_member = AlarmOptions::new().with_member(member);
+    maintenance.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of_member)).await.expect("disarmed");
     kv.put("again", "x", None).await.expect("writes go on");
 }
 
@@ -228,7 +219,7 @@ fn sizes(server: &Server) -> (u64, u64) {
 async fn a_small_quota_counts_what_is_in_use() {
     let server = Server::start(&["--quota-backend-bytes", "1000000"]);
     let client = server.client().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     let mut refused = None;
     for n in 0..2000 {
         if let Err(error) = kv.put("one", vec![n as u8; 2 << 10], None).await {
@@ -239,18 +230,16 @@ async fn a_small_quota_counts_what_is_in_use() {
     let (written, error) = refused.expect("the quota is reached");
     assert!(error.contains("etcdserver: mvcc: database space exceeded"), "{error}");
     assert!((350..=488).contains(&written), "{written} values of 2 KiB are as much as the quota");
-    let mut maintenance = client.maintenance_client();
+    let mut maintenance = client.clone();
     let status = maintenance.status().await.expect("status");
     let (_, in_use) = sizes(&server);
     assert!(in_use <= 1_000_000 + (64 << 10) && in_use > 900_000, "{in_use} bytes");
 
     let revision = kv.get("one", None).await.expect("get").header().expect("header").revision();
-    kv.compact(revision, Some(etcd_client::CompactionOptions::new().with_physical())).await.expect("compacted");
+    kv.compact(revision, Some(CompactionOptions::new().with_physical())).await.expect("compacted");
     let member = status.header().expect("header").member_id();
-    let mut options = etcd_client::AlarmOptions::new();
-    options.with_member(member);
-    let (action, kind) = (etcd_client::AlarmAction::Deactivate, etcd_client::AlarmType::Nospace);
-    maintenance.alarm(action, kind, Some(options)).await.expect("disarmed");
+    let of_member = AlarmOptions::new().with_member(member);
+    maintenance.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of_member)).await.expect("disarmed");
     kv.put("again", "x", None).await.expect("writes go on");
 }
 
@@ -258,7 +247,7 @@ async fn a_small_quota_counts_what_is_in_use() {
 async fn the_data_file_follows_what_a_compaction_leaves() {
     let server = Server::start(&[]);
     let client = server.client().await;
-    let mut kv = client.kv_client();
+    let mut kv = client.clone();
     for round in 0..40 {
         for n in 0..20 {
             kv.put(format!("key/{n}"), vec![round as u8; 16 << 10], None).await.expect("put");

@@ -1,5 +1,6 @@
 //! kill -9 under load, again and again: a log kept by the clients says what was acknowledged, and all of it is there.
 
+use super::common::client::*;
 use super::server::Server;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -44,8 +45,7 @@ async fn kill_9_loses_no_acknowledged_write() {
 }
 
 /// Writes growing numbers to two keys until the server is gone; the last acknowledged revision.
-async fn write(client: etcd_client::Client, writer: usize, acknowledged: Acknowledged) -> i64 {
-    let mut kv = client.kv_client();
+async fn write(mut kv: Client, writer: usize, acknowledged: Acknowledged) -> i64 {
     let mut revision = 0;
     loop {
         for key in 0..2 {
@@ -67,7 +67,7 @@ async fn write(client: etcd_client::Client, writer: usize, acknowledged: Acknowl
 }
 
 async fn check(server: &Server, acknowledged: &Acknowledged, revision: i64, round: u64) {
-    let mut kv = server.client().await.kv_client();
+    let mut kv = server.client().await;
     let known = acknowledged.lock().expect("not poisoned").clone();
     for (key, (acked, sent)) in known {
         let got = kv.get(key.clone(), None).await.expect("get");

@@ -1,8 +1,8 @@
 //! Many leases that end together: they go by thousands a second, and a lock does not wait behind them.
 
 use super::common::PATIENCE;
+use super::common::client::*;
 use super::server::Server;
-use etcd_client::{Client, LeaseTimeToLiveOptions, LockOptions, PutOptions};
 use std::time::{Duration, Instant};
 
 /// Grants under way at a time.
@@ -47,7 +47,7 @@ async fn five_thousand_leases_end_within_eight_seconds() {
     let granted = Instant::now();
     let took = until_gone(&mut client, granted).await;
     assert!(took < Duration::from_secs(seconds as u64 + 8), "{took:?} after the last was granted");
-    let left = client.get("crowd/", Some(etcd_client::GetOptions::new().with_prefix().with_count_only())).await;
+    let left = client.get("crowd/", Some(GetOptions::new().with_prefix().with_count_only())).await;
     assert_eq!(left.expect("a count").count(), 0);
     // Each had a revision of its own, one for its key and one for its end.
     let revision = client.get("k", None).await.expect("readable").header().expect("header").revision();

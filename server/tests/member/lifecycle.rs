@@ -1,8 +1,8 @@
 //! Start, stop, restart, and what is refused at start.
 
 use super::common::Port;
+use super::common::client::*;
 use super::server::{Server, command};
-use etcd_client::PutOptions;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 
@@ -11,8 +11,8 @@ async fn everything_survives_a_restart() {
     let mut server = Server::start(&[]);
     let (revision, lease) = {
         let client = server.client().await;
-        let mut kv = client.kv_client();
-        let lease = client.lease_client().grant(600, None).await.expect("grant").id();
+        let mut kv = client.clone();
+        let lease = client.clone().lease_grant(600, None).await.expect("grant").id();
         kv.put("leased", "x", Some(PutOptions::new().with_lease(lease))).await.expect("put");
         for n in 0..500 {
             kv.put(format!("k/{}", n % 50), n.to_string(), None).await.expect("put");
@@ -27,13 +27,13 @@ async fn everything_survives_a_restart() {
         }
         server.restart();
         let client = server.client().await;
-        let mut kv = client.kv_client();
+        let mut kv = client.clone();
         let got = kv.get("k/7", None).await.expect("get");
         assert_eq!(got.header().expect("header").revision(), revision);
         assert_eq!((got.kvs()[0].value(), got.kvs()[0].version()), (&b"457"[..], 10));
-        let info = client.lease_client().time_to_live(lease, None).await.expect("time to live");
+        let info = client.clone().lease_time_to_live(lease, None).await.expect("time to live");
         assert!(info.ttl() > 500 && info.granted_ttl() == 600, "{info:?}");
-        let old = kv.get("k/7", Some(etcd_client::GetOptions::new().with_revision(100))).await;
+        let old = kv.get("k/7", Some(GetOptions::new().with_revision(100))).await;
         let error = old.expect_err("compacted").to_string();
         assert!(error.contains("required revision has been compacted"), "{error}");
     }
@@ -44,7 +44,7 @@ async fn several_reactors_serve_one_keyspace() {
     let server = Server::start(&["--reactors", "3"]);
     let mut writers = Vec::new();
     for writer in 0..12 {
-        let mut kv = server.client().await.kv_client();
+        let mut kv = server.client().await;
         writers.push(tokio::spawn(async move {
             for n in 0..50 {
                 kv.put(format!("r/{writer}/{n}"), "x", None).await.expect("put");
@@ -55,8 +55,8 @@ async fn several_reactors_serve_one_keyspace() {
     for writer in writers {
         writer.await.expect("joined");
     }
-    let mut kv = server.client().await.kv_client();
-    let all = kv.get("r/", Some(etcd_client::GetOptions::new().with_prefix().with_count_only())).await.expect("count");
+    let mut kv = server.client().await;
+    let all = kv.get("r/", Some(GetOptions::new().with_prefix().with_count_only())).await.expect("count");
     assert_eq!(all.count(), 600);
 }
 
@@ -65,14 +65,14 @@ async fn several_reactors_serve_one_keyspace() {
 async fn large_answers_are_whole() {
     for reactors in ["1", "3"] {
         let server = Server::start(&["--reactors", reactors]);
-        let mut kv = server.client().await.kv_client();
+        let mut kv = server.client().await;
         let value = |n: usize| vec![b'a' + (n % 26) as u8; 40_000 + 1_999 * n];
         for n in 0..40 {
             kv.put(format!("large/{n:02}"), value(n), None).await.expect("put");
         }
         for _ in 0..6 {
-            let mut kv = server.client().await.kv_client();
-            let prefix = etcd_client::GetOptions::new().with_prefix();
+            let mut kv = server.client().await;
+            let prefix = GetOptions::new().with_prefix();
             let answer = kv.get("large/", Some(prefix)).await.expect("get");
             assert_eq!((answer.count(), answer.more()), (40, false));
             assert!(answer.header().is_some_and(|header| header.revision() == 41));
@@ -106,7 +106,7 @@ fn damage_in_the_middle_of_the_log_is_refused() {
     let mut server = Server::start(&[]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let mut kv = server.client().await.kv_client();
+        let mut kv = server.client().await;
         for n in 0..200 {
             kv.put("k", n.to_string(), None).await.expect("put");
         }

@@ -1,5 +1,4 @@
-//! The real binary under a real client: the API through `etcd-client`, start, stop, restart, refusals, and kill -9
-//! under load.
+//! The real binary under a client: the API, start, stop, restart, refusals, and kill -9 under load.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|

@@ -1,9 +1,9 @@
 //! `/metrics` of the real binary: every series that etcd's dashboard and alerts ask for is there under its name, type,
 //! labels and buckets, and tells what clients have done.
 
+use super::common::client::*;
 use super::common::{Port, Process};
 use super::server::Server;
-use etcd_client::{Client, GetOptions, LeaseGrantOptions, PutOptions};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -155,7 +155,7 @@ async fn dashboards_find_everything_they_ask_for() {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         assert!(Instant::now() < deadline, "the cluster is not there");
-        let Ok(mut client) = Client::connect([pair.endpoint()], None).await else { continue };
+        let Ok(mut client) = Client::connect(pair.endpoint(), None).await else { continue };
         if client.put("key", "value", None).await.is_ok() {
             break;
         }

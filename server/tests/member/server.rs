@@ -1,7 +1,7 @@
 //! Starts the binary on a free loopback port; dropping it ends the process by its id.
 
+use super::common::client::Client;
 use super::common::{PATIENCE, Port, Process};
-use etcd_client::Client;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl Server {
     pub async fn client(&self) -> Client {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Client::connect([&self.endpoint], None).await {
+            match Client::connect(&self.endpoint, None).await {
                 Ok(client) => return client,
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }

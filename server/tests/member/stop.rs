@@ -1,8 +1,8 @@
 //! The end of a server: at once and in order, whoever has a stream open; and the start of its successor.
 
+use super::common::client::*;
 use super::common::{PATIENCE, Port, Process};
 use super::server::{Server, command};
-use etcd_client::{Error, GetOptions};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -11,15 +11,14 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(1);
 
 fn stopped<T: std::fmt::Debug>(result: &Result<T, Error>) -> bool {
-    let is_text = |status: &tonic::Status| {
-        status.code() == tonic::Code::Unavailable && status.message() == "etcdserver: server stopped"
-    };
-    matches!(result, Err(Error::GRpcStatus(status)) if is_text(status))
+    let is_text =
+        |status: &Error| status.code() == tonic::Code::Unavailable && status.message() == "etcdserver: server stopped";
+    matches!(result, Err(status) if is_text(status))
 }
 
 /// Puts until the server refuses; the keys that were acknowledged.
 async fn write_until_the_end(server: &Server, writer: usize) -> tokio::task::JoinHandle<Vec<String>> {
-    let mut kv = server.client().await.kv_client();
+    let mut kv = server.client().await;
     tokio::spawn(async move {
         let mut acknowledged = Vec::new();
         for n in 0.. {
@@ -41,15 +40,15 @@ async fn open_streams_do_not_hold_up_the_end() {
         let mut server = Server::start(&["--reactors", reactors]);
         let (mut watches, mut keepers, mut waiters, mut writers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let first = server.client().await;
-        let held = first.lock_client().lock("lock", None).await.expect("free");
+        let held = first.clone().lock("lock", None).await.expect("free");
         for number in 0..8 {
             let client = server.client().await;
-            let mut watch = client.watch_client().watch("watched", None).await.expect("a watch");
+            let mut watch = client.clone().watch("watched", None).await.expect("a watch");
             assert!(watch.message().await.expect("created").expect("created").created());
             watches.push(watch);
-            let lease = client.lease_client().grant(60, None).await.expect("granted").id();
-            keepers.push(client.lease_client().keep_alive(lease).await.expect("kept alive"));
-            let mut locks = client.lock_client();
+            let lease = client.clone().lease_grant(60, None).await.expect("granted").id();
+            keepers.push(client.clone().lease_keep_alive(lease).await.expect("kept alive"));
+            let mut locks = client.clone();
             waiters.push(tokio::spawn(async move { locks.lock("lock", None).await }));
             writers.push(write_until_the_end(&server, number).await);
         }
@@ -75,7 +74,7 @@ async fn open_streams_do_not_hold_up_the_end() {
             acknowledged.extend(writer.await.expect("joined"));
         }
         server.restart();
-        let mut kv = server.client().await.kv_client();
+        let mut kv = server.client().await;
         let all = kv.get("w/", Some(GetOptions::new().with_prefix().with_keys_only())).await.expect("get");
         let there: std::collections::HashSet<_> = all.kvs().iter().map(|pair| pair.key().to_vec()).collect();
         assert!(acknowledged.len() > 8, "only {} puts", acknowledged.len());
