@@ -1,4 +1,5 @@
-//! The database file of etcd (bbolt, format version 2): read with suspicion, written in one pass.
+//! etcd's files: its database (bbolt, format version 2), read with suspicion and written in one pass; its write-ahead log
+//! and the positions beside it, read.
 //!
 //! Sans-I/O: a file is a [`Source`] of bytes at offsets, a new one goes to a [`Sink`] page by page. Memory is bounded by
 //! one path of pages from root to leaf, whatever the size of the file.
@@ -10,6 +11,7 @@
 //!   believed
 //! - [`Writer`]: a new file from buckets in order; [`Plan`] tells its size before the first byte is written
 //! - [`schema`]: what etcd keeps in which bucket
+//! - [`wal`] and [`snap`]: etcd's write-ahead log, and its `.snap` files with the members of older releases
 //! - [`check`]: what `snapshot status` and bbolt's own check demand, and the figures that it prints
 //!
 //! Invariant: no input makes it panic, read out of range or loop; what is damaged is named by page and bucket.
@@ -25,6 +27,8 @@ mod database;
 mod error;
 pub mod format;
 pub mod schema;
+pub mod snap;
+pub mod wal;
 mod writer;
 
 pub use cursor::{Cursor, Pair};
