@@ -46,7 +46,7 @@ impl Groups {
             return;
         }
         self.spread.elapsed = 0;
-        if let Some((place, target)) = self.away_from_pin().or_else(|| self.to_the_idlest()) {
+        if let Some((place, target)) = self.away_from_pin().or_else(|| self.for_the_idlest()) {
             self.slots.wake(place);
             // It votes, and it is another member: it is not refused.
             let moved = self.tell(place, |group| group.transfer_leader(target));
@@ -67,7 +67,7 @@ impl Groups {
     }
 
     /// A group for the machine that leads the fewest, if those are fewer by two.
-    fn to_the_idlest(&mut self) -> Option<(usize, MemberId)> {
+    fn for_the_idlest(&mut self) -> Option<(usize, MemberId)> {
         let led = self.slots.led();
         let mut tried = None;
         loop {

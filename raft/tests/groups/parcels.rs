@@ -192,6 +192,6 @@ fn what_waits_for_a_machine_is_bounded() {
         bytes += size;
         groups.recycle_parcel(parcel);
     }
-    assert!(bytes <= 64 << 20 && bytes >= 60 << 20, "{bytes}");
+    assert!((60 << 20..=64 << 20).contains(&bytes), "{bytes}");
     assert!(groups.parcel().is_none_or(|parcel| parcel.messages.is_empty()));
 }
