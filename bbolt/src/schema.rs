@@ -26,6 +26,16 @@ pub mod meta {
     pub const STORAGE_VERSION: &str = "storageVersion";
 }
 
+/// Buckets of users and roles.
+pub mod auth {
+    /// `authEnabled`: one byte, 0 or 1; `authRevision`: 8 bytes, big-endian.
+    pub const STATE: &str = "auth";
+    /// `authpb.User` by name.
+    pub const USERS: &str = "authUsers";
+    /// `authpb.Role` by name.
+    pub const ROLES: &str = "authRoles";
+}
+
 /// Names in bucket `cluster`.
 pub mod cluster {
     /// The version that all members understand, as text.

@@ -17,7 +17,7 @@ const HEADER_BYTES: usize = 13;
 
 /// A user, and the revision of users and roles at which the command was let through. At apply it counts only if they
 /// have not changed since.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Author<'a> {
     /// Name of the user.
     pub user: &'a str,
@@ -34,6 +34,9 @@ pub struct DamagedAuthor {
 }
 
 impl<'a> Author<'a> {
+    /// Who asks when nothing tells who.
+    pub const NOBODY: Author<'static> = Author { user: "", auth_revision: 0 };
+
     /// Appends the author; the command has to follow.
     ///
     /// # Panics

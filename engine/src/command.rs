@@ -14,6 +14,7 @@
 //!
 //! Not here: what a command does (`store`, `txn`), and which requests are refused before they are replicated (`check`).
 
+use crate::auth::{ArchivedAuthChange, AuthChange};
 use crate::author::{Author, DamagedAuthor};
 use bytes::Bytes;
 use rkyv::api::low::LowSerializer;
@@ -374,6 +375,15 @@ pub struct LeaseExpire {
     pub term: u64,
 }
 
+/// A user who has proved who it is, where it signed in.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
+pub struct Authenticate {
+    /// The user.
+    pub name: String,
+    /// Letters of its token that nobody can guess; empty if tokens are signed instead.
+    pub prefix: String,
+}
+
 /// What is replicated for one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -421,6 +431,10 @@ pub enum Command {
     SetClusterVersion(String),
     /// Starts or ends a downgrade job.
     SetDowngrade(Downgrade),
+    /// Changes users and roles.
+    Auth(AuthChange),
+    /// A user signs in.
+    Authenticate(Authenticate),
 }
 
 /// A replicated command, read in place.
@@ -440,6 +454,8 @@ pub enum CommandRef<'a> {
     SetMemberAttributes(&'a ArchivedMemberAttributes),
     SetClusterVersion(&'a str),
     SetDowngrade(&'a ArchivedDowngrade),
+    Auth(&'a ArchivedAuthChange),
+    Authenticate(&'a ArchivedAuthenticate),
 }
 
 /// What a command is, without what it says.
@@ -459,6 +475,18 @@ pub enum CommandKind {
     SetMemberAttributes,
     SetClusterVersion,
     SetDowngrade,
+    AuthEnable,
+    AuthDisable,
+    AuthUserAdd,
+    AuthUserDelete,
+    AuthUserChangePassword,
+    AuthUserGrantRole,
+    AuthUserRevokeRole,
+    AuthRoleAdd,
+    AuthRoleDelete,
+    AuthRoleGrantPermission,
+    AuthRoleRevokePermission,
+    Authenticate,
 }
 
 impl CommandRef<'_> {
@@ -478,6 +506,8 @@ impl CommandRef<'_> {
             CommandRef::SetMemberAttributes(_) => CommandKind::SetMemberAttributes,
             CommandRef::SetClusterVersion(_) => CommandKind::SetClusterVersion,
             CommandRef::SetDowngrade(_) => CommandKind::SetDowngrade,
+            CommandRef::Auth(change) => change.kind(),
+            CommandRef::Authenticate(_) => CommandKind::Authenticate,
         }
     }
 }
@@ -499,9 +529,36 @@ impl Command {
             Command::SetMemberAttributes(_) => CommandKind::SetMemberAttributes,
             Command::SetClusterVersion(_) => CommandKind::SetClusterVersion,
             Command::SetDowngrade(_) => CommandKind::SetDowngrade,
+            Command::Auth(change) => change.kind(),
+            Command::Authenticate(_) => CommandKind::Authenticate,
         }
     }
 }
+
+macro_rules! kinds_of_changes {
+    ($($change:ident),+) => {$(
+        impl $change {
+            /// What it is.
+            pub fn kind(&self) -> CommandKind {
+                match self {
+                    Self::Enable => CommandKind::AuthEnable,
+                    Self::Disable => CommandKind::AuthDisable,
+                    Self::UserAdd { .. } => CommandKind::AuthUserAdd,
+                    Self::UserDelete { .. } => CommandKind::AuthUserDelete,
+                    Self::UserChangePassword { .. } => CommandKind::AuthUserChangePassword,
+                    Self::UserGrantRole { .. } => CommandKind::AuthUserGrantRole,
+                    Self::UserRevokeRole { .. } => CommandKind::AuthUserRevokeRole,
+                    Self::RoleAdd { .. } => CommandKind::AuthRoleAdd,
+                    Self::RoleDelete { .. } => CommandKind::AuthRoleDelete,
+                    Self::RoleGrantPermission { .. } => CommandKind::AuthRoleGrantPermission,
+                    Self::RoleRevokePermission { .. } => CommandKind::AuthRoleRevokePermission,
+                }
+            }
+        }
+    )+};
+}
+
+kinds_of_changes!(AuthChange, ArchivedAuthChange);
 
 /// Replicated bytes are not a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -552,6 +609,8 @@ mod kind {
     pub const SET_CLUSTER_VERSION: u8 = 10;
     pub const SET_DOWNGRADE: u8 = 11;
     pub const LEASE_EXPIRE: u8 = 12;
+    pub const AUTH: u8 = 13;
+    pub const AUTHENTICATE: u8 = 14;
 }
 
 impl Command {
@@ -571,6 +630,8 @@ impl Command {
             Command::SetMemberAttributes(attributes) => append(kind::SET_MEMBER_ATTRIBUTES, attributes, out),
             Command::SetClusterVersion(version) => append(kind::SET_CLUSTER_VERSION, version, out),
             Command::SetDowngrade(downgrade) => append(kind::SET_DOWNGRADE, downgrade, out),
+            Command::Auth(change) => append(kind::AUTH, change, out),
+            Command::Authenticate(request) => append(kind::AUTHENTICATE, request, out),
         }
     }
 
@@ -605,6 +666,8 @@ impl Command {
                 CommandRef::SetClusterVersion(version.as_str())
             }
             kind::SET_DOWNGRADE => CommandRef::SetDowngrade(read(archive).map_err(damaged)?),
+            kind::AUTH => CommandRef::Auth(read(archive).map_err(damaged)?),
+            kind::AUTHENTICATE => CommandRef::Authenticate(read(archive).map_err(damaged)?),
             found => return Err(CommandError::UnknownKind { found }),
         })
     }
@@ -749,6 +812,13 @@ mod tests {
             }),
             Command::SetClusterVersion("3.7.0".to_owned()),
             Command::SetDowngrade(Downgrade { enabled: true, target_version: "3.6.0".to_owned() }),
+            Command::Auth(AuthChange::Disable),
+            Command::Auth(AuthChange::UserAdd {
+                name: "name".to_owned(),
+                password_hash: b"hash".to_vec(),
+                no_password: false,
+            }),
+            Command::Authenticate(Authenticate { name: "name".to_owned(), prefix: "prefix".to_owned() }),
         ]
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong in the store: requests that are refused, and storage that is broken.
 
+use crate::auth::AuthError;
 use crate::kv_codec::KvError;
 use crate::revision::Revision;
 use crate::trees::TreeError;
@@ -52,6 +53,9 @@ pub enum OpError {
     /// etcd: `LeaseTTLTooLarge`.
     #[error("too large lease TTL")]
     LeaseTtlTooLarge,
+    /// The author of the command may not do that, or a change of users and roles is refused.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// The storage is broken. Fatal: the store must not be used any further.

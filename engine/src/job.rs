@@ -3,10 +3,11 @@
 //! Between two steps of a command nothing else is applied and nothing flushed, so what it does is the same in one step or
 //! many, on every member. Reads go on: the changes so far are above the current revision, which moves with the last step.
 
+use crate::author::Author;
 use crate::body::{Body, Mark};
 use crate::budget::Budget;
 use crate::command::{ArchivedDeleteRange, CommandRef};
-use crate::error::{Error, StoreError};
+use crate::error::{Error, OpError, StoreError};
 use crate::index::KeyRange;
 use crate::kv_codec;
 use crate::lease::{Millis, Revoked};
@@ -73,13 +74,13 @@ impl Deleting {
 }
 
 impl<T: Trees> Store<T> {
-    /// Goes on applying a command until it is done or the budget is spent. `reply` says whether somebody waits for the
+    /// Goes on applying a command of its author until it is done or the budget is spent. `reply` says whether somebody waits for the
     /// outcome's body; `now` only feeds lease deadlines. To be called with the same command until there is an outcome or
     /// an error.
     pub fn apply_step(
         &mut self,
         job: &mut Job,
-        command: CommandRef<'_>,
+        (author, command): (Option<Author<'_>>, CommandRef<'_>),
         now: Millis,
         reply: bool,
         budget: &mut Budget,
@@ -92,6 +93,7 @@ impl<T: Trees> Store<T> {
             return Ok(outcome);
         }
         self.refuse_under_alarm(command)?;
+        self.check_author(author, command).map_err(OpError::Auth)?;
         let mut run = match self.begin_run(command, reply)? {
             Some(run) => run,
             None => {

@@ -10,7 +10,7 @@
 //! - [`store`] applies commands, long ones in steps ([`job`], [`budget`]). Its parts: reads in [`range`] and [`history`],
 //!   txns in `txn`, what is rebuilt at start in `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and
 //!   [`alarm`].
-//! - [`auth`] knows users and roles, and what they may do.
+//! - [`auth`] knows users and roles, and what they may do; [`users`] asks it when commands are applied.
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -41,4 +41,5 @@ mod sort;
 pub mod store;
 pub mod trees;
 pub mod txn;
+pub mod users;
 pub mod watch;

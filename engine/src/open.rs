@@ -23,6 +23,7 @@ impl<T: Trees> Store<T> {
         store.applied = read_applied(&store.trees)?;
         restore_leases(&store.trees, &mut store.lessor)?;
         store.restore_alarms()?;
+        store.restore_auth()?;
         let newest = restore_pairs(&store.trees, &mut store.index, &mut store.lessor)?;
         let finished = read_revision(&store.trees, meta::FINISHED_COMPACT)?;
         let scheduled = read_revision(&store.trees, meta::SCHEDULED_COMPACT)?;

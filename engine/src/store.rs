@@ -24,6 +24,8 @@
 use std::collections::VecDeque;
 
 use crate::alarm::Alarms;
+use crate::auth::{Auth, SignIn};
+use crate::author::Author;
 use crate::body::Body;
 use crate::budget::Budget;
 use crate::check::LEASE_COST;
@@ -134,6 +136,9 @@ pub struct Store<T> {
     pub(crate) index: KeyIndex,
     pub(crate) lessor: Lessor,
     pub(crate) alarms: Alarms,
+    pub(crate) auth: Auth,
+    /// What the member has not taken yet.
+    pub(crate) sign_ins: Vec<SignIn>,
     pub(crate) quota: Quota,
     pub(crate) events: EventBatchBuilder,
     pub(crate) revision: i64,
@@ -199,6 +204,8 @@ impl<T: Trees> Store<T> {
             index: KeyIndex::new(),
             lessor: Lessor::new(config.lessor),
             alarms: Alarms::default(),
+            auth: Auth::default(),
+            sign_ins: Vec::new(),
             quota: Quota::new(config.quota_bytes),
             events: EventBatchBuilder::new(EventMode::Off, 1),
             revision: 1,
@@ -240,18 +247,35 @@ impl<T: Trees> Store<T> {
         Ok(())
     }
 
-    /// Applies a command at once. `now` only feeds lease deadlines.
+    /// Applies a command that nobody asked for at once. `now` only feeds lease deadlines.
     pub fn apply(&mut self, command: CommandRef<'_>, now: Millis) -> Result<Outcome, Error> {
-        self.apply_at_once(command, now, true)
+        self.apply_at_once(None, command, now, true)
+    }
+
+    /// As [`Store::apply`], on behalf of the command's author.
+    pub fn apply_for(
+        &mut self,
+        author: Option<Author<'_>>,
+        command: CommandRef<'_>,
+        now: Millis,
+    ) -> Result<Outcome, Error> {
+        self.apply_at_once(author, command, now, true)
     }
 
     /// As [`Store::apply`] for a command nobody waits for: the outcome's body stays empty.
     pub fn apply_silently(&mut self, command: CommandRef<'_>, now: Millis) -> Result<Outcome, Error> {
-        self.apply_at_once(command, now, false)
+        self.apply_at_once(None, command, now, false)
     }
 
-    fn apply_at_once(&mut self, command: CommandRef<'_>, now: Millis, reply: bool) -> Result<Outcome, Error> {
-        let outcome = self.apply_step(&mut Job::default(), command, now, reply, &mut { Budget::UNBOUNDED })?;
+    fn apply_at_once(
+        &mut self,
+        author: Option<Author<'_>>,
+        command: CommandRef<'_>,
+        now: Millis,
+        reply: bool,
+    ) -> Result<Outcome, Error> {
+        let outcome =
+            self.apply_step(&mut Job::default(), (author, command), now, reply, &mut { Budget::UNBOUNDED })?;
         Ok(outcome.expect("an unbounded step is the last"))
     }
 
@@ -279,6 +303,8 @@ impl<T: Trees> Store<T> {
                 self.trees.insert(TreeId::Meta, meta::CLUSTER_VERSION, version.as_bytes())?;
             }
             CommandRef::SetDowngrade(downgrade) => self.apply_downgrade(downgrade)?,
+            CommandRef::Auth(change) => self.apply_auth_change(change)?,
+            CommandRef::Authenticate(request) => self.apply_authenticate(request, out)?,
             // Of an earlier term: its leader may have extended the lease since.
             CommandRef::Noop | CommandRef::LeaseExpire(_) => {}
             CommandRef::DeleteRange(_) | CommandRef::Txn(_) | CommandRef::LeaseRevoke(_) => {

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plinth_engine::auth::{Auth, AuthChange, AuthError, AuthFailure, Caller, Permission, PermissionKind};
+use plinth_engine::auth::{Auth, AuthChange, AuthError, AuthFailure, Permission, PermissionKind};
+use plinth_engine::author::Author;
 use plinth_engine::command::{Command, CommandRef, Compare, DeleteRange, Op, Put, Range, Txn};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
 use proptest::prelude::*;
@@ -108,17 +109,17 @@ impl Model {
         Ok(true)
     }
 
-    fn may(&self, caller: &Caller, kind: PermissionKind, key: &[u8], range_end: &[u8]) -> Result<(), AuthError> {
+    fn may(&self, caller: Author<'_>, kind: PermissionKind, key: &[u8], range_end: &[u8]) -> Result<(), AuthError> {
         if !self.enabled {
             return Ok(());
         }
-        if caller.revision == 0 {
+        if caller.auth_revision == 0 {
             return Err(AuthError::UserEmpty);
         }
-        if caller.revision < self.revision() {
+        if caller.auth_revision < self.revision() {
             return Err(AuthError::AuthOldRevision);
         }
-        let (roles, _) = self.users.get(&caller.name).ok_or(AuthError::PermissionDenied)?;
+        let (roles, _) = self.users.get(caller.user).ok_or(AuthError::PermissionDenied)?;
         let granted: Vec<&Permission> = roles
             .iter()
             .filter_map(|role| self.roles.get(role))
@@ -203,7 +204,7 @@ fn refusal(result: Result<(), AuthFailure>) -> Result<(), AuthError> {
 }
 
 /// Checks a txn of everything that a txn can hold, with a nested one and with a lease on which `attached` hangs.
-fn check_txn(auth: &Auth, model: &Model, caller: &Caller, key: &[u8], end: &[u8], attached: &[u8]) {
+fn check_txn(auth: &Auth, model: &Model, caller: Author<'_>, key: &[u8], end: &[u8], attached: &[u8]) {
     let bytes = |bytes: &[u8]| bytes::Bytes::copy_from_slice(bytes);
     let compare = Compare { key: bytes(key), range_end: bytes(end), ..Compare::default() };
     let inner = Txn {
@@ -259,13 +260,13 @@ proptest! {
         for (name, behind, key, end, attached) in &asked {
             // 0: nobody; else a caller of the newest auth revision, or of the one before.
             let revision = if *behind == 0 { 0 } else { auth.revision() + 1 - behind };
-            let caller = Caller { name: name.clone(), revision };
-            let may = |kind| model.may(&caller, kind, key, end);
-            prop_assert_eq!(auth.may_range(&caller, key, end), may(PermissionKind::Read));
-            prop_assert_eq!(auth.may_delete(&caller, key, end, false), may(PermissionKind::Write));
+            let caller = Author { user: name, auth_revision: revision };
+            let may = |kind| model.may(caller, kind, key, end);
+            prop_assert_eq!(auth.may_range(caller, key, end), may(PermissionKind::Read));
+            prop_assert_eq!(auth.may_delete(caller, key, end, false), may(PermissionKind::Write));
             let both = may(PermissionKind::Write).and_then(|()| may(PermissionKind::Read));
-            prop_assert_eq!(auth.may_delete(&caller, key, end, true), both);
-            check_txn(&auth, &model, &caller, key, end, attached);
+            prop_assert_eq!(auth.may_delete(caller, key, end, true), both);
+            check_txn(&auth, &model, caller, key, end, attached);
             let roles = model.users.get(name).map(|(roles, _)| roles);
             let administers = match roles {
                 _ if !model.enabled => Ok(()),
@@ -274,9 +275,9 @@ proptest! {
                 Some(roles) if roles.contains("root") => Ok(()),
                 Some(_) => Err(AuthError::PermissionDenied),
             };
-            prop_assert_eq!(auth.may_administer(&caller), administers);
+            prop_assert_eq!(auth.may_administer(caller), administers);
             let own = if name.is_empty() { administers } else { Ok(()) };
-            prop_assert_eq!(auth.may_see_user(&caller, name), own, "oneself");
+            prop_assert_eq!(auth.may_see_user(caller, name), own, "oneself");
         }
     }
 }

@@ -49,13 +49,13 @@ fn half_deleted(next: &[u8], in_a_job_of_its_own: bool) {
     let delete = encoded(&Command::DeleteRange(DeleteRange { key: "a".into(), range_end: "z".into(), prev_kv: false }));
     let (mut job, mut one) = (Job::default(), Budget { pairs: 1, ..Budget::UNBOUNDED });
     let delete = Command::access(&delete).expect("sound");
-    let done = store.apply_step(&mut job, delete, Millis(0), false, &mut one).expect("not refused");
+    let done = store.apply_step(&mut job, (None, delete), Millis(0), false, &mut one).expect("not refused");
     assert!(done.is_none() && job.is_under_way());
     let next = Command::access(next).expect("sound");
     if in_a_job_of_its_own {
         job = Job::default();
     }
-    let _ = store.apply_step(&mut job, next, Millis(0), false, &mut { Budget::UNBOUNDED });
+    let _ = store.apply_step(&mut job, (None, next), Millis(0), false, &mut { Budget::UNBOUNDED });
     let _ = store.apply(delete, Millis(0));
 }
 

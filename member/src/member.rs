@@ -12,6 +12,8 @@ use crate::limits::READS_PENDING_MAX;
 use crate::reads::Reads;
 use crate::records;
 use crate::recover::{self, Identity};
+use plinth_engine::auth::SignIn;
+use plinth_engine::author::Author;
 use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, CommandError, CommandKind, CommandRef};
 use plinth_engine::error::{Error, OpError, StoreError};
@@ -133,6 +135,8 @@ pub struct Effects<W> {
     pub unasked: Vec<(CommandKind, bool)>,
     /// Seconds for which leases were granted, whoever asked.
     pub granted: Vec<i64>,
+    /// What has happened to tokens, in order.
+    pub sign_ins: Vec<SignIn>,
     /// Linearizable reads that may be served now.
     pub reads: Vec<W>,
     /// Waiters that get no outcome.
@@ -159,6 +163,7 @@ impl<W> Default for Effects<W> {
             applied: Vec::new(),
             unasked: Vec::new(),
             granted: Vec::new(),
+            sign_ins: Vec::new(),
             reads: Vec::new(),
             lost: Vec::new(),
             messages: Vec::new(),
@@ -632,9 +637,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             if budget.is_spent() {
                 return Ok(false);
             }
-            let command = Command::access(bytes).map_err(|source| Fatal::Command { index, source })?;
+            let unreadable = |source| Fatal::Command { index, source };
+            let (author, _) = Author::split(bytes).map_err(|damaged| unreadable(damaged.into()))?;
+            let command = Command::access(bytes).map_err(unreadable)?;
             let is_awaited = !applying.waiters.as_slice().is_empty();
-            let result = match self.store.apply_step(&mut applying.job, command, now, is_awaited, budget) {
+            let result = match self.store.apply_step(&mut applying.job, (author, command), now, is_awaited, budget) {
                 Ok(None) => return Ok(false),
                 Ok(Some(outcome)) => Ok(outcome),
                 Err(Error::Refused(refusal)) => Err(refusal),
@@ -644,6 +651,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             applying.next += 1;
             if let (CommandRef::LeaseGrant(grant), Ok(_)) = (command, &result) {
                 out.granted.extend(self.store.leases().stored_ttl(grant.id.to_native()).map(|(ttl, _)| ttl));
+            }
+            if let CommandRef::Auth(_) | CommandRef::Authenticate(_) = command {
+                out.sign_ins.append(&mut self.store.take_sign_ins());
             }
             match applying.waiters.next() {
                 Some(waiter) => applying.answered.push((waiter, result)),

@@ -52,7 +52,8 @@ pub trait Outside {
         false
     }
 
-    /// Commands were applied, and are not answered yet: takes [`Effects::unasked`] and [`Effects::granted`].
+    /// Commands were applied, and are not answered yet: takes [`Effects::unasked`], [`Effects::granted`] and
+    /// [`Effects::sign_ins`].
     fn applied(&mut self, effects: &mut Effects<Self::Waiter>) -> Result<(), Self::Stop>;
 
     /// Leadership has changed.

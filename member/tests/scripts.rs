@@ -347,6 +347,7 @@ impl Outside for Around<'_> {
         let unasked: Vec<String> =
             effects.unasked.drain(..).map(|(kind, is_done)| format!("{kind:?} {is_done}")).collect();
         effects.granted.clear();
+        effects.sign_ins.clear();
         if !unasked.is_empty() && !self.script.is_quiet {
             self.tell(&format!("applies unasked {}", unasked.join(", ")));
         }

@@ -30,6 +30,13 @@ pub struct User {
     pub auth_revision: u64,
 }
 
+impl User {
+    /// As the author of what it asks for.
+    pub fn author(&self) -> Author<'_> {
+        Author { user: &self.name, auth_revision: self.auth_revision }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFacts {
@@ -52,7 +59,7 @@ impl Caller {
 
     /// Who a command says that it is from.
     pub fn author(&self) -> Option<Author<'_>> {
-        self.user.as_ref().map(|user| Author { user: &user.name, auth_revision: user.auth_revision })
+        self.user.as_ref().map(User::author)
     }
 }
 

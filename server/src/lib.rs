@@ -9,6 +9,7 @@
 //! - [`cluster`]: the other members: connections, questions to the leader, snapshots, comparison, changes of membership
 //! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
+//! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
 //! - [`restore`]: a data directory from a snapshot
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
@@ -33,10 +34,12 @@ pub mod logging;
 pub mod mesh;
 pub mod metrics;
 pub mod notify;
+pub mod passwords;
 pub mod reactor;
 pub mod resources;
 pub mod restore;
 pub mod service;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod tokens;
 pub mod wake;

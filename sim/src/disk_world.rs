@@ -456,6 +456,7 @@ impl Outside for Around<'_> {
 
     fn applied(&mut self, effects: &mut Effects<Waiter>) -> Result<(), Ended> {
         effects.unasked.clear();
+        effects.sign_ins.clear();
         Ok(())
     }
 

@@ -9,13 +9,15 @@
 //! Not here: who the caller is (tokens, certificates), at which call which check is made.
 
 mod access;
+#[allow(missing_docs, reason = "what they are say their names, and etcd's requests of service `Auth`")]
+mod change;
 mod record;
 mod spans;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-pub use access::Caller;
+pub use change::{ArchivedAuthChange, AuthChange, Permission, PermissionKind};
 use spans::Spans;
 
 use crate::trees::{TreeError, TreeId, Trees};
@@ -63,6 +65,10 @@ pub enum AuthError {
     InvalidAuthMgmt,
     #[error("etcdserver: revision of auth store is old")]
     AuthOldRevision,
+    #[error("etcdserver: authentication is not enabled")]
+    AuthNotEnabled,
+    #[error("etcdserver: authentication failed, invalid user ID or password")]
+    AuthFailed,
 }
 
 /// Why a change was not made.
@@ -92,42 +98,6 @@ pub enum LoadError {
     },
 }
 
-/// What a permission allows; the numbers are those of the API.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "their names say it")]
-pub enum PermissionKind {
-    Read = 0,
-    Write = 1,
-    ReadWrite = 2,
-}
-
-impl PermissionKind {
-    /// The kind with a number of the API.
-    pub fn from_wire(number: u64) -> Option<Self> {
-        [Self::Read, Self::Write, Self::ReadWrite].into_iter().find(|kind| *kind as u64 == number)
-    }
-
-    fn allows(self, kind: PermissionKind) -> bool {
-        self == kind || self == Self::ReadWrite
-    }
-}
-
-/// A part of the key space, and what may be done there. `range_end` as in requests: empty for the one key, `\0` for no end.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "see the struct")]
-pub struct Permission {
-    pub kind: PermissionKind,
-    pub key: Vec<u8>,
-    pub range_end: Vec<u8>,
-}
-
-impl Permission {
-    fn is_valid(&self) -> bool {
-        !self.key.is_empty() && (matches!(self.range_end[..], [] | [0]) || self.range_end > self.key)
-    }
-}
-
 /// A user.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs, reason = "see etcd's `authpb.User`")]
@@ -146,57 +116,33 @@ pub struct Role {
     pub permissions: Vec<Permission>,
 }
 
-/// A change of users, roles, or of whether they matter.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "they are the requests of etcd's service `Auth`")]
-pub enum AuthChange {
-    Enable,
-    Disable,
-    /// The hash of a user without password is dropped.
-    UserAdd {
-        name: String,
-        password_hash: Vec<u8>,
-        no_password: bool,
-    },
-    UserDelete {
-        name: String,
-    },
-    UserChangePassword {
-        name: String,
-        password_hash: Vec<u8>,
-    },
-    UserGrantRole {
-        name: String,
-        role: String,
-    },
-    UserRevokeRole {
-        name: String,
-        role: String,
-    },
-    RoleAdd {
-        name: String,
-    },
-    RoleDelete {
-        name: String,
-    },
-    /// `None` as a client may send it.
-    RoleGrantPermission {
-        role: String,
-        permission: Option<Permission>,
-    },
-    RoleRevokePermission {
-        role: String,
-        key: Vec<u8>,
-        range_end: Vec<u8>,
-    },
-}
-
 /// What a user may do, of all its roles together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Rights {
     is_root: bool,
     read: Spans,
     write: Spans,
+}
+
+/// Something about tokens has changed with a command. Tokens are each member's own; this is what they hang on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SignIn {
+    /// A user has proved who it is: from now on `<prefix>.<index>` names it.
+    Begun {
+        /// The user.
+        user: String,
+        /// Letters that nobody can guess.
+        prefix: String,
+        /// Index of the entry.
+        index: u64,
+    },
+    /// The user is gone, or has another password: its tokens end.
+    Ended {
+        /// The user.
+        user: String,
+    },
+    /// Users do not matter any more: all tokens end.
+    AllEnded,
 }
 
 /// Users and roles. See the module.

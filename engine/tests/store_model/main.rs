@@ -121,7 +121,7 @@ impl<B: Backing> Run<B> {
             steps += 1;
             assert!(steps < 100_000, "it comes to an end");
             let mut budget = SIZES[self.index as usize % SIZES.len()];
-            match self.store.apply_step(&mut job, command, Millis(0), true, &mut budget)? {
+            match self.store.apply_step(&mut job, (None, command), Millis(0), true, &mut budget)? {
                 Some(outcome) => return Ok(outcome),
                 None => assert!(job.is_under_way() && budget.is_spent(), "it pauses only when it has to"),
             }

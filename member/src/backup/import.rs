@@ -1,12 +1,14 @@
 //! An etcd database read into empty trees, in one pass.
 //!
-//! What is not consensus' own is taken over: revisions, leases, alarms, compaction marks, versions. Members, the applied
+//! What is not consensus' own is taken over: revisions, leases, alarms, users and roles, compaction marks, versions. Members, the applied
 //! entry and the configuration belong to the cluster that the data goes to, and are left to its bootstrap.
 //!
 //! Every record is checked before it is kept: revisions ascend, values say what their keys say.
 
+use super::small::SAME;
 use plinth_bbolt::schema::{self, Downgrade};
 use plinth_bbolt::{Cursor, Database, Pair, Source};
+use plinth_engine::auth::{Auth, LoadError};
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::revision::{RevKey, Revision};
 use plinth_engine::store::meta;
@@ -93,10 +95,16 @@ pub fn import<S: Source + ?Sized, T: Trees>(
         trees.insert(TreeId::Lease, key, value)?;
         imported.leases += 1;
     }
-    let mut alarms = open(database, "alarm")?;
-    while let Some((key, value)) = next(&mut alarms)? {
-        trees.insert(TreeId::Alarm, key, value)?;
+    for (bucket, tree) in SAME {
+        let mut records = open(database, bucket)?;
+        while let Some((key, value)) = next(&mut records)? {
+            trees.insert(tree, key, value)?;
+        }
     }
+    Auth::load(trees).map_err(|error| match error {
+        LoadError::Tree(error) => ImportError::Tree(error),
+        LoadError::Record { tree, key } => record(tree, &key, "not users and roles"),
+    })?;
     import_cluster(database, trees)?;
     import_marks(database, trees)?;
     if let Some(bump) = bump {

@@ -13,6 +13,14 @@ use std::ops::ControlFlow;
 /// Entries of one bucket, in order.
 pub(super) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// Buckets that hold what a tree holds.
+pub(super) const SAME: [(&str, TreeId); 4] = [
+    ("alarm", TreeId::Alarm),
+    (schema::auth::STATE, TreeId::Auth),
+    (schema::auth::USERS, TreeId::AuthUsers),
+    (schema::auth::ROLES, TreeId::AuthRoles),
+];
+
 /// All buckets but `key` and `lease`, which are copied from their trees. `version` is that of the schema, and of the
 /// cluster as long as it has not agreed on one.
 pub(super) fn translate(view: &impl View, version: &str) -> Result<BTreeMap<&'static str, Entries>, ExportError> {
@@ -24,10 +32,12 @@ pub(super) fn translate(view: &impl View, version: &str) -> Result<BTreeMap<&'st
     let mut set = |bucket: &'static str, key: &[u8], value: Vec<u8>| {
         buckets.get_mut(bucket).expect("a bucket of the schema").insert(key.to_vec(), value);
     };
-    view.walk(TreeId::Alarm, &[], &mut |key, value| {
-        set("alarm", key, value.to_vec());
-        ControlFlow::Continue(())
-    })?;
+    for (bucket, tree) in SAME {
+        view.walk(tree, &[], &mut |key, value| {
+            set(bucket, key, value.to_vec());
+            ControlFlow::Continue(())
+        })?;
+    }
     for member in records::listed(view)? {
         let record = schema::Member {
             id: member.id.0,

@@ -43,17 +43,9 @@ impl Core {
 
     pub(super) fn leave_leadership_if_stalled(&mut self) {
         let oldest = self.log.flights().front().map_or(self.ticks, |flight| flight.since);
-        if self.ticks - oldest >= self.config.election_ticks as u64 {
-            self.leave_leadership(|_| false);
-        }
-    }
-
-    /// This member should not lead, whatever its own disk says; who is known to be alive need not have been heard from in
-    /// this group.
-    pub(crate) fn leave_leadership(&mut self, is_alive: impl Fn(MemberId) -> bool) {
-        if self.is_leader()
+        if self.ticks - oldest >= self.config.election_ticks as u64
             && self.transfer.is_none()
-            && let Some(target) = self.best_follower(is_alive)
+            && let Some(target) = self.best_follower()
         {
             // It votes and is not this member: it is not refused.
             let _ = self.transfer_leader(target);
@@ -64,7 +56,7 @@ impl Core {
         if self.conf.is_voter(self.own()) {
             return;
         }
-        let target = self.best_follower(|_| false);
+        let target = self.best_follower();
         self.send_appends();
         self.broadcast_heartbeat();
         if let Some(target) = target {
@@ -74,11 +66,10 @@ impl Core {
     }
 
     /// The live voter that has most of the log.
-    fn best_follower(&self, is_alive: impl Fn(MemberId) -> bool) -> Option<MemberId> {
-        let votes = |id: MemberId| self.conf.voters.contains(&id.0) && id != self.own();
-        let live = self.peers().filter(|(id, peer)| {
-            votes(*id) && (peer.recent_active || is_alive(*id)) && peer.state == PeerState::Replicate
-        });
+    fn best_follower(&self) -> Option<MemberId> {
+        let votes = |id: MemberId| self.conf.voters.contains(&id.0);
+        let live =
+            self.peers().filter(|(id, peer)| votes(*id) && peer.recent_active && peer.state == PeerState::Replicate);
         live.max_by_key(|(id, peer)| (peer.matched, std::cmp::Reverse(*id))).map(|(id, _)| id)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::status;
 use bytes::Bytes;
+use plinth_engine::auth::AuthError;
 use plinth_engine::error::{Error, OpError};
 use plinth_member::SubmitError;
 use plinth_net::grpc::{Code, Status, StreamHandler};
@@ -32,6 +33,30 @@ pub fn op_status(error: OpError) -> Status {
         OpError::LeaseNotFound => status::LEASE_NOT_FOUND,
         OpError::LeaseExists => status::LEASE_EXISTS,
         OpError::LeaseTtlTooLarge => status::LEASE_TTL_TOO_LARGE,
+        OpError::Auth(error) => auth_status(error),
+        other => Status::new(Code::Unknown, other.to_string()),
+    }
+}
+
+/// The status of a refusal by users and roles.
+pub fn auth_status(error: AuthError) -> Status {
+    match error {
+        AuthError::RootUserNotExist => status::ROOT_USER_NOT_EXIST,
+        AuthError::RootRoleNotExist => status::ROOT_ROLE_NOT_EXIST,
+        AuthError::UserAlreadyExist => status::USER_ALREADY_EXISTS,
+        AuthError::UserEmpty => status::USER_EMPTY,
+        AuthError::UserNotFound => status::USER_NOT_FOUND,
+        AuthError::RoleAlreadyExist => status::ROLE_ALREADY_EXISTS,
+        AuthError::RoleNotFound => status::ROLE_NOT_FOUND,
+        AuthError::RoleEmpty => status::ROLE_EMPTY,
+        AuthError::PermissionNotGiven => status::PERMISSION_NOT_GIVEN,
+        AuthError::PermissionDenied => status::PERMISSION_DENIED,
+        AuthError::RoleNotGranted => status::ROLE_NOT_GRANTED,
+        AuthError::PermissionNotGranted => status::PERMISSION_NOT_GRANTED,
+        AuthError::InvalidAuthMgmt => status::INVALID_AUTH_MANAGEMENT,
+        AuthError::AuthOldRevision => status::AUTH_OLD_REVISION,
+        AuthError::AuthNotEnabled => status::AUTH_NOT_ENABLED,
+        AuthError::AuthFailed => status::AUTH_FAILED,
         other => Status::new(Code::Unknown, other.to_string()),
     }
 }

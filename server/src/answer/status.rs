@@ -100,18 +100,44 @@ statuses! {
     STREAM_SORT = Unimplemented, "RangeStream does not support custom sort orders";
     /// `RangeStream` with a revision filter.
     STREAM_FILTER = Unimplemented, "RangeStream does not support revision filters";
-    /// A token is asked for while there are no users.
+    /// A token is asked for while users do not matter.
     AUTH_NOT_ENABLED = FailedPrecondition, "etcdserver: authentication is not enabled";
-    /// Authentication cannot be enabled without one.
+    /// No such user, or another password.
+    AUTH_FAILED = InvalidArgument, "etcdserver: authentication failed, invalid user ID or password";
+    /// A user without password cannot sign in with one.
+    NO_PASSWORD_USER = Unknown, "auth: authentication failed, password was given for no password user";
+    /// A token that is nobody's.
+    INVALID_AUTH_TOKEN = Unauthenticated, "etcdserver: invalid auth token";
+    /// Users cannot matter without one.
     ROOT_USER_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not exist";
+    /// Users cannot matter if root may not do everything.
+    ROOT_ROLE_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not have root role";
+    /// A user of this name is there.
+    USER_ALREADY_EXISTS = FailedPrecondition, "etcdserver: user name already exists";
+    /// A user without a name; a call of nobody.
+    USER_EMPTY = InvalidArgument, "etcdserver: user name is empty";
     /// No user of this name.
     USER_NOT_FOUND = FailedPrecondition, "etcdserver: user name not found";
+    /// A role of this name is there.
+    ROLE_ALREADY_EXISTS = FailedPrecondition, "etcdserver: role name already exists";
     /// No role of this name.
     ROLE_NOT_FOUND = FailedPrecondition, "etcdserver: role name not found";
+    /// A role without a name.
+    ROLE_EMPTY = InvalidArgument, "etcdserver: role name is empty";
     /// A grant of nothing.
     PERMISSION_NOT_GIVEN = InvalidArgument, "etcdserver: permission not given";
-    /// A permission for an impossible range.
+    /// The user may not do that.
+    PERMISSION_DENIED = PermissionDenied, "etcdserver: permission denied";
+    /// The user does not have the role.
+    ROLE_NOT_GRANTED = FailedPrecondition, "etcdserver: role is not granted to the user";
+    /// The role does not have the permission.
+    PERMISSION_NOT_GRANTED = FailedPrecondition, "etcdserver: permission is not granted to the role";
+    /// A permission for an impossible range, or a change that would lock everybody out.
     INVALID_AUTH_MANAGEMENT = InvalidArgument, "etcdserver: invalid auth management";
+    /// Users and roles have changed since the caller was let through.
+    AUTH_OLD_REVISION = InvalidArgument, "etcdserver: revision of auth store is old";
+    /// A new password with more bytes than bcrypt looks at.
+    PASSWORD_TOO_LONG = Unknown, "bcrypt: password length exceeds 72 bytes";
     /// An election call whose key is not the caller's.
     ELECTION_NOT_LEADER = Unknown, "election: not leader";
     /// An election nobody leads.

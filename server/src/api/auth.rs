@@ -1,108 +1,242 @@
-//! Service `Auth` of a store that has no users: what etcd answers while authentication is off and nobody was added.
+//! Service `Auth`: users, roles, and signing in.
 //!
-//! Clients that are configured with a user depend on these answers: they go on without a token when `Authenticate` says
-//! that authentication is not enabled. Adding users and roles is left out, so that it is refused by name.
+//! Changes are replicated, and refused at apply if their author may not administer by then. A password is hashed or compared
+//! by threads of its own (`passwords`) before anything is replicated: the log holds hashes only.
+//!
+//! Clients that are configured with a user depend on `Authenticate` saying that authentication is not enabled: they go on
+//! without a token then.
 
 use super::Request;
 use super::kv::decode;
+use crate::answer::refusal::auth_status;
 use crate::answer::status;
-use plinth_api::proto::etcdserverpb as pb;
-use plinth_api::wire::field_varint;
-use plinth_net::grpc::Status;
+use crate::caller::Caller;
+use crate::home::Home;
+use crate::home::stages::op_of;
+use crate::home::waiter::Waiter;
+use crate::passwords::PasswordError;
+use plinth_api::proto::{authpb, etcdserverpb as pb};
+use plinth_api::wire::{field_bytes, field_message, field_varint};
+use plinth_engine::auth::{Auth, AuthChange, AuthError, Permission, PermissionKind, ROOT};
+use plinth_engine::command::Command;
+use plinth_net::grpc::{Status, UnaryReply};
 use plinth_net::rt;
 use prost::Message;
+use std::rc::Rc;
 
-/// The auth revision of a store in which nothing was changed.
-const AUTH_REVISION: u64 = 1;
-
-/// `Authenticate`.
-pub fn authenticate(request: Request) {
-    refuse::<pb::AuthenticateRequest>(request, status::AUTH_NOT_ENABLED);
+/// Replicates what a request asks for, and answers with a header.
+fn change<M: Message + Default>(Request { home, caller, body, reply }: Request, make: fn(M) -> AuthChange) {
+    let Some((request, reply)) = decode::<M>(body, reply) else { return };
+    submit(&home, &caller, make(request), reply);
 }
 
-/// `AuthEnable`: there is no user root.
-pub fn enable(request: Request) {
-    refuse::<pb::AuthEnableRequest>(request, status::ROOT_USER_NOT_EXIST);
-}
-
-/// `AuthDisable`: it is off.
-pub fn disable(request: Request) {
-    answer::<pb::AuthDisableRequest>(request, |_| {});
-}
-
-/// `AuthStatus`: off.
-pub fn auth_status(request: Request) {
-    answer::<pb::AuthStatusRequest>(request, |out| field_varint(out, 3, AUTH_REVISION));
-}
-
-/// `UserList` and `RoleList`, whose requests are empty.
-pub fn list(request: Request) {
-    answer::<pb::AuthUserListRequest>(request, |_| {});
-}
-
-/// Everything that names a user.
-pub fn of_user<M: Message + Default>(request: Request) {
-    refuse::<M>(request, status::USER_NOT_FOUND);
-}
-
-/// Everything that names a role.
-pub fn of_role<M: Message + Default>(request: Request) {
-    refuse::<M>(request, status::ROLE_NOT_FOUND);
-}
-
-/// `RoleGrantPermission`: the permission is looked at before the role.
-pub fn grant_permission(Request { body, reply, .. }: Request) {
-    let Some((request, reply)) = decode::<pb::AuthRoleGrantPermissionRequest>(body, reply) else { return };
-    reply.fail(match request.perm {
-        None => status::PERMISSION_NOT_GIVEN,
-        Some(perm) if !is_range(&perm.key, &perm.range_end) => status::INVALID_AUTH_MANAGEMENT,
-        Some(_) => status::ROLE_NOT_FOUND,
-    });
-}
-
-/// A key, one and all behind it (an end of zero), or a range that is not empty.
-fn is_range(key: &[u8], end: &[u8]) -> bool {
-    !key.is_empty() && (end.is_empty() || end == [0] || key < end)
-}
-
-fn refuse<M: Message + Default>(Request { body, reply, .. }: Request, refusal: Status) {
-    if let Some((_, reply)) = decode::<M>(body, reply) {
-        reply.fail(refusal);
+fn submit(home: &Home, caller: &Caller, change: AuthChange, reply: UnaryReply) {
+    let command = Command::Auth(change);
+    let mut encoded = Vec::new();
+    command.encode_into(&mut encoded);
+    if encoded.len() > home.profile.limits.request_bytes_max {
+        return reply.fail(status::REQUEST_TOO_LARGE);
     }
+    let waiter = Waiter::Reply(reply, home.asked(op_of(command.kind())));
+    home.submit_for(caller.author(), |out| out.extend_from_slice(&encoded), waiter);
 }
 
-/// Answers with a header and more once this member knows what the cluster has agreed on.
-fn answer<M: Message + Default>(Request { home, body, reply, .. }: Request, rest: fn(&mut Vec<u8>)) {
-    let Some((_, reply)) = decode::<M>(body, reply) else { return };
+/// Answers with a header and more, once this member knows what the cluster has agreed on and the caller may know it.
+fn show<M: Message + Default + 'static>(
+    Request { home, caller, body, reply }: Request,
+    fields: fn(&Auth, &Caller, &M, &mut Vec<u8>) -> Result<(), AuthError>,
+) {
+    let Some((request, reply)) = decode::<M>(body, reply) else { return };
     rt::spawn(async move {
         if let Err(status) = home.barrier().await {
             return reply.fail(status);
         }
         let state = home.state();
-        reply.send(|out| {
-            state.header.append(out, state.member.store().revision());
-            rest(out);
-        });
+        let store = state.member.store();
+        let mut found = Vec::new();
+        match fields(store.auth(), &caller, &request, &mut found) {
+            Err(refusal) => reply.fail(auth_status(refusal)),
+            Ok(()) => reply.send(|out| {
+                state.header.append(out, store.revision());
+                out.extend_from_slice(&found);
+            }),
+        }
     })
     .detach();
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// `AuthEnable`.
+pub fn enable(request: Request) {
+    change::<pb::AuthEnableRequest>(request, |_| AuthChange::Enable);
+}
 
-    #[test]
-    fn ranges_of_permissions() {
-        for (key, end, fine) in [
-            ("a", "", true),
-            ("a", "b", true),
-            ("a", "\0", true),
-            ("", "", false),
-            ("", "b", false),
-            ("b", "b", false),
-            ("b", "a", false),
-        ] {
-            assert_eq!(is_range(key.as_bytes(), end.as_bytes()), fine, "{key:?} to {end:?}");
+/// `AuthDisable`.
+pub fn disable(request: Request) {
+    change::<pb::AuthDisableRequest>(request, |_| AuthChange::Disable);
+}
+
+/// `AuthStatus`.
+pub fn auth_status_of(request: Request) {
+    show::<pb::AuthStatusRequest>(request, |auth, _, _, out| {
+        field_varint(out, 2, u64::from(auth.is_enabled()));
+        field_varint(out, 3, auth.revision());
+        Ok(())
+    });
+}
+
+/// `UserDelete`.
+pub fn user_delete(request: Request) {
+    change::<pb::AuthUserDeleteRequest>(request, |request| AuthChange::UserDelete { name: request.name });
+}
+
+/// `UserGrantRole`.
+pub fn user_grant_role(request: Request) {
+    change::<pb::AuthUserGrantRoleRequest>(request, |request| AuthChange::UserGrantRole {
+        name: request.user,
+        role: request.role,
+    });
+}
+
+/// `UserRevokeRole`.
+pub fn user_revoke_role(request: Request) {
+    change::<pb::AuthUserRevokeRoleRequest>(request, |request| AuthChange::UserRevokeRole {
+        name: request.name,
+        role: request.role,
+    });
+}
+
+/// `UserGet`: oneself, or whoever administers.
+pub fn user_get(request: Request) {
+    show::<pb::AuthUserGetRequest>(request, |auth, caller, request, out| {
+        auth.may_see_user(caller.author().unwrap_or_default(), &request.name)?;
+        let user = auth.users().get(&request.name).ok_or(AuthError::UserNotFound)?;
+        user.roles.iter().for_each(|role| field_bytes(out, 2, role.as_bytes()));
+        Ok(())
+    });
+}
+
+/// `UserList`.
+pub fn user_list(request: Request) {
+    show::<pb::AuthUserListRequest>(request, |auth, caller, _, out| {
+        auth.may_administer(caller.author().unwrap_or_default())?;
+        auth.users().keys().for_each(|name| field_bytes(out, 2, name.as_bytes()));
+        Ok(())
+    });
+}
+
+/// `RoleAdd`.
+pub fn role_add(request: Request) {
+    change::<pb::AuthRoleAddRequest>(request, |request| AuthChange::RoleAdd { name: request.name });
+}
+
+/// `RoleDelete`.
+pub fn role_delete(request: Request) {
+    change::<pb::AuthRoleDeleteRequest>(request, |request| AuthChange::RoleDelete { name: request.role });
+}
+
+/// `RoleGet`: one that the caller has, or whoever administers. The role root may do everything, whatever it was granted.
+pub fn role_get(request: Request) {
+    show::<pb::AuthRoleGetRequest>(request, |auth, caller, request, out| {
+        auth.may_see_role(caller.author().unwrap_or_default(), &request.role)?;
+        let role = auth.roles().get(&request.role).ok_or(AuthError::RoleNotFound)?;
+        let everything = [Permission { kind: PermissionKind::ReadWrite, key: Vec::new(), range_end: vec![0] }];
+        let permissions = if request.role == ROOT { &everything[..] } else { &role.permissions };
+        for permission in permissions {
+            field_message(out, 2, |out| {
+                field_varint(out, 1, permission.kind as u64);
+                for (field, bytes) in [(2, &permission.key), (3, &permission.range_end)] {
+                    if !bytes.is_empty() {
+                        field_bytes(out, field, bytes);
+                    }
+                }
+            });
         }
+        Ok(())
+    });
+}
+
+/// `RoleList`.
+pub fn role_list(request: Request) {
+    show::<pb::AuthRoleListRequest>(request, |auth, caller, _, out| {
+        auth.may_administer(caller.author().unwrap_or_default())?;
+        auth.roles().keys().for_each(|name| field_bytes(out, 2, name.as_bytes()));
+        Ok(())
+    });
+}
+
+/// `RoleGrantPermission`.
+pub fn role_grant_permission(Request { home, caller, body, reply }: Request) {
+    let Some((request, reply)) = decode::<pb::AuthRoleGrantPermissionRequest>(body, reply) else { return };
+    let permission = match request.perm.map(permission) {
+        Some(None) => return reply.fail(status::INVALID_AUTH_MANAGEMENT),
+        permission => permission.flatten(),
+    };
+    submit(&home, &caller, AuthChange::RoleGrantPermission { role: request.name, permission }, reply);
+}
+
+/// A permission of a kind that there is.
+fn permission(given: authpb::Permission) -> Option<Permission> {
+    let kind = PermissionKind::from_wire(u64::try_from(given.perm_type).ok()?)?;
+    Some(Permission { kind, key: given.key.to_vec(), range_end: given.range_end.to_vec() })
+}
+
+/// `RoleRevokePermission`.
+pub fn role_revoke_permission(request: Request) {
+    change::<pb::AuthRoleRevokePermissionRequest>(request, |request| AuthChange::RoleRevokePermission {
+        role: request.role,
+        key: request.key.to_vec(),
+        range_end: request.range_end.to_vec(),
+    });
+}
+
+/// `UserAdd`.
+pub fn user_add(Request { home, caller, body, reply }: Request) {
+    let Some((request, reply)) = decode::<pb::AuthUserAddRequest>(body, reply) else { return };
+    let (name, no_password) = (request.name, request.options.is_some_and(|options| options.no_password));
+    if no_password {
+        let change = AuthChange::UserAdd { name, password_hash: Vec::new(), no_password };
+        return submit(&home, &caller, change, reply);
+    }
+    with_hash(home, caller, request.password, reply, move |password_hash| AuthChange::UserAdd {
+        name,
+        password_hash,
+        no_password,
+    });
+}
+
+/// `UserChangePassword`.
+pub fn user_change_password(Request { home, caller, body, reply }: Request) {
+    let Some((request, reply)) = decode::<pb::AuthUserChangePasswordRequest>(body, reply) else { return };
+    with_hash(home, caller, request.password, reply, move |password_hash| AuthChange::UserChangePassword {
+        name: request.name,
+        password_hash,
+    });
+}
+
+/// Hashes a password and replicates a change that holds it. Who may not change users does not get that far: hashing is dear.
+fn with_hash(
+    home: Rc<Home>,
+    caller: Caller,
+    password: String,
+    reply: UnaryReply,
+    make: impl FnOnce(Vec<u8>) -> AuthChange + 'static,
+) {
+    if let Err(refusal) = home.may(caller.user.as_ref(), Auth::may_administer) {
+        return reply.fail(refusal);
+    }
+    rt::spawn(async move {
+        match home.identities.passwords.hash(password).await {
+            Ok(hash) => submit(&home, &caller, make(hash), reply),
+            Err(error) => reply.fail(password_status(error)),
+        }
+    })
+    .detach();
+}
+
+fn password_status(error: PasswordError) -> Status {
+    match error {
+        PasswordError::Busy => status::TOO_MANY_REQUESTS,
+        PasswordError::TooLong => status::PASSWORD_TOO_LONG,
+        PasswordError::Broken => status::STOPPED,
     }
 }

@@ -1,6 +1,6 @@
 //! Service `v3electionpb.Election`: who leads is whose key under the election's name is oldest.
 
-use super::internal_watch::{Cancelled, InternalWatch};
+use super::internal_watch::Cancelled;
 use super::kv::decode;
 use super::session::{Session, created_at, delete, get, oldest, place, put, range_of};
 use super::{Request, StreamRequest};
@@ -191,7 +191,7 @@ async fn observe(session: &Session, name: &[u8], reply: &StreamReply, cancelled:
         let (summary, mut pairs) = session.read(oldest(&folder, &end)).await?;
         let mut revision = summary.revision;
         if pairs.is_empty() {
-            let watch = InternalWatch::open(home, &folder, &end, revision + 1);
+            let watch = session.watch(&folder, &end, revision + 1).await?;
             while pairs.is_empty() {
                 let Some(response) = watch.next(cancelled).await else { return Ok(()) };
                 let puts = response.events.into_iter().filter(|event| event.r#type == 0);
@@ -201,7 +201,7 @@ async fn observe(session: &Session, name: &[u8], reply: &StreamReply, cancelled:
         }
         let leader = &pairs[0];
         reply.send(|out| append_leader(home, out, revision, leader));
-        let watch = InternalWatch::open(home, &leader.key, &[], revision + 1);
+        let watch = session.watch(&leader.key, &[], revision + 1).await?;
         let mut led = true;
         while led {
             let Some(response) = watch.next(cancelled).await else { return Ok(()) };

@@ -214,6 +214,9 @@ async fn stream_range(
     if !serializable {
         home.barrier().await?;
     }
+    let user = home.identified(&read.caller).await?;
+    let (key, range_end) = (&read.what.key, &read.what.range_end);
+    let stamp = home.may(user.as_ref(), |auth, author| auth.may_range(author, key, range_end))?;
     let chunk_bytes = home.profile.limits.request_bytes_max;
     let mut keys = STREAM_KEYS_FIRST;
     let mut cursor = {
@@ -238,6 +241,7 @@ async fn stream_range(
             Step::More if pairs.is_empty() => {}
             Step::More => reply.send(|out| field_message(out, 1, |out| out.extend_from_slice(&pairs))),
             Step::Done(summary) => {
+                home.is_current(stamp)?;
                 let state = home.state();
                 reply.send(|out| {
                     field_message(out, 1, |out| {

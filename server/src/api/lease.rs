@@ -4,7 +4,9 @@ use super::kv::decode;
 use super::{Request, StreamRequest, ids};
 use crate::answer::refusal::op_status;
 use crate::answer::status;
+use crate::caller::{Caller, User};
 use crate::home::Home;
+use crate::home::identity::{Stamp, Unidentified};
 use crate::home::leases::{remaining, renew};
 use crate::home::waiter::Waiter;
 use crate::metrics::Op;
@@ -41,23 +43,42 @@ pub fn revoke(Request { home, caller, body, reply }: Request) {
     home.submit_for(caller.author(), |out| Command::LeaseRevoke { id: request.id }.encode_into(out), waiter);
 }
 
-/// `LeaseTimeToLive`: the leader knows.
-pub fn time_to_live(Request { home, body, reply, .. }: Request) {
+/// `LeaseTimeToLive`: the leader knows. Names of keys are for those who may read them.
+pub fn time_to_live(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::LeaseTimeToLiveRequest>(body.clone(), reply) else { return };
+    let checked = match request.keys {
+        true => may_list(&home, caller.user.as_ref(), &[request.id]).map(Some),
+        false => Ok(None),
+    };
+    let stamp = match checked {
+        Ok(stamp) => stamp,
+        Err(refusal) => return reply.fail(refusal),
+    };
     if home.keeps_leases() {
-        return answer_time_to_live(&home, &remaining(&home, &request), reply);
+        return answer_time_to_live(&home, stamp, &remaining(&home, &request), reply);
     }
     rt::spawn(async move {
         match home.others.clone().time_to_live_at_leader(&home, body).await {
-            Ok(Some(fields)) => answer_time_to_live(&home, &fields, reply),
-            Ok(None) => answer_time_to_live(&home, &remaining(&home, &request), reply),
+            Ok(Some(fields)) => answer_time_to_live(&home, stamp, &fields, reply),
+            Ok(None) => answer_time_to_live(&home, stamp, &remaining(&home, &request), reply),
             Err(status) => reply.fail(status),
         }
     })
     .detach();
 }
 
-fn answer_time_to_live(home: &Home, fields: &[u8], reply: UnaryReply) {
+/// Whether the caller may read every key of these leases.
+fn may_list(home: &Home, user: Option<&User>, ids: &[i64]) -> Result<Stamp, Status> {
+    let state = home.state();
+    let leases = state.member.store().leases();
+    home.may(user, |auth, author| ids.iter().try_for_each(|id| auth.may_list_lease(author, leases.keys(*id))))?;
+    Ok(home.stamp())
+}
+
+fn answer_time_to_live(home: &Home, stamp: Option<Stamp>, fields: &[u8], reply: UnaryReply) {
+    if let Some(Err(refusal)) = stamp.map(|stamp| home.is_current(stamp)) {
+        return reply.fail(refusal);
+    }
     let state = home.state();
     reply.send(|out| {
         state.header.append(out, state.member.store().revision());
@@ -65,29 +86,34 @@ fn answer_time_to_live(home: &Home, fields: &[u8], reply: UnaryReply) {
     });
 }
 
-/// `LeaseLeases`.
-pub fn leases(Request { home, body, reply, .. }: Request) {
+/// `LeaseLeases`: for those who may read every key of every lease.
+pub fn leases(Request { home, caller, body, reply }: Request) {
     let Some((_, reply)) = decode::<pb::LeaseLeasesRequest>(body, reply) else { return };
     let state = home.state();
     let store = state.member.store();
+    let ids = store.leases().leases();
+    if let Err(refusal) = may_list(&home, caller.user.as_ref(), &ids) {
+        return reply.fail(refusal);
+    }
     reply.send(|out| {
         state.header.append(out, store.revision());
-        for id in store.leases().leases() {
+        for id in ids {
             field_message(out, 2, |out| field_varint(out, 1, id as u64));
         }
     });
 }
 
-/// `LeaseKeepAlive`: answers come in the order of the requests, every one of them before the end.
+/// `LeaseKeepAlive`, for those who may write every key of the lease: answers come in the order of the requests, every one of them before the end.
 pub struct KeepAlive {
     home: Rc<Home>,
+    caller: Caller,
     stream: Rc<PairedReply>,
 }
 
 impl KeepAlive {
     /// Opens the stream.
-    pub fn open(StreamRequest { home, reply, .. }: StreamRequest) -> Box<dyn StreamHandler> {
-        Box::new(KeepAlive { home, stream: PairedReply::new(reply) })
+    pub fn open(StreamRequest { home, caller, reply }: StreamRequest) -> Box<dyn StreamHandler> {
+        Box::new(KeepAlive { home, caller, stream: PairedReply::new(reply) })
     }
 }
 
@@ -98,21 +124,20 @@ impl StreamHandler for KeepAlive {
             Err(error) => return self.stream.fail(status::undecodable(&error)),
         };
         let answer_due = self.stream.request();
-        let revision = self.home.state().member.store().revision();
-        // A leader among others has to make sure that it still leads: see `Others::renew_at_leader`.
-        if self.home.state().member.group().is_alone()
-            && !self.home.others.is_renewing()
-            && let Some(renewing) = renew(&self.home, &[request.id])
-            && renewing.commands.is_empty()
-        {
-            return answer(&self.home, answer_due, revision, request.id, renewing.ttls[0]);
+        match self.home.identify(&self.caller) {
+            Ok(user) => keep_alive(&self.home, user, request.id, answer_due),
+            Err(Unidentified::Refused(refusal)) => answer_due.fail(refusal),
+            Err(Unidentified::After(_)) => {
+                let (home, caller) = (self.home.clone(), self.caller.clone());
+                rt::spawn(async move {
+                    match home.identified(&caller).await {
+                        Ok(user) => keep_alive(&home, user, request.id, answer_due),
+                        Err(refusal) => answer_due.fail(refusal),
+                    }
+                })
+                .detach();
+            }
         }
-        let (home, id) = (self.home.clone(), request.id);
-        let answered = move |result: Result<i64, Status>| match result {
-            Ok(ttl) => answer(&home, answer_due, revision, id, ttl),
-            Err(status) => answer_due.fail(status),
-        };
-        self.home.others.clone().renew_at_leader(&self.home, (id, Box::new(answered)));
     }
 
     fn half_close(&mut self) {
@@ -122,6 +147,41 @@ impl StreamHandler for KeepAlive {
     fn writable(&mut self) {}
 
     fn closed(&mut self) {}
+}
+
+/// Whether the caller may write every key of a lease.
+fn may_keep(home: &Home, user: Option<&User>, id: i64) -> Result<Stamp, Status> {
+    home.must_be_somebody(user)?;
+    let state = home.state();
+    let keys = state.member.store().leases().keys(id);
+    home.may(user, |auth, author| auth.may_change_lease(author, keys))?;
+    Ok(home.stamp())
+}
+
+/// Renews a lease here, or at the leader.
+fn keep_alive(home: &Rc<Home>, user: Option<User>, id: i64, answer_due: PairedAnswer) {
+    let stamp = match may_keep(home, user.as_ref(), id) {
+        Ok(stamp) => stamp,
+        Err(refusal) => return answer_due.fail(refusal),
+    };
+    let revision = home.state().member.store().revision();
+    // A leader among others has to make sure that it still leads: see `Others::renew_at_leader`.
+    if home.state().member.group().is_alone()
+        && !home.others.is_renewing()
+        && let Some(renewing) = renew(home, &[id])
+        && renewing.commands.is_empty()
+    {
+        return answer(home, answer_due, revision, id, renewing.ttls[0]);
+    }
+    let told = home.clone();
+    let answered = move |result: Result<i64, Status>| match result {
+        Ok(ttl) => match told.is_current(stamp) {
+            Ok(()) => answer(&told, answer_due, revision, id, ttl),
+            Err(refusal) => answer_due.fail(refusal),
+        },
+        Err(status) => answer_due.fail(status),
+    };
+    home.others.clone().renew_at_leader(home, (id, Box::new(answered)));
 }
 
 fn answer(home: &Home, due: PairedAnswer, revision: i64, id: i64, ttl: i64) {

@@ -11,6 +11,7 @@ use crate::home::waiter::Waiter;
 use crate::metrics::Op;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{field_bytes, field_message, field_varint};
+use plinth_engine::auth::Auth;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::trees::Trees;
@@ -29,6 +30,11 @@ pub fn alarm(Request { home, caller, body, reply }: Request) {
         2 => AlarmAction::Deactivate,
         _ => AlarmAction::Get,
     };
+    if action != AlarmAction::Get
+        && let Err(refusal) = home.may(caller.user.as_ref(), Auth::may_administer)
+    {
+        return reply.fail(refusal);
+    }
     let kind = AlarmKind::from_wire(request.alarm).unwrap_or(AlarmKind::None);
     let alarm = Alarm { action, member: request.member_id, kind };
     home.submit_for(

@@ -1,11 +1,13 @@
 //! The gRPC API: which method is answered where.
 //!
-//! A unary handler gets a [`Request`] and answers at once, from the member's effects, or from a task. [`convert`] turns requests into commands.
+//! A unary handler gets a [`Request`] and answers at once, from the member's effects, or from a task. What its caller has
+//! to be says the rule of the `guard`, in the table. [`convert`] turns requests into commands.
 
 pub mod auth;
 pub mod cluster;
 pub mod convert;
 pub mod election;
+mod guard;
 pub mod health;
 pub mod ids;
 pub mod internal_watch;
@@ -15,6 +17,7 @@ pub mod lock;
 pub mod maintenance;
 mod nested;
 pub mod session;
+mod sign_in;
 pub mod snapshot;
 pub mod watch;
 
@@ -23,6 +26,7 @@ use crate::answer::status;
 use crate::caller::{CallFacts, Caller};
 use crate::home::Home;
 use bytes::Bytes;
+use guard::{Rule, guard};
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_net::grpc::{Method, MethodKind, Status, StreamHandler, StreamReply, UnaryReply};
@@ -71,61 +75,64 @@ const fn entry<Q, A>(method: &methods::Method<Q, A>) -> Method {
 }
 
 macro_rules! handlers {
-    ($($kind:ident $method:ident => $handler:expr;)*) => {
+    ($($kind:ident $rule:ident $method:ident => $handler:expr;)*) => {
         static METHODS: &[Method] = &[$(entry(&methods::$method)),*];
         static HANDLERS: &[Handler] = &[$(Handler::$kind($handler)),*];
+        static RULES: &[Rule] = &[$(Rule::$rule),*];
     };
 }
 
 handlers! {
-    Unary PUT => kv::put;
-    Unary RANGE => kv::range;
-    Unary TXN => kv::txn;
-    Unary DELETE_RANGE => kv::delete_range;
-    Unary COMPACT => kv::compact;
-    Stream RANGE_STREAM => kv::RangeStream::open;
-    Stream WATCH => watch::WatchStream::open;
-    Unary LEASE_GRANT => lease::grant;
-    Unary LEASE_REVOKE => lease::revoke;
-    Stream LEASE_KEEP_ALIVE => lease::KeepAlive::open;
-    Unary LEASE_TIME_TO_LIVE => lease::time_to_live;
-    Unary LEASES => lease::leases;
-    Unary MEMBER_LIST => cluster::member_list;
-    Unary MEMBER_ADD => cluster::member_add;
-    Unary MEMBER_REMOVE => cluster::member_remove;
-    Unary MEMBER_UPDATE => cluster::member_update;
-    Unary MEMBER_PROMOTE => cluster::member_promote;
-    Unary MOVE_LEADER => maintenance::move_leader;
-    Unary ALARM => maintenance::alarm;
-    Unary STATUS => maintenance::status;
-    Unary DEFRAGMENT => maintenance::defragment;
-    Unary HASH => maintenance::hash;
-    Unary HASH_KV => maintenance::hash_kv;
-    Unary AUTHENTICATE => auth::authenticate;
-    Unary AUTH_ENABLE => auth::enable;
-    Unary AUTH_DISABLE => auth::disable;
-    Unary AUTH_STATUS => auth::auth_status;
-    Unary USER_GET => auth::of_user::<pb::AuthUserGetRequest>;
-    Unary USER_LIST => auth::list;
-    Unary USER_DELETE => auth::of_user::<pb::AuthUserDeleteRequest>;
-    Unary USER_CHANGE_PASSWORD => auth::of_user::<pb::AuthUserChangePasswordRequest>;
-    Unary USER_GRANT_ROLE => auth::of_user::<pb::AuthUserGrantRoleRequest>;
-    Unary USER_REVOKE_ROLE => auth::of_user::<pb::AuthUserRevokeRoleRequest>;
-    Unary ROLE_GET => auth::of_role::<pb::AuthRoleGetRequest>;
-    Unary ROLE_LIST => auth::list;
-    Unary ROLE_DELETE => auth::of_role::<pb::AuthRoleDeleteRequest>;
-    Unary ROLE_GRANT_PERMISSION => auth::grant_permission;
-    Unary ROLE_REVOKE_PERMISSION => auth::of_role::<pb::AuthRoleRevokePermissionRequest>;
-    Stream SNAPSHOT => snapshot::Snapshot::open;
-    Unary LOCK => lock::lock;
-    Unary UNLOCK => lock::unlock;
-    Unary CAMPAIGN => election::campaign;
-    Unary PROCLAIM => election::proclaim;
-    Unary LEADER => election::leader;
-    Stream OBSERVE => election::Observe::open;
-    Unary RESIGN => election::resign;
-    Unary HEALTH_CHECK => health::check;
-    Stream HEALTH_WATCH => health::HealthWatch::open;
+    Unary Identity PUT => kv::put;
+    Unary Own RANGE => kv::range;
+    Unary Identity TXN => kv::txn;
+    Unary Identity DELETE_RANGE => kv::delete_range;
+    Unary Admin COMPACT => kv::compact;
+    Stream Own RANGE_STREAM => kv::RangeStream::open;
+    Stream Own WATCH => watch::WatchStream::open;
+    Unary User LEASE_GRANT => lease::grant;
+    Unary User LEASE_REVOKE => lease::revoke;
+    Stream Own LEASE_KEEP_ALIVE => lease::KeepAlive::open;
+    Unary User LEASE_TIME_TO_LIVE => lease::time_to_live;
+    Unary User LEASES => lease::leases;
+    Unary User MEMBER_LIST => cluster::member_list;
+    Unary Admin MEMBER_ADD => cluster::member_add;
+    Unary Admin MEMBER_REMOVE => cluster::member_remove;
+    Unary Admin MEMBER_UPDATE => cluster::member_update;
+    Unary Admin MEMBER_PROMOTE => cluster::member_promote;
+    Unary Admin MOVE_LEADER => maintenance::move_leader;
+    Unary User ALARM => maintenance::alarm;
+    Unary User STATUS => maintenance::status;
+    Unary Admin DEFRAGMENT => maintenance::defragment;
+    Unary Admin HASH => maintenance::hash;
+    Unary Admin HASH_KV => maintenance::hash_kv;
+    Unary Open AUTHENTICATE => sign_in::authenticate;
+    Unary Identity AUTH_ENABLE => auth::enable;
+    Unary Identity AUTH_DISABLE => auth::disable;
+    Unary Identity AUTH_STATUS => auth::auth_status_of;
+    Unary Identity USER_ADD => auth::user_add;
+    Unary Identity USER_GET => auth::user_get;
+    Unary Identity USER_LIST => auth::user_list;
+    Unary Identity USER_DELETE => auth::user_delete;
+    Unary Identity USER_CHANGE_PASSWORD => auth::user_change_password;
+    Unary Identity USER_GRANT_ROLE => auth::user_grant_role;
+    Unary Identity USER_REVOKE_ROLE => auth::user_revoke_role;
+    Unary Identity ROLE_ADD => auth::role_add;
+    Unary Identity ROLE_GET => auth::role_get;
+    Unary Identity ROLE_LIST => auth::role_list;
+    Unary Identity ROLE_DELETE => auth::role_delete;
+    Unary Identity ROLE_GRANT_PERMISSION => auth::role_grant_permission;
+    Unary Identity ROLE_REVOKE_PERMISSION => auth::role_revoke_permission;
+    Stream Own SNAPSHOT => snapshot::Snapshot::open;
+    Unary Own LOCK => lock::lock;
+    Unary Own UNLOCK => lock::unlock;
+    Unary Own CAMPAIGN => election::campaign;
+    Unary Own PROCLAIM => election::proclaim;
+    Unary Own LEADER => election::leader;
+    Stream Own OBSERVE => election::Observe::open;
+    Unary Own RESIGN => election::resign;
+    Unary Open HEALTH_CHECK => health::check;
+    Stream Open HEALTH_WATCH => health::HealthWatch::open;
 }
 
 /// All methods, for edges and metrics.
@@ -151,7 +158,13 @@ impl Api {
             return reply.fail(refusal);
         }
         match HANDLERS[method] {
-            Handler::Unary(handler) => handler(Request { home: self.home.clone(), caller: call.caller, body, reply }),
+            Handler::Unary(handler) => {
+                let home = self.home.clone();
+                guard(&self.home, RULES[method], call.caller, move |admitted| match admitted {
+                    Ok(caller) => handler(Request { home, caller, body, reply }),
+                    Err(refusal) => reply.fail(refusal),
+                });
+            }
             Handler::Stream(_) => unreachable!("the transport goes by the method's kind"),
         }
     }

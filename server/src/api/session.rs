@@ -4,7 +4,7 @@
 use super::ids;
 use super::internal_watch::{Cancelled, InternalWatch};
 use crate::answer::status;
-use crate::caller::Caller;
+use crate::caller::{Caller, User};
 use crate::home::{Home, scrub};
 use bytes::Bytes;
 use plinth_api::proto::{etcdserverpb as pb, mvccpb};
@@ -32,9 +32,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Replicates a command; what came of it.
+    /// Replicates a command; what came of it. Each step is a call of its own: its token has to be good by then.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Status> {
-        self.home.propose_for(self.caller.author(), command).await
+        let user = self.home.identified(&self.caller).await?;
+        self.home.propose_for(user.as_ref().map(User::author), command).await
+    }
+
+    /// Watches a range, if the caller may.
+    pub async fn watch(&self, key: &[u8], range_end: &[u8], start_revision: i64) -> Result<InternalWatch, Status> {
+        let user = self.home.identified(&self.caller).await?;
+        self.home.may(user.as_ref(), |auth, author| auth.may_range(author, key, range_end))?;
+        Ok(InternalWatch::open(&self.home, key, range_end, start_revision))
     }
 
     /// The lease given, or a new one.
@@ -43,6 +51,8 @@ impl Session {
             return Ok(lease);
         }
         let id = ids::next(&self.home);
+        let user = self.home.identified(&self.caller).await?;
+        self.home.must_be_somebody(user.as_ref())?;
         self.propose(Command::LeaseGrant { id, ttl: LEASE_TTL }).await?;
         Ok(id)
     }
@@ -59,6 +69,8 @@ impl Session {
     pub async fn read(&self, query: RangeQuery<'_>) -> Result<(RangeSummary, Vec<mvccpb::KeyValue>), Status> {
         self.home.barrier().await?;
         let home = &self.home;
+        let user = home.identified(&self.caller).await?;
+        let stamp = home.may(user.as_ref(), |auth, author| auth.may_range(author, query.key, query.range_end))?;
         let mut pairs = Vec::new();
         let opened = home.state_mut().member.store_mut().range_open(&query, Budget::STEP, &mut pairs);
         let summary = match opened.map_err(|error| scrub::read_failed(home, error))? {
@@ -71,6 +83,7 @@ impl Session {
                 }
             },
         };
+        home.is_current(stamp)?;
         let decoded = pb::RangeResponse::decode(pairs.as_slice()).expect("encoded by this process");
         Ok((summary, decoded.kvs))
     }
@@ -95,7 +108,7 @@ impl Session {
             };
             let (summary, older) = self.read(query).await?;
             let Some(before) = older.first() else { return Ok(()) };
-            let watch = InternalWatch::open(&self.home, &before.key, &[], summary.revision + 1);
+            let watch = self.watch(&before.key, &[], summary.revision + 1).await?;
             loop {
                 let Some(response) = watch.next(cancelled).await else {
                     if cancelled.is_set() || self.home.is_stopping() {

@@ -5,10 +5,12 @@
 
 use super::StreamRequest;
 use crate::answer::status;
+use crate::caller::Caller;
 use crate::config::version::STORAGE_VERSION;
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_api::wire::{field_bytes, field_varint};
+use plinth_engine::auth::Auth;
 use plinth_engine::pagefile::{FileStore, Pin, PinnedView};
 use plinth_member::backup::{Export, ExportError, Progress};
 use plinth_net::grpc::{Code, Status, StreamHandler, StreamReply};
@@ -36,6 +38,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Waits for the request, which is empty.
 pub struct Snapshot {
     home: Rc<Home>,
+    caller: Caller,
     reply: StreamReply,
     is_asked: bool,
 }
@@ -43,8 +46,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// Opens the stream.
     pub fn open(request: StreamRequest) -> Box<dyn StreamHandler> {
-        let StreamRequest { home, reply, .. } = request;
-        Box::new(Snapshot { home, reply, is_asked: false })
+        let StreamRequest { home, caller, reply } = request;
+        Box::new(Snapshot { home, caller, reply, is_asked: false })
     }
 }
 
@@ -53,8 +56,11 @@ impl StreamHandler for Snapshot {
         if std::mem::replace(&mut self.is_asked, true) {
             return;
         }
-        let (home, reply) = (self.home.clone(), self.reply.clone());
+        let (home, caller, reply) = (self.home.clone(), self.caller.clone(), self.reply.clone());
         rt::spawn(async move {
+            if let Err(refusal) = may_copy(&home, &caller).await {
+                return reply.finish(refusal);
+            }
             let result = send(&home, &reply).await;
             if let Err(status) = &result {
                 tracing::warn!(error = %status.message, "failed to send a snapshot");
@@ -69,6 +75,12 @@ impl StreamHandler for Snapshot {
     fn writable(&mut self) {}
 
     fn closed(&mut self) {}
+}
+
+/// All of the data is for those who administer.
+async fn may_copy(home: &Home, caller: &Caller) -> Result<(), Status> {
+    let user = home.identified(caller).await?;
+    home.may(user.as_ref(), Auth::may_administer).map(|_| ())
 }
 
 /// A pinned state, for as long as the data that it belongs to is the member's.

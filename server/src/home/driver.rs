@@ -105,6 +105,7 @@ impl Outside for Turn<'_> {
     }
 
     fn applied(&mut self, effects: &mut Effects<Waiter>) -> Result<(), Fatal> {
+        self.home.note_sign_ins(&mut effects.sign_ins);
         if self.has_work {
             let now = self.home.clock.read();
             self.home.state_mut().stages.applied(effects, &self.home.metrics, self.at, now);
@@ -245,6 +246,7 @@ fn count_lost_reads(home: &Home, lost: &[(Waiter, Lost)]) {
 /// A snapshot took the place of the data.
 fn installed(home: &Home, meta: &SnapshotMeta) {
     home.note_data_replaced();
+    home.forget_tokens();
     home.others.data_replaced();
     let physical = std::mem::take(&mut home.state_mut().physical);
     for (_, waiter) in physical {
@@ -347,6 +349,7 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
         if let Err(fatal) = rest(&home) {
             home.fail(fatal);
         }
+        home.sweep_tokens();
         home.pump.notify();
     }
 }

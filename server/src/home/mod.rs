@@ -14,6 +14,7 @@ pub mod data_file;
 pub mod driver;
 pub mod flush;
 pub mod flushes;
+pub mod identity;
 pub mod leases;
 pub mod oneshot;
 pub mod others;
@@ -34,6 +35,7 @@ use crate::notify::Notify;
 use clock::{Clock, Nanos};
 use data_file::DataFile;
 use flushes::Flushes;
+use identity::Identities;
 use oneshot::{Receiver, channel};
 use others::Others;
 use plinth_engine::author::Author;
@@ -148,6 +150,8 @@ pub struct Home {
     pub metrics: Rc<ReactorMetrics>,
     /// The other members.
     pub others: Rc<dyn Others>,
+    /// What identifies users.
+    pub identities: Identities,
     fatal: RefCell<Option<Fatal>>,
     /// Writes the data file that has taken the place of the one before.
     new_writer: RefCell<Option<FileWriter>>,
@@ -173,15 +177,15 @@ pub struct Home {
 }
 
 impl Home {
-    /// A home for a member that was recovered.
+    /// A home for a member that was recovered, and its watchers.
     pub fn new(
         profile: Profile,
         data: DataFile,
         queues: Queues,
-        member: HomeMember,
-        hub: Hub,
+        (member, hub): (HomeMember, Hub),
         metrics: Rc<ReactorMetrics>,
         others: Rc<dyn Others>,
+        identities: Identities,
     ) -> Rc<Home> {
         let header = HeaderTemplate::new(profile.cluster_id, profile.member_id, member.group().term());
         let state = State {
@@ -202,6 +206,7 @@ impl Home {
             queues,
             metrics,
             others,
+            identities,
             fatal: RefCell::default(),
             new_writer: RefCell::default(),
             is_learner: Cell::new(false),

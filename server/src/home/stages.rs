@@ -76,6 +76,18 @@ pub fn op_of(kind: CommandKind) -> Op {
         CommandKind::SetClusterVersion => Op::ClusterVersionSet,
         CommandKind::SetDowngrade => Op::DowngradeInfoSet,
         CommandKind::Txn | CommandKind::Noop => Op::Txn,
+        CommandKind::AuthEnable => Op::AuthEnable,
+        CommandKind::AuthDisable => Op::AuthDisable,
+        CommandKind::AuthUserAdd => Op::AuthUserAdd,
+        CommandKind::AuthUserDelete => Op::AuthUserDelete,
+        CommandKind::AuthUserChangePassword => Op::AuthUserChangePassword,
+        CommandKind::AuthUserGrantRole => Op::AuthUserGrantRole,
+        CommandKind::AuthUserRevokeRole => Op::AuthUserRevokeRole,
+        CommandKind::AuthRoleAdd => Op::AuthRoleAdd,
+        CommandKind::AuthRoleDelete => Op::AuthRoleDelete,
+        CommandKind::AuthRoleGrantPermission => Op::AuthRoleGrantPermission,
+        CommandKind::AuthRoleRevokePermission => Op::AuthRoleRevokePermission,
+        CommandKind::Authenticate => Op::Authenticate,
     }
 }
 

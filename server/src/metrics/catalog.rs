@@ -292,6 +292,8 @@ catalog! { methods:
     // Server and Raft
     apply_duration: Labeled<Applied, Histogram> = Labeled::new(|| histogram(Bounds::TENTHS_MS_20)),
         Histogram "etcd_server_apply_duration_seconds" "Time to apply a command: that of its batch, divided.";
+    password_checks: Labeled<Success, Counter> = Labeled::new(counter),
+        Counter "plinth_auth_password_checks_total" "Passwords compared to sign a user in.";
     has_leader: Gauge = gauge(), Gauge "etcd_server_has_leader" "1 if a leader is known, 0 if not.";
     health_failures: Counter = counter(), Counter "etcd_server_health_failures" "Health requests answered with false.";
     health_success: Counter = counter(), Counter "etcd_server_health_success" "Health requests answered with true.";

@@ -9,14 +9,18 @@ use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
 use crate::endpoints::HttpEndpoints;
 use crate::home::flush::{self, Flusher};
+use crate::home::identity::Identities;
 use crate::home::queues::Queues;
 use crate::home::{Home, auto_compaction, background, driver, leases, scrub, space};
 use crate::http::Endpoints;
 use crate::logging::{self, events, notify_ready, notify_stopping};
 use crate::mesh::home_side::{EdgeSink, HomeSide};
 use crate::metrics::ReactorMetrics;
+use crate::passwords::Passwords;
 use crate::service::HomeService;
 use crate::sys::Signals;
+use crate::tokens::Tokens;
+use crate::tokens::simple::SimpleTokens;
 use crate::wake::Woken;
 use futures_lite::FutureExt;
 use plinth_engine::watch::{Hub, HubConfig};
@@ -28,6 +32,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// How long a simple token lives without being used, if the configuration says none.
+const TOKEN_TTL: Duration = Duration::from_secs(300);
 
 /// Runs the member. An error is why it cannot go on.
 pub async fn run(
@@ -46,7 +54,8 @@ pub async fn run(
     let metrics = Rc::new(ReactorMetrics::new(api::method_table()));
     let queues = Queues::create();
     let link = peers::link(&profile, &config, first_members);
-    let home = Home::new(profile, data, queues, member, hub, metrics, link.clone());
+    let users = identification(&config).map_err(|error| text(&error))?;
+    let home = Home::new(profile, data, queues, (member, hub), metrics, link.clone(), users);
     let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
@@ -128,6 +137,17 @@ fn flush_fault(ended: std::io::Result<Flusher>) -> String {
         Ok(_) => "the flush of the data file ended by itself".to_string(),
         Err(error) => format!("data file: {error}"),
     }
+}
+
+/// What identifies users, and where their passwords are worked on.
+fn identification(config: &Config) -> std::io::Result<Identities> {
+    let ttl = match config.auth.token_ttl {
+        Duration::ZERO => TOKEN_TTL,
+        ttl => ttl,
+    };
+    let tokens = Tokens::Simple(SimpleTokens::new(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
+    let passwords = Passwords::start(config.auth.bcrypt_cost)?;
+    Ok(Identities::new(tokens, config.client_tls.client_cert_auth, passwords))
 }
 
 fn hub_config(config: &Config, member: u64) -> HubConfig {

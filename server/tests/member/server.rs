@@ -32,6 +32,12 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// What it has logged in this life.
+    #[allow(dead_code, reason = "for tests of others who start it, too")]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Ends it without a warning.
     pub fn kill(&mut self) {
         self.process.kill();

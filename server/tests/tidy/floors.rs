@@ -18,7 +18,7 @@ const CRATES: &[&[&str]] = &[
 
 /// Rooms of the server from the ground up. A room names rooms of lower floors and of its own.
 const SERVER: &[&[&str]] = &[
-    &["caller", "config", "notify", "resources", "sys", "wake"],
+    &["caller", "config", "notify", "passwords", "resources", "sys", "tokens", "wake"],
     &["datadir", "logging", "metrics"],
     &["answer", "http"],
     &["home"],

@@ -412,6 +412,7 @@ impl Outside for Around<'_> {
 
     fn applied(&mut self, effects: &mut Effects<u64>) -> Result<(), Stop> {
         effects.unasked.clear();
+        effects.sign_ins.clear();
         effects.granted.clear();
         Ok(self.world.check_progress(self.at)?)
     }
