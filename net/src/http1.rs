@@ -6,17 +6,18 @@
 //! ```text
 //!              head incomplete          body incomplete
 //!   bytes ──▶ NeedMore (431 at limit) ──▶ [SendContinue] ──▶ NeedMore (413 at limit) ──▶ Request ──▶ next request
+//!                     └─ by the shell's choice ─▶ Open ──▶ [SendContinue] ──▶ Piece* ──▶ End ──▶ next request
 //! ```
 //!
-//! Invariants: a request is complete, its body included, when it is handed out; what is buffered is bounded by
-//! [`Limits`]; after an [`Http1Error`] the connection must be answered with the error's response and closed, because
+//! Invariants: a request is complete, its body included, when it is handed out, unless the shell asked for its body in
+//! pieces ([`BodyMode`]); what is buffered is bounded by [`Limits`]; after an [`Http1Error`] the connection must be answered with the error's response and closed, because
 //! where the next request starts is not known any more. Ambiguous framing (several lengths, several transfer codings,
 //! bare line feeds between chunks) is refused rather than guessed at, against request smuggling.
 //!
 //! Answers follow Go's `net/http`, which etcd's clients and probes are used to, to the text of the error bodies.
 //!
 //! Not here: sockets, time (the date is an argument), routing, TLS, HTTP/2 (told apart by the first bytes before
-//! anything reaches this module), websockets, and obsolete line folding in headers (answered with 400).
+//! anything reaches this module), what is spoken on a connection that was handed over, and obsolete line folding in headers (answered with 400).
 
 mod chunked;
 mod date;
@@ -29,7 +30,10 @@ use bytes::Bytes;
 
 pub use date::{HttpDate, civil_from_days};
 pub use head::{Headers, Method, Version};
-pub use response::{BodyCoding, CONTINUE, Framing, Response, write_chunk, write_response, write_stream_head};
+pub use response::{
+    BodyCoding, CONTINUE, Framing, Response, write_chunk, write_chunk_end, write_chunk_head, write_response,
+    write_response_head, write_stream_head, write_upgrade_head,
+};
 
 use chunked::ChunkedBody;
 use head::{BodyLength, Head};
@@ -147,6 +151,23 @@ pub enum Event {
     SendContinue,
     /// A complete request; call again at once, the next one may be in the buffer already (pipelining).
     Request(Http1Request),
+    /// A request whose body comes in pieces. Its own `body` stays empty. Call again at once.
+    Open(Http1Request),
+    /// A piece of that body, not empty. Call again at once.
+    Piece(Bytes),
+    /// The end of that body. Call again at once.
+    End,
+}
+
+/// How a request's body is to be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyMode {
+    /// With the request, as soon as it is complete. Bounded by [`Limits::body_bytes_max`].
+    Whole,
+    /// As it arrives. Only the chunks that it may come in are bounded by [`Limits::body_bytes_max`].
+    Pieces,
+    /// Everything that follows on the connection, as it arrives: the connection speaks another protocol from here on.
+    Raw,
 }
 
 /// One step: drop `consumed` bytes from the front of the buffer, then act on `event`.
@@ -168,7 +189,7 @@ pub struct Decoder {
 }
 
 /// ```text
-/// Head ──complete──▶ Body ──complete──▶ Head
+/// Head ──complete──▶ Body or Pieces ──complete──▶ Head
 ///   └──error──▶ Failed ◀──error──┘
 /// ```
 #[derive(Debug)]
@@ -176,7 +197,11 @@ enum State {
     /// Waiting for the blank line; none ends before offset `scanned` of the input. `newlines` were skipped in front.
     Head { newlines: usize, scanned: usize },
     /// The head is parsed and consumed, the body is being collected.
-    Body { head: Head, body: Body, continue_owed: bool },
+    Body { request: Http1Request, body: Body, continue_owed: bool },
+    /// The head was handed out, the body is as it comes.
+    Pieces { body: Body, continue_owed: bool, complete: bool },
+    /// The connection belongs to another protocol.
+    Raw,
     /// An error was returned; nothing may follow.
     Failed,
 }
@@ -207,9 +232,14 @@ impl Decoder {
         matches!(self.state, State::Head { scanned: 0, .. })
     }
 
-    /// Makes one step on `input`, which must start with the bytes not consumed by earlier steps.
+    /// Makes one step on `input`, which must start with the bytes not consumed by earlier steps. All requests come whole.
     pub fn advance(&mut self, input: &[u8]) -> Result<Step, Http1Error> {
-        let result = self.step(input);
+        self.advance_as(input, &|_| BodyMode::Whole)
+    }
+
+    /// As [`Decoder::advance`], where `mode` says how each request is to come.
+    pub fn advance_as(&mut self, input: &[u8], mode: &dyn Fn(&Http1Request) -> BodyMode) -> Result<Step, Http1Error> {
+        let result = self.step(input, mode);
         match &result {
             Ok(step) => assert!(step.consumed <= input.len(), "consumed more bytes than there are"),
             Err(_) => self.state = State::Failed,
@@ -217,7 +247,7 @@ impl Decoder {
         result
     }
 
-    fn step(&mut self, input: &[u8]) -> Result<Step, Http1Error> {
+    fn step(&mut self, input: &[u8], mode: &dyn Fn(&Http1Request) -> BodyMode) -> Result<Step, Http1Error> {
         match &mut self.state {
             State::Head { newlines, scanned } => {
                 let stray = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -226,7 +256,7 @@ impl Decoder {
                     if *newlines > LEADING_NEWLINE_BYTES_MAX {
                         return Err(Http1Error::Malformed("empty request line"));
                     }
-                    return self.step_behind(stray, input);
+                    return self.step_behind(stray, input, mode);
                 }
                 let Some(head_bytes) = head::find_end(input, *scanned) else {
                     if input.len() > self.limits.head_bytes_max {
@@ -238,8 +268,10 @@ impl Decoder {
                 if head_bytes > self.limits.head_bytes_max {
                     return Err(Http1Error::HeadTooLarge);
                 }
-                self.begin_body(Head::parse(&input[..head_bytes])?)?;
-                self.step_behind(head_bytes, input)
+                match self.begin_body(Head::parse(&input[..head_bytes])?, mode)? {
+                    Some(event) => Ok(Step { consumed: head_bytes, event }),
+                    None => self.step_behind(head_bytes, input, mode),
+                }
             }
             State::Body { body, continue_owed, .. } => {
                 let (consumed, complete) = body.fill(input, self.limits.body_bytes_max)?;
@@ -249,35 +281,79 @@ impl Decoder {
                 let event = if std::mem::take(continue_owed) { Event::SendContinue } else { Event::NeedMore };
                 Ok(Step { consumed, event })
             }
+            State::Pieces { complete: true, .. } => {
+                self.state = BETWEEN_REQUESTS;
+                Ok(Step { consumed: 0, event: Event::End })
+            }
+            State::Pieces { body, continue_owed, complete } => {
+                if std::mem::take(continue_owed) {
+                    return Ok(Step { consumed: 0, event: Event::SendContinue });
+                }
+                let (consumed, is_complete) = body.fill(input, self.limits.body_bytes_max)?;
+                let piece = body.take();
+                *complete = is_complete;
+                let event = match (piece.is_empty(), is_complete) {
+                    (false, _) => Event::Piece(piece),
+                    (true, false) => Event::NeedMore,
+                    (true, true) => {
+                        self.state = BETWEEN_REQUESTS;
+                        Event::End
+                    }
+                };
+                Ok(Step { consumed, event })
+            }
+            State::Raw if input.is_empty() => Ok(Step { consumed: 0, event: Event::NeedMore }),
+            State::Raw => Ok(Step { consumed: input.len(), event: Event::Piece(Bytes::copy_from_slice(input)) }),
             State::Failed => Err(Http1Error::Malformed("bytes behind a request that was refused")),
         }
     }
 
     /// Steps on behind the first `skipped` bytes, which this step has consumed already.
-    fn step_behind(&mut self, skipped: usize, input: &[u8]) -> Result<Step, Http1Error> {
-        let mut step = self.step(&input[skipped..])?;
+    fn step_behind(
+        &mut self,
+        skipped: usize,
+        input: &[u8],
+        mode: &dyn Fn(&Http1Request) -> BodyMode,
+    ) -> Result<Step, Http1Error> {
+        let mut step = self.step(&input[skipped..], mode)?;
         step.consumed += skipped;
         Ok(step)
     }
 
-    fn begin_body(&mut self, head: Head) -> Result<(), Http1Error> {
-        let body = match head.body_length {
+    /// The head is complete. What is to be told of it already, unless the request waits for its body.
+    fn begin_body(
+        &mut self,
+        head: Head,
+        mode: &dyn Fn(&Http1Request) -> BodyMode,
+    ) -> Result<Option<Event>, Http1Error> {
+        let (body_length, continue_owed) = (head.body_length, head.expects_continue);
+        let request = head.into_request(Bytes::new());
+        let mode = mode(&request);
+        if mode == BodyMode::Raw {
+            self.state = State::Raw;
+            return Ok(Some(Event::Open(request)));
+        }
+        let body = match body_length {
             BodyLength::Fixed(length) => {
                 let length = usize::try_from(length).map_err(|_| Http1Error::BodyTooLarge)?;
-                if length > self.limits.body_bytes_max {
+                if mode == BodyMode::Whole && length > self.limits.body_bytes_max {
                     return Err(Http1Error::BodyTooLarge);
                 }
-                Body::Fixed { bytes: Vec::with_capacity(length.min(BODY_RESERVE_BYTES_MAX)), length }
+                let reserved = if mode == BodyMode::Whole { length.min(BODY_RESERVE_BYTES_MAX) } else { 0 };
+                Body::Fixed { bytes: Vec::with_capacity(reserved), length }
             }
             BodyLength::Chunked => Body::Chunked(ChunkedBody::new()),
         };
-        let continue_owed = head.expects_continue;
-        self.state = State::Body { head, body, continue_owed };
-        Ok(())
+        if mode == BodyMode::Pieces {
+            self.state = State::Pieces { body, continue_owed, complete: false };
+            return Ok(Some(Event::Open(request)));
+        }
+        self.state = State::Body { request, body, continue_owed };
+        Ok(None)
     }
 
     fn finish(&mut self) -> Http1Request {
-        let State::Body { head, body, .. } = std::mem::replace(&mut self.state, BETWEEN_REQUESTS) else {
+        let State::Body { mut request, body, .. } = std::mem::replace(&mut self.state, BETWEEN_REQUESTS) else {
             unreachable!("only a body can be finished");
         };
         let body = match body {
@@ -287,7 +363,8 @@ impl Decoder {
             }
             Body::Chunked(chunked) => chunked.into_bytes(),
         };
-        head.into_request(Bytes::from(body))
+        request.body = Bytes::from(body);
+        request
     }
 }
 
@@ -301,6 +378,17 @@ impl Body {
                 Ok((take, bytes.len() == *length))
             }
             Body::Chunked(chunked) => chunked.fill(input, body_bytes_max),
+        }
+    }
+
+    /// What was collected so far, which does not count any more.
+    fn take(&mut self) -> Bytes {
+        match self {
+            Body::Fixed { bytes, length } => {
+                *length -= bytes.len();
+                std::mem::take(bytes).into()
+            }
+            Body::Chunked(chunked) => chunked.take().into(),
         }
     }
 }
@@ -319,6 +407,7 @@ pub fn parse(input: &[u8], limits: Limits) -> Result<Option<(Http1Request, usize
             Event::NeedMore => return Ok(None),
             Event::SendContinue => {}
             Event::Request(request) => return Ok(Some((request, consumed))),
+            Event::Open(_) | Event::Piece(_) | Event::End => unreachable!("all requests come whole"),
         }
     }
 }

@@ -63,7 +63,6 @@ impl HttpEndpoints {
             Route::Metrics => http::metrics(self.scrape().await),
             Route::Version => http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
             Route::DebugVars => self.debug_vars(read_process().await),
-            Route::Gateway { .. } => Response::error(404, "404 page not found"),
         };
         admission.finish(response)
     }

@@ -4,8 +4,8 @@
 //! it (`tests/tidy/floors.rs` checks both):
 //!
 //! - [`reactor`]: the process: reactors, their listeners, start and stop; [`boot`]: from a data directory to a member
-//! - [`service`]: what a listener serves: the handlers and the endpoints together
-//! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones; [`mesh`]: calls between reactors
+//! - [`service`]: what a listener serves: the handlers, the endpoints and the gateway together
+//! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones; [`gateway`]: calls as JSON; [`mesh`]: calls between reactors
 //! - [`cluster`]: the other members: connections, questions to the leader, snapshots, comparison, changes of membership
 //! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
@@ -28,6 +28,7 @@ pub mod cluster;
 pub mod config;
 pub mod datadir;
 pub mod endpoints;
+pub mod gateway;
 pub mod home;
 pub mod http;
 pub mod logging;

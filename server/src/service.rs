@@ -1,15 +1,19 @@
-//! What a listener of the home serves: gRPC from the handlers of the API, HTTP/1.1 from the endpoints.
+//! What a listener serves: gRPC from the handlers of the API, HTTP/1.1 from the endpoints, on the home; and in front of
+//! what any reactor has, the JSON gateway.
 
 use crate::api::{self, Api};
 use crate::caller::CallFacts;
+use crate::config::Config;
 use crate::endpoints::HttpEndpoints;
-use crate::http::Endpoints;
+use crate::gateway::Gateway;
+use crate::http::{self, Access, Endpoints};
 use bytes::Bytes;
-use plinth_net::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::http1::Http1Request;
+use plinth_net::grpc::{BodyHandler, Call, Method, Service, StreamHandler, StreamReply, Tally, UnaryReply};
+use plinth_net::http1::{BodyMode, Http1Request};
 use plinth_net::rt;
 use plinth_net::server::Http1Reply;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// See the module.
 pub struct HomeService {
@@ -41,5 +45,52 @@ impl Service for HomeService {
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
         let (http, endpoints) = (self.http.clone(), self.endpoints);
         rt::spawn(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
+    }
+}
+
+/// What a listener for clients serves: `inner`, with the JSON gateway in front unless it is turned off. Its calls count in
+/// `tally`.
+pub fn for_clients(inner: Rc<dyn Service>, config: &Config, tally: &Arc<Tally>) -> Rc<dyn Service> {
+    if !config.http.gateway {
+        return inner;
+    }
+    let access = Access::new(&config.http.host_whitelist, &config.http.cors);
+    let gateway = Gateway::new(inner.clone(), access, tally.clone(), config.limits.message_bytes_max());
+    Rc::new(WithGateway { inner, gateway })
+}
+
+/// A service with the JSON gateway in front: requests below `/v3/` become calls of that very service.
+struct WithGateway {
+    inner: Rc<dyn Service>,
+    gateway: Rc<Gateway>,
+}
+
+impl Service for WithGateway {
+    fn methods(&self) -> &'static [Method] {
+        self.inner.methods()
+    }
+
+    fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
+        self.inner.unary(method, call, body, reply);
+    }
+
+    fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
+        self.inner.stream(method, call, reply)
+    }
+
+    fn http1(&self, request: Http1Request, reply: Http1Reply) {
+        match http::gateway_path(&request) {
+            Some(path) => self.gateway.serve(&path, request, reply),
+            None => self.inner.http1(request, reply),
+        }
+    }
+
+    fn body_mode(&self, head: &Http1Request) -> BodyMode {
+        http::gateway_path(head).map_or(BodyMode::Whole, |path| self.gateway.body_mode(&path, head))
+    }
+
+    fn http1_open(&self, head: Http1Request, reply: Http1Reply) -> Box<dyn BodyHandler> {
+        let path = http::gateway_path(&head).unwrap_or_default();
+        self.gateway.open(&path, head, reply)
     }
 }

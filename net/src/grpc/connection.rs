@@ -95,7 +95,7 @@ pub enum Action {
     Closed(Box<dyn StreamHandler>),
     /// Nothing to call: a message is being unpacked, which took about as long as a call.
     Unpacked,
-    /// Call it.
+    /// Call it: a call is lost, or has room for more of its answer.
     Cancelled(Box<dyn FnOnce()>),
     /// Drop what a finished call leaves behind.
     Discard(Option<Box<dyn StreamHandler>>, Option<Box<dyn FnOnce()>>),
@@ -398,7 +398,12 @@ impl GrpcConnection {
     fn next_writable(&mut self) -> Option<Action> {
         while let Some(key) = self.h2.poll_drained() {
             let key = call_key(key);
-            if let Some(handler) = self.call_mut(key).and_then(|call| call.handler.take()) {
+            let Some(call) = self.call_mut(key) else { continue };
+            if let Kind::Http(request) = &mut call.kind {
+                if let Some(action) = request.take_on_drained() {
+                    return Some(Action::Cancelled(action));
+                }
+            } else if let Some(handler) = call.handler.take() {
                 return Some(Action::Writable(key, handler));
             }
         }

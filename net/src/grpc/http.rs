@@ -22,13 +22,21 @@ use crate::http1::{Http1Error, Http1Request, HttpDate, Limits, Method, Response,
 pub(super) struct HttpRequest {
     head: Rc<RequestHead<CallHead>>,
     body: Vec<u8>,
+    /// Waits until few bytes of the answer wait.
+    on_drained: Option<Box<dyn FnOnce()>>,
+}
+
+impl HttpRequest {
+    pub(super) fn take_on_drained(&mut self) -> Option<Box<dyn FnOnce()>> {
+        self.on_drained.take()
+    }
 }
 
 impl GrpcConnection {
     /// A request began that is not gRPC.
     pub(super) fn open_http(&mut self, key: StreamKey, head: Rc<RequestHead<CallHead>>, ended: bool) -> Option<Action> {
         let call = Call::new(Rc::clone(&head) as _, Rc::clone(self.peer()), None, Instant::now());
-        let request = HttpRequest { head, body: Vec::new() };
+        let request = HttpRequest { head, body: Vec::new(), on_drained: None };
         self.insert(key, Kind::Http(Box::new(request)), usize::MAX, call, ended);
         if ended { self.complete_http(call_key(key)) } else { None }
     }
@@ -94,6 +102,15 @@ impl GrpcConnection {
         let Some(call) = self.call_mut(key) else { return };
         if !matches!(&call.kind, Kind::Http(request) if request.head.method() == b"HEAD") {
             self.h2.send_bytes(stream_key(key), piece);
+        }
+    }
+
+    /// Leaves an action for when few bytes of an answer wait.
+    pub fn http_on_drained(&mut self, key: CallKey, action: Box<dyn FnOnce()>) {
+        if let Some(call) = self.call_mut(key)
+            && let Kind::Http(request) = &mut call.kind
+        {
+            request.on_drained = Some(action);
         }
     }
 

@@ -14,7 +14,9 @@ pub use call::{Call, Metadata, Peer, PeerAddress};
 pub use connection::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
 pub use head::{CallHead, MethodTable, Refusal};
 pub use paired::{PairedAnswer, PairedReply};
-pub use service::{CallKey, Method, MethodKind, ReplySink, Service, StreamHandler, StreamReply, UnaryReply};
+pub use service::{
+    BodyHandler, CallKey, Method, MethodKind, ReplySink, Service, StreamHandler, StreamReply, UnaryReply,
+};
 pub use status::{Code, Status};
 pub use tally::{Tally, Times, Timing};
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::call::Call;
 use super::status::{Code, Status};
-use crate::http1::{Http1Request, Response};
+use crate::http1::{BodyMode, Http1Request, Response};
 use crate::server::Http1Reply;
 
 /// Shape of a method.
@@ -51,6 +51,37 @@ pub trait Service: 'static {
         drop(request);
         reply.respond(&Response::error(404, "404 page not found"));
     }
+
+    /// How the body of such a request is to come, of which there is the head so far. Those that do not come whole go to
+    /// `http1_open`.
+    fn body_mode(&self, head: &Http1Request) -> BodyMode {
+        let _ = head;
+        BodyMode::Whole
+    }
+
+    /// A request whose body is handed to the answered handler piece by piece. Must not block.
+    fn http1_open(&self, head: Http1Request, reply: Http1Reply) -> Box<dyn BodyHandler> {
+        self.http1(head, reply);
+        Box::new(Ignored)
+    }
+}
+
+/// The receiving half of a request whose body comes in pieces. Whoever wants to know that the client is lost asks the
+/// reply. A handler is dropped when nothing more will come.
+pub trait BodyHandler {
+    /// A piece, not empty.
+    fn piece(&mut self, piece: Bytes);
+    /// The body is complete.
+    fn end(&mut self);
+}
+
+/// Takes a body that nobody wants.
+struct Ignored;
+
+impl BodyHandler for Ignored {
+    fn piece(&mut self, _piece: Bytes) {}
+
+    fn end(&mut self) {}
 }
 
 /// The receiving half of a stream. The transport calls it; it answers through its `StreamReply`.

@@ -100,26 +100,29 @@ impl Tally {
         }
     }
 
+    /// A call begins. As what follows, only for the reactor that owns the tally.
     #[inline]
-    pub(super) fn start(&self, method: usize) {
+    pub fn start(&self, method: usize) {
         add(&self.methods[method].started, 1);
     }
 
+    /// A request message came.
     #[inline]
-    pub(super) fn receive(&self, method: usize, bytes: usize) {
+    pub fn receive(&self, method: usize, bytes: usize) {
         add(&self.methods[method].received, 1);
         add(&self.received_bytes, bytes as u64);
     }
 
+    /// An answer left.
     #[inline]
-    pub(super) fn send(&self, method: usize, bytes: usize) {
+    pub fn send(&self, method: usize, bytes: usize) {
         add(&self.methods[method].sent, 1);
         add(&self.sent_bytes, bytes as u64);
     }
 
     /// A call ends; `took` is asked only if calls are timed.
     #[inline]
-    pub(super) fn end(&self, method: usize, code: Code, took: impl FnOnce() -> Duration) {
+    pub fn end(&self, method: usize, code: Code, took: impl FnOnce() -> Duration) {
         let counts = &self.methods[method];
         add(&counts.ended[code as usize], 1);
         if let Some(times) = &counts.handling {

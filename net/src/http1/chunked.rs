@@ -45,6 +45,11 @@ impl ChunkedBody {
         self.bytes
     }
 
+    /// What was decoded since the last time.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// Decodes as much of `input` as there is. Returns the bytes consumed and whether the body is complete.
     pub(super) fn fill(&mut self, input: &[u8], body_bytes_max: usize) -> Result<(usize, bool), Http1Error> {
         let mut at = 0;

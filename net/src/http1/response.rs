@@ -88,14 +88,20 @@ impl Response {
 
 /// Appends a whole response. The caller closes the connection behind it unless `framing.keep_alive`.
 pub fn write_response(out: &mut Vec<u8>, response: &Response, framing: Framing, date: &HttpDate) {
+    if write_response_head(out, response, framing, date) {
+        out.extend_from_slice(&response.body);
+    }
+}
+
+/// Appends what comes before the body of a whole response. Whether the body is to follow.
+#[must_use]
+pub fn write_response_head(out: &mut Vec<u8>, response: &Response, framing: Framing, date: &HttpDate) -> bool {
     write_head(out, response.status, &response.headers, framing, date);
     if body_allowed(response.status) {
         put(out, format_args!("Content-Length: {}\r\n", response.body.len()));
     }
     out.extend_from_slice(b"\r\n");
-    if body_allowed(response.status) && !framing.head {
-        out.extend_from_slice(&response.body);
-    }
+    body_allowed(response.status) && !framing.head
 }
 
 /// Appends the head of a response whose body follows in pieces. Returns how to write them.
@@ -121,16 +127,36 @@ pub fn write_stream_head(
     coding
 }
 
+/// Appends the answer that hands the connection over to another protocol.
+pub fn write_upgrade_head(out: &mut Vec<u8>, headers: &[(&'static str, Cow<'static, str>)]) {
+    put(out, format_args!("HTTP/1.1 101 Switching Protocols\r\n"));
+    for (name, value) in headers {
+        put(out, format_args!("{name}: {value}\r\n"));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends a piece of a streamed body; an empty `piece` ends it.
 pub fn write_chunk(out: &mut Vec<u8>, coding: BodyCoding, piece: &[u8]) {
-    match coding {
-        BodyCoding::Chunked => {
-            put(out, format_args!("{:x}\r\n", piece.len()));
-            out.extend_from_slice(piece);
-            out.extend_from_slice(b"\r\n");
-        }
-        BodyCoding::UntilClose => out.extend_from_slice(piece),
-        BodyCoding::None => {}
+    if coding == BodyCoding::None {
+        return;
+    }
+    write_chunk_head(out, coding, piece.len());
+    out.extend_from_slice(piece);
+    write_chunk_end(out, coding);
+}
+
+/// Appends what comes before a piece of so many bytes.
+pub fn write_chunk_head(out: &mut Vec<u8>, coding: BodyCoding, length: usize) {
+    if coding == BodyCoding::Chunked {
+        put(out, format_args!("{length:x}\r\n"));
+    }
+}
+
+/// Appends what comes behind a piece.
+pub fn write_chunk_end(out: &mut Vec<u8>, coding: BodyCoding) {
+    if coding == BodyCoding::Chunked {
+        out.extend_from_slice(b"\r\n");
     }
 }
 

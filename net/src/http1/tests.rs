@@ -29,6 +29,7 @@ fn feed(input: &[u8], piece: usize) -> (Vec<Http1Request>, usize, Result<usize, 
                 Event::NeedMore => break,
                 Event::SendContinue => continues += 1,
                 Event::Request(request) => requests.push(request),
+                Event::Open(_) | Event::Piece(_) | Event::End => panic!("nobody asked for pieces"),
             }
         }
     }
@@ -47,6 +48,59 @@ fn a_plain_get() {
     assert_eq!(request.headers.len(), 2);
     assert!(request.keep_alive);
     assert!(request.body.is_empty());
+}
+
+/// As `feed`, for bodies in pieces: what each request's body was put together from, and whether it ended.
+fn feed_pieces(input: &[u8], piece: usize, mode: BodyMode) -> (Vec<(Http1Request, Vec<u8>, bool)>, usize) {
+    let (mut decoder, mut buffer) = (Decoder::new(LIMITS), Vec::new());
+    let (mut requests, mut continues): (Vec<(Http1Request, Vec<u8>, bool)>, usize) = (Vec::new(), 0);
+    for piece in input.chunks(piece) {
+        buffer.extend_from_slice(piece);
+        loop {
+            let step = decoder.advance_as(&buffer, &|_| mode).expect("well-formed");
+            buffer.drain(..step.consumed);
+            match step.event {
+                Event::NeedMore => break,
+                Event::SendContinue => continues += 1,
+                Event::Open(request) => requests.push((request, Vec::new(), false)),
+                Event::Piece(piece) => requests.last_mut().expect("open").1.extend_from_slice(&piece),
+                Event::End => requests.last_mut().expect("open").2 = true,
+                Event::Request(_) => panic!("pieces were asked for"),
+            }
+        }
+    }
+    (requests, continues)
+}
+
+#[test]
+fn bodies_come_in_pieces_where_that_is_asked_for() {
+    let long = "x".repeat(2 * LIMITS.body_bytes_max);
+    let head = "POST /v3/watch HTTP/1.1\r\nHost: h\r\n";
+    let fixed = format!("{head}Content-Length: {}\r\n\r\n{long}", long.len());
+    let expected = format!(
+        "{head}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n40\r\n{}\r\n0\r\n\r\n",
+        &long[..64]
+    );
+    let empty = format!("{head}Content-Length: 0\r\n\r\n");
+    let input = [fixed, expected, empty].concat();
+    for size in [1, 2, 7, 100, input.len()] {
+        let (requests, continues) = feed_pieces(input.as_bytes(), size, BodyMode::Pieces);
+        let bodies: Vec<_> = requests.iter().map(|(_, body, ended)| (body.as_slice(), *ended)).collect();
+        let chunked = [b"abc", &long.as_bytes()[..64]].concat();
+        assert_eq!(bodies, [(long.as_bytes(), true), (&chunked, true), (b"", true)], "in pieces of {size}");
+        assert_eq!(continues, 1);
+    }
+}
+
+#[test]
+fn another_protocol_gets_every_byte_behind_the_head() {
+    let input =
+        b"GET /v3/watch HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n\x81\x00GET / x\r\n";
+    for size in [1, 3, input.len()] {
+        let (requests, _) = feed_pieces(input, size, BodyMode::Raw);
+        assert_eq!(requests.len(), 1);
+        assert_eq!((requests[0].1.as_slice(), requests[0].2), (&b"\x81\x00GET / x\r\n"[..], false));
+    }
 }
 
 #[test]

@@ -135,6 +135,11 @@ impl HttpSink for Http2Sink {
         self.with_core(|core| core.http_head(self.call, status, headers, None, Some(now())));
     }
 
+    fn upgrade(&self, _headers: &[(&'static str, Cow<'static, str>)]) {
+        // HTTP/2 has no such thing.
+        self.respond(&Response::error(501, "Not Implemented"));
+    }
+
     fn send(&self, piece: Bytes) {
         self.with_core(|core| core.http_data(self.call, piece));
     }
@@ -157,6 +162,10 @@ impl HttpSink for Http2Sink {
 
     fn on_cancel(&self, action: Box<dyn FnOnce()>) {
         ReplySink::on_cancel(&*self.shared, self.call, action);
+    }
+
+    fn on_drained(&self, action: Box<dyn FnOnce()>) {
+        self.shared.core.borrow_mut().http_on_drained(self.call, action);
     }
 
     fn peer(&self) -> Rc<Peer> {

@@ -263,6 +263,7 @@ fn http1_task(
         subscription,
         timer: ConnectionTimer::default(),
         decoder: Decoder::new(limits),
+        body: None,
         input: first,
         request_deadline: None,
         read_ended: false,

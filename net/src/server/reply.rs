@@ -17,6 +17,8 @@ pub(super) trait HttpSink {
     fn respond(&self, response: &Response);
     /// Sends the head of a response whose body comes in pieces.
     fn begin(&self, status: u16, headers: &[(&'static str, Cow<'static, str>)]);
+    /// Hands the connection over to another protocol.
+    fn upgrade(&self, headers: &[(&'static str, Cow<'static, str>)]);
     /// Sends a piece.
     fn send(&self, piece: Bytes);
     /// Ends the body.
@@ -29,6 +31,8 @@ pub(super) trait HttpSink {
     fn is_lost(&self) -> bool;
     /// Runs `action` when the client is lost before the answer is complete; at once if it is.
     fn on_cancel(&self, action: Box<dyn FnOnce()>);
+    /// Runs `action` when the bytes that wait have become few.
+    fn on_drained(&self, action: Box<dyn FnOnce()>);
     /// The other end.
     fn peer(&self) -> Rc<Peer>;
 }
@@ -61,6 +65,14 @@ impl Http1Reply {
     pub fn stream(mut self, status: u16, headers: &[(&'static str, Cow<'static, str>)]) -> Http1Body {
         self.answered = true;
         self.sink.begin(status, headers);
+        Http1Body { sink: Rc::clone(&self.sink), finished: false }
+    }
+
+    /// Hands the connection over to another protocol: what is sent from here on is sent as it is. Only for requests that
+    /// came over HTTP/1.1 with the body mode `Raw`; others get 501.
+    pub fn upgrade(mut self, headers: &[(&'static str, Cow<'static, str>)]) -> Http1Body {
+        self.answered = true;
+        self.sink.upgrade(headers);
         Http1Body { sink: Rc::clone(&self.sink), finished: false }
     }
 
@@ -106,6 +118,12 @@ impl Http1Body {
     /// Bytes that wait. A producer stops at a bound of its own.
     pub fn queued_bytes(&self) -> usize {
         self.sink.queued_bytes()
+    }
+
+    /// Runs `action` once, when what waits has fallen to `STREAM_LOW_WATER_BYTES` or less. To be asked for
+    /// only while there is more. One action per request, and none if the client is lost.
+    pub fn on_drained(&self, action: impl FnOnce() + 'static) {
+        self.sink.on_drained(Box::new(action));
     }
 
     /// Ends the body.

@@ -107,6 +107,13 @@ pub struct Limits {
     pub slow_unary_request: Duration,
 }
 
+impl Limits {
+    /// Largest request message that is received; what is above `request_bytes_max` of it is refused later, by its handler.
+    pub fn message_bytes_max(&self) -> usize {
+        self.request_bytes_max as usize + (512 << 10)
+    }
+}
+
 /// Whether there is a cluster to join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterState {

@@ -8,7 +8,8 @@
 //! Everything here is a function of plain values: what has to be looked up (alarms, a linearizable read) is named by
 //! the [`Route`] and handed back as a result. Texts, codes and headers are etcd's.
 //!
-//! Not here: sockets and framing (`plinth_net::http1`), running the checks, the JSON gateway, profiles.
+//! Not here: sockets and framing (`plinth_net::http1`), running the checks, the JSON gateway (`crate::gateway`), which is
+//! asked first, profiles.
 
 mod access;
 mod health;
@@ -30,11 +31,8 @@ use crate::metrics::{Check, Probe};
 /// Which endpoints a listener has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoints {
-    /// All of them: listeners for clients. Whether the JSON gateway answers below `/v3/`.
-    Client {
-        /// The JSON gateway is served.
-        gateway: bool,
-    },
+    /// All of them: listeners for clients.
+    Client,
     /// `/metrics`, `/health`, `/livez`, `/readyz`: listeners for metrics.
     Metrics,
 }
@@ -54,20 +52,30 @@ pub enum Route {
     Version,
     /// The state of consensus and of the process; see [`debug_vars`].
     DebugVars,
-    /// The JSON gateway, with the path as version 3 has it.
-    Gateway {
-        /// Starts with `/v3/`, no query.
-        path: String,
-    },
+}
+
+/// The path of a request as it is looked up: without escapes, and as version 3 has it.
+fn path_of(request: &Http1Request) -> String {
+    let path = query::decode_path(request.path());
+    match path.strip_prefix("/v3beta/") {
+        Some(rest) => format!("/v3/{rest}"),
+        None => path,
+    }
+}
+
+/// The path of a request for the JSON gateway, `/v3` or what is below it; nothing if it is for others.
+pub fn gateway_path(request: &Http1Request) -> Option<String> {
+    let path = path_of(request);
+    let is_below = path.strip_prefix("/v3").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    (is_below && query::cleaned(&path).is_none()).then_some(path)
 }
 
 /// Finds out what a request needs.
 pub fn route(request: &Http1Request, endpoints: Endpoints) -> Route {
-    let path = query::decode_path(request.path());
-    let path = match path.strip_prefix("/v3beta/") {
-        Some(rest) => format!("/v3/{rest}"),
-        None => path,
-    };
+    let path = path_of(request);
+    if let Some(clean) = query::cleaned(&path) {
+        return Route::Answer(redirect(&clean, request.query()));
+    }
     let get = |route: fn(&Http1Request) -> Route| {
         if request.method == Method::Get { route(request) } else { Route::Answer(method_not_allowed()) }
     };
@@ -84,11 +92,12 @@ pub fn route(request: &Http1Request, endpoints: Endpoints) -> Route {
             _ => Route::Answer(method_not_allowed()),
         };
     }
-    let Endpoints::Client { gateway } = endpoints else { return Route::Answer(not_found()) };
+    if endpoints == Endpoints::Metrics {
+        return Route::Answer(not_found());
+    }
     match path.as_str() {
         "/version" => get(|_| Route::Version),
         "/debug/vars" => get(|_| Route::DebugVars),
-        _ if gateway && path.starts_with("/v3/") => Route::Gateway { path },
         _ => Route::Answer(not_found()),
     }
 }
@@ -99,6 +108,12 @@ fn sub_check(path: &str) -> Option<(Probe, Check)> {
     let probe = *Probe::ALL.iter().find(|known| known.as_str() == probe)?;
     let check = *ProbeRequest::checks_of(probe).iter().find(|known| known.as_str() == name)?;
     Some((probe, check))
+}
+
+/// Sends a client to the path that it meant, with the method that it used.
+pub fn redirect(path: &str, query: &str) -> Response {
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    Response::new(307).header("Location", query::encode_path(path) + &query)
 }
 
 fn not_found() -> Response {

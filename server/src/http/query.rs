@@ -14,6 +14,42 @@ pub(super) fn decode_path(path: &str) -> String {
     decode(path, false).unwrap_or_default()
 }
 
+/// The path that one with empty parts, `.` or `..` means; nothing if it has none. As Go's `ServeMux` cleans it.
+pub(super) fn cleaned(path: &str) -> Option<String> {
+    let rest = path.strip_prefix('/')?;
+    let is_clean = |part: &str| !matches!(part, "" | "." | "..");
+    let (parts, last) = rest.rsplit_once('/').map_or((None, rest), |(parts, last)| (Some(parts), last));
+    let mut before = parts.into_iter().flat_map(|parts| parts.split('/'));
+    if before.all(is_clean) && !matches!(last, "." | "..") {
+        return None;
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for part in rest.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            part => kept.push(part),
+        }
+    }
+    let end = if rest.ends_with('/') && !kept.is_empty() { "/" } else { "" };
+    Some(format!("/{}{end}", kept.join("/")))
+}
+
+/// A path with escapes where a header or a URL needs them.
+pub(super) fn encode_path(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/:@!$&'()*+,;=".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 fn decode(text: &str, plus_is_blank: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -55,5 +91,24 @@ mod tests {
             assert_eq!(pairs(query), owned(expected), "{query}");
         }
         assert_eq!(decode_path("/%68ealth+x"), "/health+x");
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_go_cleans_them() {
+        for (path, expected) in [
+            ("/v3/kv/range", None),
+            ("/", None),
+            ("/a/", None),
+            ("*", None),
+            ("//", Some("/")),
+            ("/v3//kv/range", Some("/v3/kv/range")),
+            ("/a/./b/", Some("/a/b/")),
+            ("/a/b/..", Some("/a")),
+            ("/../../a", Some("/a")),
+            ("/a//", Some("/a/")),
+        ] {
+            assert_eq!(cleaned(path).as_deref(), expected, "{path}");
+        }
+        assert_eq!(encode_path("/a b\r\n%/é"), "/a%20b%0D%0A%25/%C3%A9");
     }
 }

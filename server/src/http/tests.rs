@@ -5,7 +5,7 @@ use plinth_net::http1::{Http1Request, Limits, Response, parse};
 use super::*;
 use crate::metrics::ProcessStats;
 
-const CLIENT: Endpoints = Endpoints::Client { gateway: true };
+const CLIENT: Endpoints = Endpoints::Client;
 
 fn request(method: &str, target: &str, fields: &str) -> Http1Request {
     let text = format!("{method} {target} HTTP/1.1\r\nHost: etcd.example.com:2379\r\n{fields}\r\n");
@@ -49,7 +49,8 @@ fn endpoints_by_listener_and_method() {
         ("POST", "/debug/vars", "405", "404"),
         ("GET", "/", "404", "404"),
         ("GET", "/v2/keys", "404", "404"),
-        ("POST", "/v3/kv/put", "Gateway", "404"),
+        ("POST", "/v3/kv/put", "404", "404"),
+        ("POST", "/v3//kv/put?x", "307", "307"),
         ("POST", "/v3alpha/kv/put", "404", "404"),
         ("GET", "http://h/health", "Health", "Health"),
     ];
@@ -62,9 +63,14 @@ fn endpoints_by_listener_and_method() {
         assert_eq!(name(route(&request, CLIENT)), *client, "{method} {target}");
         assert_eq!(name(route(&request, Endpoints::Metrics)), *metrics, "{method} {target}");
     }
-    let put = request("POST", "/v3beta/kv/put?x", "");
-    assert_eq!(route(&put, CLIENT), Route::Gateway { path: "/v3/kv/put".to_owned() });
-    assert_eq!(answer(route(&put, Endpoints::Client { gateway: false })).status, 404);
+    let gateway = |target| gateway_path(&request("POST", target, ""));
+    assert_eq!(gateway("/v3beta/kv/put?x").as_deref(), Some("/v3/kv/put"));
+    assert_eq!(gateway("/v3").as_deref(), Some("/v3"));
+    for other in ["/v3alpha/kv/put", "/v3//kv/put", "/health"] {
+        assert_eq!(gateway(other), None);
+    }
+    let moved = answer(route(&request("POST", "/v3beta//kv/put?x=1", ""), CLIENT));
+    assert_eq!((moved.status, moved.get("location")), (307, Some("/v3/kv/put?x=1")));
 }
 
 #[test]

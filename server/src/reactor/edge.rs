@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::mesh::channel::{Receiver, Sender};
 use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
+use crate::service;
 use plinth_net::grpc::Tally;
 use plinth_net::rt::{self, Reactor};
 use plinth_net::server::Shutdown;
@@ -39,7 +40,7 @@ async fn run(
     // The first batch says that the member is ready; without one there is nothing to serve.
     let Some(_) = to_edge.receive().await else { return Ok(()) };
     let shutdown = Shutdown::new();
-    let service = Rc::new(EdgeService(edge.clone()));
+    let service = service::for_clients(Rc::new(EdgeService(edge.clone())), &config, &tally);
     let servers = listen::start(&config.addresses.listen_client, &config, Sharing::Joins, service, &shutdown, &tally)?;
     if !to_home.send(Vec::new()).await {
         return Ok(());

@@ -5,6 +5,7 @@ use crate::answer::status;
 use crate::config::{Config, Url};
 use crate::logging::events;
 use plinth_net::grpc::{Service, Tally};
+use plinth_net::http1::Limits;
 use plinth_net::rt;
 use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 use std::io;
@@ -69,7 +70,7 @@ pub fn announce(urls: &[Url], traffic: &str) {
 fn server_options(config: &Config, tally: &Arc<Tally>) -> ServerOptions {
     let limits = &config.limits;
     ServerOptions {
-        max_recv_message_bytes: limits.request_bytes_max as usize + (512 << 10),
+        max_recv_message_bytes: limits.message_bytes_max(),
         max_concurrent_streams: limits.concurrent_streams_max,
         keepalive_min_time: limits.keepalive_min_time,
         keepalive_interval: limits.keepalive_interval.unwrap_or_default(),
@@ -77,6 +78,11 @@ fn server_options(config: &Config, tally: &Arc<Tally>) -> ServerOptions {
         drain_timeout: part::DRAIN,
         farewell: Some(status::STOPPED),
         tally: Some(tally.clone()),
+        http: Limits {
+            // A third more than the message, in base64, and what is around it.
+            body_bytes_max: Limits::BODY_BYTES_MAX_DEFAULT.max(2 * limits.message_bytes_max()),
+            ..Limits::default()
+        },
         ..ServerOptions::default()
     }
 }

@@ -17,7 +17,7 @@ use crate::logging::{self, events, notify_ready, notify_stopping};
 use crate::mesh::home_side::{EdgeSink, HomeSide};
 use crate::metrics::ReactorMetrics;
 use crate::passwords::Passwords;
-use crate::service::HomeService;
+use crate::service::{self, HomeService};
 use crate::sys::Signals;
 use crate::tokens::Tokens;
 use crate::tokens::simple::SimpleTokens;
@@ -152,7 +152,7 @@ fn identification(config: &Config) -> std::io::Result<Identities> {
 
 fn hub_config(config: &Config, member: u64) -> HubConfig {
     HubConfig {
-        fragment_bytes: config.limits.request_bytes_max as usize + (512 << 10),
+        fragment_bytes: config.limits.message_bytes_max(),
         progress_interval_millis: config.watch_progress_interval.as_millis() as u64,
         seed: member,
         ..HubConfig::default()
@@ -213,13 +213,12 @@ async fn serve(
 ) -> Result<Serving, String> {
     let shutdown = Shutdown::new();
     let addresses = &config.addresses;
-    let client = Endpoints::Client { gateway: false };
+    let client = Endpoints::Client;
     let api = Rc::new(Api::new(home.clone()));
-    let service = HomeService::new(api.clone(), http.clone(), client);
+    let service = service::for_clients(HomeService::new(api.clone(), http.clone(), client), config, tally);
     let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
-    let mut servers = listen::start(&addresses.listen_client, config, sharing, service, &shutdown, tally)?;
-    let http_api = HomeService::new(api.clone(), http.clone(), client);
-    servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, http_api, &shutdown, tally)?);
+    let mut servers = listen::start(&addresses.listen_client, config, sharing, service.clone(), &shutdown, tally)?;
+    servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, service, &shutdown, tally)?);
     let metrics_api = HomeService::new(api.clone(), http.clone(), Endpoints::Metrics);
     servers.extend(listen::start(&addresses.listen_metrics, config, Sharing::Alone, metrics_api, &shutdown, tally)?);
     for channel in &channels {

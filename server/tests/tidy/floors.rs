@@ -23,7 +23,7 @@ const SERVER: &[&[&str]] = &[
     &["answer", "http"],
     &["home"],
     &["cluster"],
-    &["api", "endpoints", "mesh"],
+    &["api", "endpoints", "gateway", "mesh"],
     &["service"],
     &["boot"],
     &["reactor", "restore"],
