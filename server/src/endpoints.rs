@@ -63,6 +63,11 @@ impl HttpEndpoints {
             Route::Metrics => http::metrics(self.scrape().await),
             Route::Version => http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
             Route::DebugVars => self.debug_vars(read_process().await),
+            Route::LogLevel(level) => {
+                tracing::warn!(?level, "the level of the log is changed");
+                logging::set_level(level);
+                http::level_changed()
+            }
         };
         admission.finish(response)
     }

@@ -14,6 +14,7 @@
 mod access;
 mod health;
 mod info;
+mod level;
 mod probe;
 mod query;
 #[cfg(test)]
@@ -24,8 +25,10 @@ use plinth_net::http1::{Http1Request, Method, Response};
 pub use access::{Access, Admission, Connection};
 pub use health::{ActiveAlarm, HealthRequest};
 pub use info::{DebugVars, PeerProgress, RaftStatus, debug_vars, metrics, version};
+pub use level::level_changed;
 pub use probe::{CheckOutcome, ProbeRequest};
 
+use crate::config::LogLevel;
 use crate::metrics::{Check, Probe};
 
 /// Which endpoints a listener has.
@@ -52,6 +55,8 @@ pub enum Route {
     Version,
     /// The state of consensus and of the process; see [`debug_vars`].
     DebugVars,
+    /// The log is to be of this level from here on; see [`level_changed`].
+    LogLevel(LogLevel),
 }
 
 /// The path of a request as it is looked up: without escapes, and as version 3 has it.
@@ -98,6 +103,7 @@ pub fn route(request: &Http1Request, endpoints: Endpoints) -> Route {
     match path.as_str() {
         "/version" => get(|_| Route::Version),
         "/debug/vars" => get(|_| Route::DebugVars),
+        "/config/local/log" => level::route(request),
         _ => Route::Answer(not_found()),
     }
 }

@@ -47,6 +47,8 @@ fn endpoints_by_listener_and_method() {
         ("DELETE", "/version", "405", "404"),
         ("GET", "/debug/vars", "DebugVars", "404"),
         ("POST", "/debug/vars", "405", "404"),
+        ("GET", "/config/local/log", "405", "404"),
+        ("PUT", "/config/local/log", "400", "404"),
         ("GET", "/", "404", "404"),
         ("GET", "/v2/keys", "404", "404"),
         ("POST", "/v3/kv/put", "404", "404"),
@@ -71,6 +73,25 @@ fn endpoints_by_listener_and_method() {
     }
     let moved = answer(route(&request("POST", "/v3beta//kv/put?x=1", ""), CLIENT));
     assert_eq!((moved.status, moved.get("location")), (307, Some("/v3/kv/put?x=1")));
+}
+
+#[test]
+fn the_level_of_the_log_is_read() {
+    let put = |body: &'static str| {
+        let request = Http1Request { body: body.into(), ..request("PUT", "/config/local/log", "") };
+        route(&request, CLIENT)
+    };
+    assert_eq!(put(r#"{"Level":"DEBUG"}"#), Route::LogLevel(LogLevel::Debug));
+    assert_eq!(put(r#"{"level":"warning"}"#), Route::LogLevel(LogLevel::Warn));
+    for (text, expected) in [
+        (r#"{"Level":"LOUD"}"#, r#"{"message":"Invalid log level LOUD"}"#),
+        ("{}", r#"{"message":"Invalid log level "}"#),
+        ("DEBUG", r#"{"message":"Invalid json body"}"#),
+        (r#"{"Level":1}"#, r#"{"message":"Invalid json body"}"#),
+    ] {
+        let refused = answer(put(text));
+        assert_eq!((refused.status, body(&refused)), (400, expected), "{text}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! end of the process waits for the rest to be written, see [`LogGuard`]. Field names are written as given: etcd's
 //! have dashes (`"data-dir" = %path`), lists go through [`list`], and `level = "fatal"` replaces the level.
 //!
-//! Not here: spans (nothing enters any), changing the level later, colours.
+//! Not here: spans (nothing enters any), colours.
 
 pub mod events;
 mod line;
@@ -19,6 +19,7 @@ mod tests;
 mod writer;
 
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -40,10 +41,14 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 /// The log of this process, for those who end it without passing by the guard.
 static LOG: OnceLock<Arc<Logger>> = OnceLock::new();
 
+/// Every level, as they are numbered.
+const LEVELS: [LogLevel; 5] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error, LogLevel::Fatal];
+
 /// Formats and queues lines.
 #[derive(Debug)]
 struct Logger {
-    level: LogLevel,
+    /// Place in [`LEVELS`]. It may change while the process runs.
+    level: AtomicU8,
     format: LogFormat,
     writer: Writer,
 }
@@ -93,6 +98,15 @@ pub fn flush() {
     }
 }
 
+/// Logs from this level on.
+pub fn set_level(level: LogLevel) {
+    if let Some(logger) = LOG.get() {
+        logger.level.store(level as u8, Ordering::Relaxed);
+        // What each place that logs has remembered of the old level.
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
 /// Lines dropped because the outputs did not keep up.
 pub fn dropped_lines() -> u64 {
     LOG.get().map_or(0, |logger| logger.writer.dropped())
@@ -102,7 +116,7 @@ pub fn dropped_lines() -> u64 {
 pub fn notices(notices: &[Notice]) {
     let Some(logger) = LOG.get() else { return };
     for notice in notices {
-        if logger.level <= notice_level(notice) {
+        if logger.level() <= notice_level(notice) {
             logger.writer.push(&notice_line(notice, logger.format), notice.severity == Severity::Warn);
         }
     }
@@ -168,7 +182,11 @@ impl Logger {
             let notice = Notice::warn("dropped lines of the log; its outputs are too slow");
             notice_line(&notice.with("count", count.to_string()), format)
         };
-        Ok(Logger { level, format, writer: Writer::start(sink, complaint)? })
+        Ok(Logger { level: AtomicU8::new(level as u8), format, writer: Writer::start(sink, complaint)? })
+    }
+
+    fn level(&self) -> LogLevel {
+        LEVELS[usize::from(self.level.load(Ordering::Relaxed))]
     }
 }
 
@@ -189,7 +207,7 @@ impl Subscriber for LogSubscriber {
         if *metadata.level() == Level::TRACE || !metadata.is_event() {
             return false;
         }
-        let threshold = self.logger.level;
+        let threshold = self.logger.level();
         // A fatal event is an error with a word of its own, hence errors always have to be looked at.
         let passes = level >= threshold.min(LogLevel::Error);
         passes && (is_ours(metadata.target()) || level >= LogLevel::Warn || threshold == LogLevel::Debug)
@@ -197,7 +215,7 @@ impl Subscriber for LogSubscriber {
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
         use tracing::level_filters::LevelFilter;
-        Some(match self.logger.level {
+        Some(match self.logger.level() {
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Info => LevelFilter::INFO,
             LogLevel::Warn => LevelFilter::WARN,
@@ -210,7 +228,7 @@ impl Subscriber for LogSubscriber {
         let level = level_of(metadata.level());
         let mut visitor = Visitor { line: Line::new(self.logger.format), fatal: false };
         event.record(&mut visitor);
-        if self.logger.level == LogLevel::Fatal && !visitor.fatal {
+        if self.logger.level() == LogLevel::Fatal && !visitor.fatal {
             return;
         }
         let caller = Caller { file: metadata.file().unwrap_or("unknown"), line: metadata.line().unwrap_or(0) };

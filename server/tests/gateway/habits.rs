@@ -87,7 +87,8 @@ fn as_people_with_curl_do() {
     must(address, "/v3/lease/grant", r#"{"TTL":600,"ID":7587862094610072847}"#);
     must(address, "/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy","lease":7587862094610072847}"#);
     must(address, "/v3/kv/put", r#"{"key":"Zm9vMg==","value":"YmFy"}"#);
-    let all = r#"{"key":"AA==","range_end":"AA==","keys_only":true,"limit":10,"sort_order":"DESCEND","sort_target":"MOD"}"#;
+    let all =
+        r#"{"key":"AA==","range_end":"AA==","keys_only":true,"limit":10,"sort_order":"DESCEND","sort_target":"MOD"}"#;
     assert_eq!(must(address, "/v3/kv/range", all)["kvs"][0]["key"], "Zm9vMg==");
     let count = must(address, "/v3/kv/range", r#"{"key":"AA==","range_end":"AA==","count_only":true}"#);
     assert_eq!((&count["count"], &count["kvs"]), (&json!("2"), &Value::Null));
@@ -97,6 +98,10 @@ fn as_people_with_curl_do() {
     assert_eq!(status["version"].as_str().map(|version| &version[..4]), Some("3.7."));
     assert!(status["dbSize"].is_string() && status["raftTerm"] == "2", "{status}");
     let keys = must(address, "/v3/kv/lease/timetolive", r#"{"ID":7587862094610072847,"keys":true}"#);
-    assert_eq!((&keys["grantedTTL"], &keys["keys"]), (&json!("600"), &Value::Null), "the second put took the lease away");
+    assert_eq!(
+        (&keys["grantedTTL"], &keys["keys"]),
+        (&json!("600"), &Value::Null),
+        "the second put took the lease away"
+    );
     assert_eq!(call(address, "/v3/maintenance/defragment", "{}").text(), "{}");
 }

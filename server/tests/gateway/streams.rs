@@ -38,7 +38,10 @@ fn watches_tell_what_happens_as_it_happens() {
     assert_eq!(put["events"], json!([{"kv": kv}]));
     must(address, "/v3/kv/deleterange", r#"{"key":"YQ=="}"#);
     let deleted = result(&mut connection);
-    assert_eq!(deleted["events"], json!([{"type": "DELETE", "kv": {"key": "YQ==", "mod_revision": "3"}, "prev_kv": kv}]));
+    assert_eq!(
+        deleted["events"],
+        json!([{"type": "DELETE", "kv": {"key": "YQ==", "mod_revision": "3"}, "prev_kv": kv}])
+    );
     must(address, "/v3/kv/put", r#"{"key":"Yg=="}"#);
     assert_eq!(result(&mut connection)["watch_id"], "1");
 }
