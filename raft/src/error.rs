@@ -110,6 +110,12 @@ pub enum RecoverError {
         /// What is wrong.
         detail: String,
     },
+    /// The log's checksums do not hold for a record.
+    #[error("record {lsn} of the log is damaged")]
+    Damaged {
+        /// Its number.
+        lsn: plinth_wal::Lsn,
+    },
     /// Entries are missing.
     #[error("entry {found} follows entry {last}: entries between them are missing")]
     Gap {
@@ -316,6 +322,14 @@ pub enum MessageError {
     Version {
         /// The version.
         found: u16,
+    },
+    /// Something in it has no meaning in this version.
+    #[error("peer frame: {what} {found} is not known")]
+    Unknown {
+        /// What.
+        what: &'static str,
+        /// Its value.
+        found: u64,
     },
     /// A length is beyond its bound.
     #[error("peer frame: {what} of {found}, at most {max} are allowed")]

@@ -61,10 +61,26 @@ pub const PEER_ENTRIES_MAX: usize = 16 << 10;
 /// Bytes of a whole peer frame.
 pub const PEER_FRAME_BYTES_MAX: usize = PEER_HEAD_BYTES_MAX + APPEND_BYTES_MAX as usize + ENTRY_BYTES_MAX;
 
+/// Messages in one parcel between machines, and groups that it says are asleep.
+pub const PARCEL_MESSAGES_MAX: usize = 64 << 10;
+
+/// Groups that one parcel says are asleep.
+pub const PARCEL_ASLEEP_MAX: usize = 64 << 10;
+
+/// Bytes of entries after which a parcel is full, so that signs of life do not wait behind more than this.
+pub const PARCEL_BYTES_SOFT: usize = 4 << 20;
+
+/// Bytes of a parcel before those of its entries.
+pub const PARCEL_HEAD_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of messages that wait for one machine. Beyond it they are dropped, as by a network: Raft sends again.
+pub const OUTGOING_BYTES_MAX: usize = 64 << 20;
+
 const _: () = {
     assert!(ENTRY_BYTES_MAX <= u32::MAX as usize); // lengths on disk and on the wire are 32 bits wide
     assert!(APPEND_BYTES_MAX as usize <= IN_FLIGHT_BYTES_MAX); // one message always fits the window
     assert!(APPEND_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);
     assert!(PEER_ENTRIES_MAX * 32 < PEER_HEAD_BYTES_MAX);
     assert!(PEER_FRAME_BYTES_MAX <= u32::MAX as usize);
+    assert!(PARCEL_BYTES_SOFT + ENTRY_BYTES_MAX + PARCEL_HEAD_BYTES_MAX <= u32::MAX as usize);
 };

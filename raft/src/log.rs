@@ -59,12 +59,18 @@ pub fn encode_hard_state(state: &HardState) -> [u8; HARD_STATE_BYTES] {
     out
 }
 
-/// The payload of the record that says "a snapshot of the state up to `id` is installed".
+/// The payload of the record that says "a snapshot of the state up to `id` is installed". Of [`EntryId::ZERO`] it is a
+/// tombstone: the group has ended, see [`crate::groups::GroupsRecovery`].
 pub fn encode_snapshot_mark(id: EntryId) -> [u8; SNAPSHOT_MARK_BYTES] {
     let mut out = [0; SNAPSHOT_MARK_BYTES];
     out[0..8].copy_from_slice(&id.index.to_le_bytes());
     out[8..16].copy_from_slice(&id.term.to_le_bytes());
     out
+}
+
+/// Whether a snapshot mark says that its group ended there, and that nothing before it counts.
+pub fn is_tombstone(schema: u16, payload: &[u8]) -> bool {
+    decode_snapshot_mark(schema, payload).is_ok_and(|id| id == EntryId::ZERO)
 }
 
 /// Reads an entry's record, copying its bytes.

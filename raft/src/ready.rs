@@ -36,4 +36,28 @@ impl Ready {
     pub fn must_persist(&self) -> bool {
         self.snapshot.is_some() || self.hard_state.is_some() || !self.entries.is_empty()
     }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        !self.must_persist()
+            && self.messages.is_empty()
+            && self.persisted_messages.is_empty()
+            && self.committed.is_empty()
+            && self.read_states.is_empty()
+            && self.failed_reads.is_empty()
+            && self.snapshot_requests.is_empty()
+            && self.role.is_none()
+    }
+
+    /// Empties it; buffers stay, for [`crate::Group::ready_into`].
+    pub fn clear(&mut self) {
+        (self.number, self.snapshot, self.hard_state, self.role) = (0, None, None, None);
+        self.entries.clear();
+        self.messages.clear();
+        self.persisted_messages.clear();
+        self.committed.clear();
+        self.read_states.clear();
+        self.failed_reads.clear();
+        self.snapshot_requests.clear();
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use plinth_raft::batch::BatchBuilder;
+use plinth_raft::groups::{Asleep, Parcel, Sign};
 use plinth_raft::log::{encode_hard_state, encode_snapshot_mark, entry_header};
 use plinth_raft::{
     Change, ConfChange, ConfChangeKind, ConfState, Entry, EntryId, EntryKind, GroupId, HardState, Member, MemberChange,
@@ -83,7 +84,45 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("timeout now", message(PeerBody::TimeoutNow)),
         ("read index", message(PeerBody::ReadIndex { round: 9 })),
         ("read index response", message(PeerBody::ReadIndexResponse { round: 9, index: 6 })),
+        ("parcel", parcel()),
     ]
+}
+
+/// Every kind of message once.
+fn parcel() -> Vec<u8> {
+    let data = Bytes::from_static(b"entry");
+    let entry = Entry { index: 8, term: 5, kind: EntryKind::Normal, data };
+    let snapshot = SnapshotMeta { id: ID, conf: conf(), context: Bytes::from_static(b"context") };
+    let bodies = [
+        PeerBody::Propose,
+        PeerBody::Append { prev: EntryId { index: 7, term: 4 }, commit: 6 },
+        PeerBody::AppendResponse { index: 7, commit: 6, reject: Some(ID), request_snapshot: 5 },
+        PeerBody::Vote { pre: true, transfer: false, last: ID, commit: ID },
+        PeerBody::VoteResponse { pre: false, reject: true, commit: ID },
+        PeerBody::Snapshot(snapshot),
+        PeerBody::Heartbeat { commit: 6, round: Some(9) },
+        PeerBody::HeartbeatResponse { commit: 6, round: None },
+        PeerBody::TimeoutNow,
+        PeerBody::ReadIndex { round: 9 },
+        PeerBody::ReadIndexResponse { round: 9, index: 6 },
+    ];
+    let message = |body: PeerBody| {
+        let entries = match body {
+            PeerBody::Append { .. } | PeerBody::Propose => vec![entry.clone()],
+            _ => Vec::new(),
+        };
+        PeerMessage { group: GroupId(7), from: MemberId(1), to: MemberId(2), term: 5, body, entries }
+    };
+    let parcel = Parcel {
+        from: MemberId(1),
+        to: MemberId(2),
+        sign: Some(Sign { life: 3, hears: 4, leads: 5 }),
+        asleep: vec![Asleep { group: GroupId(9), term: 5, commit: 6 }],
+        messages: bodies.into_iter().map(message).collect(),
+    };
+    let mut out = Vec::new();
+    parcel.encode(&mut out);
+    out
 }
 
 #[test]

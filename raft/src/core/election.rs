@@ -78,7 +78,7 @@ impl Core {
         }
         if self.heartbeat_elapsed >= self.config.heartbeat_ticks as u64 {
             self.heartbeat_elapsed = 0;
-            self.broadcast_heartbeat();
+            self.broadcast_due_heartbeats();
         }
         self.leave_leadership_if_stalled();
     }

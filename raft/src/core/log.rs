@@ -171,8 +171,8 @@ impl Log {
         self.base
     }
 
-    /// Entries from `from` on, of at most so many bytes but at least one.
-    pub(crate) fn collect(&self, from: u64, bytes_max: usize) -> (Vec<Entry>, usize) {
+    /// Entries from `from` on, of at most so many bytes but at least one, into an empty vector; their bytes.
+    pub(crate) fn collect(&self, from: u64, bytes_max: usize, into: &mut Vec<Entry>) -> usize {
         let (mut bytes, mut count) = (0, 0);
         let start = (from - self.first()) as usize;
         for entry in self.entries.range(start..).take(PEER_ENTRIES_MAX) {
@@ -182,7 +182,8 @@ impl Log {
             bytes += entry.data.len();
             count += 1;
         }
-        (self.entries.range(start..start + count).cloned().collect(), bytes)
+        into.extend(self.entries.range(start..start + count).cloned());
+        bytes
     }
 
     /// Appends as the leader.
@@ -195,14 +196,14 @@ impl Log {
 
     /// Appends as a follower: entries that are here already stay, the first that differs replaces all from there on.
     /// `false`, and no change, if that would replace what is committed: no leader asks for it.
-    pub(crate) fn accept(&mut self, entries: Vec<Entry>) -> bool {
+    pub(crate) fn accept(&mut self, entries: &mut Vec<Entry>) -> bool {
         let Some(at) = entries.iter().position(|entry| !self.matches(entry.id())) else { return true };
         let first = entries[at].index;
         if first <= self.committed {
             return false;
         }
         self.truncate(first - 1);
-        entries.into_iter().skip(at).for_each(|entry| self.append(entry));
+        entries.drain(..).skip(at).for_each(|entry| self.append(entry));
         true
     }
 
@@ -253,12 +254,19 @@ impl Log {
         self.snapshot.is_some() || self.submitted < self.last()
     }
 
-    /// What is to be made durable next.
-    pub(crate) fn submit(&mut self) -> (Option<SnapshotMeta>, Vec<Entry>) {
+    /// What is to be made durable next: entries, into an empty vector, and a snapshot before them.
+    pub(crate) fn submit(&mut self, into: &mut Vec<Entry>) -> Option<SnapshotMeta> {
         let start = (self.submitted - self.base.index) as usize;
-        let entries = self.entries.range(start..).cloned().collect();
+        into.extend(self.entries.range(start..).cloned());
         self.submitted = self.last();
-        (self.snapshot.take(), entries)
+        self.snapshot.take()
+    }
+
+    /// Everybody has all of it: nothing is kept in memory but where it ends.
+    pub(crate) fn rest(&mut self) {
+        self.compact(self.applied);
+        self.entries.shrink_to_fit();
+        self.flights.shrink_to_fit();
     }
 
     /// A `Ready` goes to the disk; the log up to here is durable when it is.
@@ -356,7 +364,8 @@ mod tests {
     }
 
     fn flush(log: &mut Log, number: u64) {
-        let (_, entries) = log.submit();
+        let mut entries = Vec::new();
+        log.submit(&mut entries);
         assert!(!entries.is_empty());
         let last = log.last();
         log.depart(Flight { number, hard_state: HardState::default(), snapshot: None, last, since: 0 });
@@ -367,7 +376,7 @@ mod tests {
     fn an_old_flush_does_not_vouch_for_entries_that_were_replaced_and_came_back() {
         let mut log = empty();
         for (number, term) in [(1, 1), (2, 2), (3, 1)] {
-            assert!(log.accept(vec![entry(term, 1)]));
+            assert!(log.accept(&mut vec![entry(term, 1)]));
             flush(&mut log, number);
         }
         log.land(1);
@@ -381,9 +390,9 @@ mod tests {
     #[test]
     fn a_replaced_tail_takes_only_itself_out_of_a_promise() {
         let mut log = empty();
-        assert!(log.accept((1..=5).map(|index| entry(1, index)).collect()));
+        assert!(log.accept(&mut (1..=5).map(|index| entry(1, index)).collect()));
         flush(&mut log, 1);
-        assert!(log.accept(vec![entry(1, 3), entry(2, 4)]));
+        assert!(log.accept(&mut vec![entry(1, 3), entry(2, 4)]));
         assert_eq!((log.last(), log.persisted()), (4, 0));
         log.land(1);
         assert_eq!(log.persisted(), 3);
@@ -392,10 +401,10 @@ mod tests {
     #[test]
     fn what_is_committed_is_not_replaced() {
         let mut log = empty();
-        assert!(log.accept(vec![entry(1, 1), entry(1, 2)]));
+        assert!(log.accept(&mut vec![entry(1, 1), entry(1, 2)]));
         assert!(log.commit_to(1));
-        assert!(!log.accept(vec![entry(2, 1)]));
-        assert!(log.accept(vec![entry(2, 2)]));
+        assert!(!log.accept(&mut vec![entry(2, 1)]));
+        assert!(log.accept(&mut vec![entry(2, 2)]));
         assert_eq!(log.last_id(), EntryId { index: 2, term: 2 });
         assert!(!log.commit_to(1), "no news");
     }
@@ -403,7 +412,7 @@ mod tests {
     #[test]
     fn a_refusal_skips_whole_terms() {
         let mut log = empty();
-        assert!(log.accept([1, 3, 3, 3, 5, 5].iter().zip(1..).map(|(term, index)| entry(*term, index)).collect()));
+        assert!(log.accept(&mut [1, 3, 3, 3, 5, 5].iter().zip(1..).map(|(term, index)| entry(*term, index)).collect()));
         for (index, term, expected) in [(6, 2, 1), (6, 3, 4), (4, 9, 4), (99, 5, 6), (6, 0, 0)] {
             assert_eq!(log.last_not_above(index, term).index, expected, "up to {index}, term {term}");
         }

@@ -30,6 +30,7 @@ impl Core {
     pub(crate) fn set_conf(&mut self, conf: ConfState) {
         self.tracker.follow(&conf, self.own(), self.log.last());
         self.conf = conf;
+        self.conf_version += 1;
     }
 
     /// Whether this member is the only voter: nobody else can lead.

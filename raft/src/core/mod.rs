@@ -32,6 +32,7 @@ mod transfer;
 
 use log::Log;
 pub use log::WindowBounds;
+pub(crate) use quorum::agrees;
 use reads::ReadRounds;
 pub(crate) use reads::Waiter;
 pub use tracker::PeerState;
@@ -43,7 +44,10 @@ use crate::error::StepError;
 use crate::group::GroupConfig;
 use crate::log::RecoveredLog;
 use crate::message::{PeerBody, PeerMessage};
-use crate::types::{HardState, MemberId, Role, RoleChange};
+use crate::types::{Entry, HardState, MemberId, Role, RoleChange};
+
+/// Emptied vectors of entries kept by a group that has no others to share them with.
+const SPARE_ENTRIES_MAX: usize = 64;
 
 /// A message to another member.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) config: GroupConfig,
     /// As applied.
     pub(crate) conf: ConfState,
+    /// How often it was set.
+    pub(crate) conf_version: u64,
     term: u64,
     vote: Option<MemberId>,
     role: Role,
@@ -79,6 +85,10 @@ pub(crate) struct Core {
     uncommitted_bytes: usize,
     pub(crate) rounds: ReadRounds,
     pub(crate) outbox: Vec<Outgoing>,
+    /// Emptied vectors of entries, to be used again: what appends carry costs no allocation.
+    pub(crate) spare_entries: Vec<Vec<Entry>>,
+    /// Heartbeats are spared where appends and their answers went in the meantime.
+    pub(crate) saves_heartbeats: bool,
     /// Followers that the shell has yet to be asked a snapshot for.
     snapshots_wanted: Vec<MemberId>,
 }
@@ -91,6 +101,7 @@ impl Core {
         let mut core = Core {
             log: Log::new(recovered, config.window),
             conf: ConfState::default(),
+            conf_version: 0,
             term: hard_state.term,
             vote: hard_state.vote,
             role: Role::Follower,
@@ -107,6 +118,8 @@ impl Core {
             uncommitted_bytes: 0,
             rounds,
             outbox: Vec::new(),
+            spare_entries: Vec::new(),
+            saves_heartbeats: false,
             snapshots_wanted: Vec::new(),
             config,
         };
@@ -192,8 +205,25 @@ impl Core {
         (self.role, self.leader) = (role, leader);
     }
 
+    /// An emptied vector of entries is not needed any more.
+    pub(crate) fn recycle_entries(&mut self, mut entries: Vec<Entry>) {
+        entries.clear();
+        if entries.capacity() > 0 && self.spare_entries.len() < SPARE_ENTRIES_MAX {
+            self.spare_entries.push(entries);
+        }
+    }
+
+    /// Nothing happens for a while: what is kept for speed is given back.
+    pub(crate) fn rest(&mut self) {
+        self.log.rest();
+        self.outbox = Vec::new();
+        self.votes = Vec::new();
+        self.tracker.peers_mut().iter_mut().for_each(|peer| peer.progress.inflight.rest());
+        self.rounds.rest();
+    }
+
     /// A message that `Group::step` has let pass.
-    pub(crate) fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
+    pub(crate) fn step(&mut self, mut message: PeerMessage) -> Result<(), StepError> {
         let from = message.from;
         if is_answer(&message.body) && self.tracker.get(from).is_none() {
             // Also if its term is later: who was removed does not depose anybody.
@@ -212,7 +242,9 @@ impl Core {
                 self.vote_answered(from, message.term, pre, !reject, commit)
             }
             PeerBody::Append { prev, commit } if self.hear_leader(from) => {
-                return self.append_asked(from, prev, commit, message.entries);
+                let result = self.append_asked(from, prev, commit, &mut message.entries);
+                self.recycle_entries(message.entries);
+                return result;
             }
             PeerBody::Heartbeat { commit, round } if self.hear_leader(from) => {
                 self.log.commit_to(commit);

@@ -149,6 +149,13 @@ impl ReadRounds {
         std::mem::take(&mut self.failed)
     }
 
+    /// No reads come for a while: buffers are given back.
+    pub(crate) fn rest(&mut self) {
+        (self.spare, self.confirmed_by) = (Vec::new(), Vec::new());
+        self.gathered.shrink_to_fit();
+        self.answered.shrink_to_fit();
+    }
+
     /// Whether no read waits.
     pub(crate) fn is_idle(&self) -> bool {
         self.running.is_none() && self.gathered.is_empty() && !self.has_output()

@@ -43,12 +43,31 @@ impl Core {
     }
 
     pub(super) fn broadcast_heartbeat(&mut self) {
-        let (committed, round) = (self.log.committed(), self.round_to_confirm());
         for at in 0..self.tracker.peers().len() {
-            let peer = &self.tracker.peers()[at];
-            let (to, commit) = (peer.id, peer.progress.matched.min(committed));
-            self.say(to, PeerBody::Heartbeat { commit, round });
+            self.send_heartbeat(at);
         }
+    }
+
+    /// It is time for heartbeats. An append says that the leader is alive, and its answer that the follower is: where both went
+    /// since the last time, a heartbeat can be spared (if that is wanted, and no read waits for it). What a heartbeat finds
+    /// besides, an append that was lost, the next one finds: there is one as soon as a time passes without appends.
+    pub(super) fn broadcast_due_heartbeats(&mut self) {
+        let may_save = self.saves_heartbeats && self.round_to_confirm().is_none();
+        for at in 0..self.tracker.peers().len() {
+            let progress = &mut self.tracker.peers_mut()[at].progress;
+            let is_spared = may_save && progress.spoken && progress.answered;
+            (progress.spoken, progress.answered) = (false, false);
+            if !is_spared {
+                self.send_heartbeat(at);
+            }
+        }
+    }
+
+    fn send_heartbeat(&mut self, at: usize) {
+        let peer = &self.tracker.peers()[at];
+        let (to, commit) = (peer.id, peer.progress.matched.min(self.log.committed()));
+        let round = self.round_to_confirm();
+        self.say(to, PeerBody::Heartbeat { commit, round });
     }
 
     /// Whether there is something to send to a follower, or to ask the shell for.
@@ -69,10 +88,14 @@ impl Core {
     fn send_next(&mut self, at: usize) -> bool {
         let peer = &mut self.tracker.peers_mut()[at];
         let (to, progress) = (peer.id, &mut peer.progress);
-        let (entries, bytes) = match progress.next(&self.log, &self.config) {
+        let mut entries = Vec::new();
+        let bytes = match progress.next(&self.log, &self.config) {
             Next::Nothing => return false,
-            Next::Entries(bytes_max) => self.log.collect(progress.next, bytes_max),
-            Next::Empty => (Vec::new(), 0),
+            Next::Entries(bytes_max) => {
+                entries = self.spare_entries.pop().unwrap_or_default();
+                self.log.collect(progress.next, bytes_max, &mut entries)
+            }
+            Next::Empty => 0,
             Next::Snapshot => {
                 self.send_snapshot(at);
                 return true;
@@ -97,7 +120,7 @@ impl Core {
         from: MemberId,
         prev: EntryId,
         commit: u64,
-        entries: Vec<Entry>,
+        entries: &mut Vec<Entry>,
     ) -> Result<(), StepError> {
         let own_commit = self.log.committed();
         let acknowledge = |index, commit| PeerBody::AppendResponse { index, commit, reject: None, request_snapshot: 0 };

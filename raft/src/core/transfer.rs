@@ -43,9 +43,17 @@ impl Core {
 
     pub(super) fn leave_leadership_if_stalled(&mut self) {
         let oldest = self.log.flights().front().map_or(self.ticks, |flight| flight.since);
-        if self.ticks - oldest >= self.config.election_ticks as u64
+        if self.ticks - oldest >= self.config.election_ticks as u64 {
+            self.leave_leadership(|_| false);
+        }
+    }
+
+    /// This member should not lead, whatever its own disk says; who is known to be alive need not have been heard from in
+    /// this group.
+    pub(crate) fn leave_leadership(&mut self, is_alive: impl Fn(MemberId) -> bool) {
+        if self.is_leader()
             && self.transfer.is_none()
-            && let Some(target) = self.best_follower()
+            && let Some(target) = self.best_follower(is_alive)
         {
             // It votes and is not this member: it is not refused.
             let _ = self.transfer_leader(target);
@@ -56,7 +64,7 @@ impl Core {
         if self.conf.is_voter(self.own()) {
             return;
         }
-        let target = self.best_follower();
+        let target = self.best_follower(|_| false);
         self.send_appends();
         self.broadcast_heartbeat();
         if let Some(target) = target {
@@ -66,10 +74,11 @@ impl Core {
     }
 
     /// The live voter that has most of the log.
-    fn best_follower(&self) -> Option<MemberId> {
-        let votes = |id: MemberId| self.conf.voters.contains(&id.0);
-        let live =
-            self.peers().filter(|(id, peer)| votes(*id) && peer.recent_active && peer.state == PeerState::Replicate);
+    fn best_follower(&self, is_alive: impl Fn(MemberId) -> bool) -> Option<MemberId> {
+        let votes = |id: MemberId| self.conf.voters.contains(&id.0) && id != self.own();
+        let live = self.peers().filter(|(id, peer)| {
+            votes(*id) && (peer.recent_active || is_alive(*id)) && peer.state == PeerState::Replicate
+        });
         live.max_by_key(|(id, peer)| (peer.matched, std::cmp::Reverse(*id))).map(|(id, _)| id)
     }
 }

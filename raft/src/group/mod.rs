@@ -207,29 +207,45 @@ impl Group {
 
     /// The next piece of work, if there is any.
     pub fn ready(&mut self) -> Option<Ready> {
+        let mut ready = Ready::default();
+        self.ready_into(&mut ready).then_some(ready)
+    }
+
+    /// The same, into one that was done with ([`Ready::clear`] empties it and keeps its buffers): the steady path then
+    /// allocates nothing. Whether there was work; if not, `ready` stays as it was.
+    ///
+    /// # Panics
+    /// If `ready` is not empty.
+    pub fn ready_into(&mut self, ready: &mut Ready) -> bool {
         if !self.has_ready() {
-            return None;
+            return false;
         }
+        assert!(ready.is_empty(), "work is handed out into an empty Ready");
         self.number += 1;
-        let mut ready = Ready { number: self.number, ..Ready::default() };
-        (ready.snapshot, ready.entries) = self.core.log.submit();
+        ready.number = self.number;
+        ready.snapshot = self.core.log.submit(&mut ready.entries);
         if ready.snapshot.is_some() {
             // It has all of them, also those handed out and not yet applied.
             self.conf_changes.clear();
         }
         self.core.send_appends();
-        self.hand_out_committed(&mut ready);
-        ready.hard_state = self.hard_state_to_write(&ready);
-        self.note_in_flight(&ready);
-        self.hand_out_messages(&mut ready);
-        self.hand_out_reads(&mut ready);
+        self.hand_out_committed(ready);
+        ready.hard_state = self.hard_state_to_write(ready);
+        self.note_in_flight(ready);
+        self.hand_out_messages(ready);
+        self.hand_out_reads(ready);
         ready.snapshot_requests = self.core.take_snapshots_wanted();
         let role = self.core.role();
         if role != self.reported_role {
             self.reported_role = role;
             ready.role = Some(role);
         }
-        Some(ready)
+        true
+    }
+
+    /// A message was sent, and its vector of entries can be used again.
+    pub fn recycle(&mut self, message: PeerMessage) {
+        self.core.recycle_entries(message.entries);
     }
 
     /// Whether [`Group::ready`] has something.
@@ -336,6 +352,11 @@ impl Group {
         self.core.log.fill_percent()
     }
 
+    /// Heartbeats are spared to followers that acknowledged appends in the meantime.
+    pub fn save_heartbeats(&mut self) {
+        self.core.saves_heartbeats = true;
+    }
+
     /// Messages to `to` are being lost.
     pub fn report_unreachable(&mut self, to: MemberId) {
         self.core.out_of_reach(to);
@@ -348,6 +369,12 @@ impl Group {
         if self.role() == Role::Follower && self.leader() == Some(member) {
             self.core.leader_gone();
         }
+    }
+
+    /// Hands leadership to the best of the others, if there is one: this member should not lead. `is_alive` knows of members
+    /// that this group has not heard from lately.
+    pub fn leave_leadership(&mut self, is_alive: impl Fn(MemberId) -> bool) {
+        self.core.leave_leadership(is_alive);
     }
 
     /// Own role.
@@ -399,6 +426,21 @@ impl Group {
     pub(crate) fn is_stalled(&self) -> bool {
         let oldest = self.core.log.flights().front().map_or(self.core.ticks(), |flight| flight.since);
         self.core.ticks() - oldest >= self.core.config.election_ticks as u64
+    }
+
+    /// Counts changes of the configuration that is in use.
+    pub(crate) fn conf_version(&self) -> u64 {
+        self.core.conf_version
+    }
+
+    /// Emptied vectors of entries; groups of one machine lend them to each other.
+    pub(crate) fn spare_entries(&mut self) -> &mut Vec<Vec<Entry>> {
+        &mut self.core.spare_entries
+    }
+
+    /// Everybody has all of the log and nothing happens: memory is given back.
+    pub(crate) fn rest(&mut self) {
+        self.core.rest();
     }
 
     /// Whether all of the log is durable, committed and applied here, and nothing is under way.

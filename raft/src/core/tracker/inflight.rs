@@ -44,6 +44,11 @@ impl Inflight {
         }
     }
 
+    /// Nothing is sent for a while: the buffer is given back.
+    pub(crate) fn rest(&mut self) {
+        self.sent.shrink_to_fit();
+    }
+
     /// Nothing counts as under way any more.
     pub(crate) fn clear(&mut self) {
         self.sent.clear();

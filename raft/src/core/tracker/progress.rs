@@ -81,6 +81,9 @@ pub(crate) struct Progress {
     pub(crate) wish: Wish,
     /// Heard from since the last check of the quorum.
     pub(crate) recent_active: bool,
+    /// Since the last heartbeat was due: an append was sent, and one was acknowledged.
+    pub(crate) spoken: bool,
+    pub(crate) answered: bool,
     pub(crate) inflight: Inflight,
 }
 
@@ -128,6 +131,7 @@ impl Progress {
 
     /// Everything up to `index` is durable there. Whether that is news.
     pub(crate) fn acknowledged(&mut self, index: u64, log: &Log) -> bool {
+        self.answered = true;
         let is_news = index > self.matched;
         self.matched = self.matched.max(index);
         self.next = self.next.max(self.matched + 1);
@@ -198,6 +202,7 @@ impl Progress {
     /// An append behind `next - 1` with `entries` entries of so many bytes leaves.
     pub(crate) fn sent(&mut self, entries: u64, bytes: usize, commit: u64) {
         (self.ping, self.told_commit) = (false, commit);
+        self.spoken = true;
         match self.state {
             PeerState::Replicate if entries > 0 => {
                 self.next += entries;
