@@ -83,7 +83,8 @@ async fn leases(client: &mut Client) -> Result<(), Error> {
 async fn watches(client: &mut Client) -> Result<(), Error> {
     let options = WatchOptions::new().with_prefix().with_prev_key();
     let mut stream = client.watch("rust/watch/", Some(options)).await?;
-    assert!(stream.message().await?.expect("created").created());
+    let created = stream.message().await?.expect("created");
+    assert!(created.created());
     let first = client.put("rust/watch/a", "1", None).await?.header().expect("a header").revision();
     client.put("rust/watch/a", "2", None).await?;
     client.delete("rust/watch/a", None).await?;
@@ -100,7 +101,7 @@ async fn watches(client: &mut Client) -> Result<(), Error> {
         (EventType::Delete, first + 2, Some(b"2".to_vec())),
     ];
     assert_eq!(seen, expected);
-    stream.cancel().await?;
+    stream.cancel(created.watch_id()).await?;
     let end = stream.message().await?.expect("the cancellation");
     assert!(end.canceled());
 
