@@ -2,6 +2,7 @@
 //!
 //! Pure functions. Where Go and Rust disagree about rarely used printable characters, the escaped form may differ.
 
+use plinth_api::go::{self, NumberError};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -114,64 +115,11 @@ pub fn hex_escaped(bytes: &[u8]) -> String {
     })
 }
 
-/// A duration as Go prints it: `1.5s`, `12.3ms`, `2m0.5s`.
-pub fn duration(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    match nanos {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{nanos}ns"),
-        1_000..1_000_000 => format!("{}µs", decimal(nanos, 3)),
-        1_000_000..1_000_000_000 => format!("{}ms", decimal(nanos, 6)),
-        _ => {
-            let (minutes, rest) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
-            let seconds = decimal(rest, 9);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, minutes) => format!("{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    }
-}
-
-/// `number / 10^digits` without trailing zeros.
-fn decimal(number: u128, digits: usize) -> String {
-    let unit = 10u128.pow(u32::try_from(digits).expect("a handful of digits"));
-    let fraction = format!("{:0digits$}", number % unit);
-    match fraction.trim_end_matches('0') {
-        "" => (number / unit).to_string(),
-        fraction => format!("{}.{fraction}", number / unit),
-    }
-}
-
-/// Reads a Go duration: `5s`, `1m30s`, `250ms`, `1.5h`.
+/// Reads a Go duration that is not negative: `5s`, `1m30s`, `250ms`, `1.5h`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("time: invalid duration {}", quoted(text.as_bytes()));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if text.parse::<f64>().is_ok() {
-        return Err(format!("time: missing unit in duration {}", quoted(text.as_bytes())));
-    }
-    let (mut rest, mut total) = (text, 0.0f64);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(invalid()),
-        };
-        total += number * unit;
-        rest = &rest[end..];
-    }
-    if text.is_empty() { Err(invalid()) } else { Duration::try_from_secs_f64(total).map_err(|_| invalid()) }
+    let nanos = go::parse_duration(text)?;
+    let nanos = u64::try_from(nanos).map_err(|_| format!("time: invalid duration {}", quoted(text.as_bytes())))?;
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// Reads a whole number in the given base as Go does, errors included.
@@ -189,22 +137,10 @@ pub fn parse_uint(text: &str, base: u32) -> Result<u64, String> {
 
 /// Reads the number of a flag, which may say its base: `12`, `0x1f`, `0o17`, `0b11`.
 pub fn parse_flag_int(text: &str) -> Result<i64, String> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", text.strip_prefix('+').unwrap_or(text)),
-    };
-    let lower = digits.to_ascii_lowercase();
-    let (base, digits) = match lower.get(..2) {
-        Some("0x") => (16, &lower[2..]),
-        Some("0o") => (8, &lower[2..]),
-        Some("0b") => (2, &lower[2..]),
-        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
-        _ => (10, lower.as_str()),
-    };
-    if digits.starts_with(['+', '-']) {
-        return Err(format!("strconv.ParseInt: parsing {}: invalid syntax", quoted(text.as_bytes())));
-    }
-    i64::from_str_radix(&format!("{sign}{digits}"), base).map_err(|error| number_error("ParseInt", text, &error))
+    go::parse_int(text).map_err(|error| match error {
+        NumberError::Syntax => refused("ParseInt", text, "invalid syntax"),
+        NumberError::Range => refused("ParseInt", text, "value out of range"),
+    })
 }
 
 fn number_error(function: &str, text: &str, error: &std::num::ParseIntError) -> String {
@@ -213,16 +149,16 @@ fn number_error(function: &str, text: &str, error: &std::num::ParseIntError) -> 
         PosOverflow | NegOverflow => "value out of range",
         _ => "invalid syntax",
     };
+    refused(function, text, what)
+}
+
+fn refused(function: &str, text: &str, what: &str) -> String {
     format!("strconv.{function}: parsing {}: {what}", quoted(text.as_bytes()))
 }
 
 /// Go's boolean words.
 pub fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {}: invalid syntax", quoted(text.as_bytes()))),
-    }
+    go::parse_bool(text).ok_or_else(|| refused("ParseBool", text, "invalid syntax"))
 }
 
 /// A size in decimal units: `25 kB`, `2.1 GB`.
@@ -264,12 +200,6 @@ mod tests {
 
     #[test]
     fn durations() {
-        let printed = |nanos| duration(Duration::from_nanos(nanos));
-        assert_eq!(printed(0), "0s");
-        assert_eq!(printed(1_500), "1.5µs");
-        assert_eq!(printed(12_345_678), "12.345678ms");
-        assert_eq!(printed(2_000_000_000), "2s");
-        assert_eq!(printed(3_661_500_000_000), "1h1m1.5s");
         assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for broken in ["", "5", "s", "5x", "-5s", "1..2s", "99999999999999999999h"] {

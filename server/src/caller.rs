@@ -7,6 +7,7 @@ use bytes::Bytes;
 use plinth_engine::author::Author;
 use plinth_net::grpc::{Call, Peer};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Who asks. What its fields claim was checked by whoever fills them: the certificate by the handshake, the user by the
 /// guard of the handlers; the token is as it was sent.
@@ -46,6 +47,8 @@ pub struct CallFacts {
     pub requires_leader: bool,
     /// The client's API version, as sent.
     pub client_api_version: Option<Bytes>,
+    /// When the call's head was read.
+    pub arrived: Instant,
 }
 
 impl Caller {
@@ -70,6 +73,7 @@ impl CallFacts {
             caller: Caller::of(call),
             requires_leader: call.requires_leader(),
             client_api_version: call.client_api_version().map(Bytes::copy_from_slice),
+            arrived: call.arrived(),
         }
     }
 }

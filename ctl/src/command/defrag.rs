@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::print::print;
-use crate::quote;
+use plinth_api::go::format_duration;
 use plinth_api::methods::DEFRAGMENT;
 use plinth_api::proto::etcdserverpb::DefragmentRequest;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     for endpoint in context.members_or_given(args.cluster).await? {
         let start = Instant::now();
         let done = context.limited(context.only(&endpoint).call(&DEFRAGMENT, DefragmentRequest {})).await;
-        let took = quote::duration(start.elapsed());
+        let took = format_duration(start.elapsed());
         match done {
             Ok(_) => print(format!("Finished defragmenting etcd member[{endpoint}]. took {took}\n").as_bytes())?,
             Err(failure) => {

@@ -5,6 +5,7 @@ use crate::failure::{Exit, Failure, system_text};
 use crate::output::print::print;
 use crate::quote;
 use clap::Subcommand;
+use plinth_api::go::format_duration;
 use plinth_api::methods::SNAPSHOT;
 use plinth_api::proto::etcdserverpb::SnapshotRequest;
 use serde_json::{Value, json};
@@ -81,7 +82,7 @@ async fn save(context: &Context, path: &str) -> Result<String, Failure> {
         return Err(Failure::new(Exit::Interrupted, text));
     }
     file.sync_all().map_err(|error| failed("could not fsync snapshot:", error))?;
-    let (size, took) = (quote::size(bytes), quote::duration(start.elapsed()));
+    let (size, took) = (quote::size(bytes), format_duration(start.elapsed()));
     log(json!({ "level": "info", "msg": "fetched snapshot", "size": size, "took": took, "etcd-version": version }));
     std::fs::rename(&part_path, path)
         .map_err(|error| failed(&format!("could not rename {part_path} to {path}"), error))?;

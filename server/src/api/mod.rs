@@ -154,6 +154,7 @@ impl Api {
     /// Answers a unary call of the method at this place in the table.
     pub fn unary(&self, method: usize, call: CallFacts, body: Bytes, reply: UnaryReply) {
         self.count(&call, false);
+        let reply = self.home.slow.watch(METHODS[method].path, &call, &body, reply);
         if let Some(refusal) = admit(&self.home, method, &call, Some(&body)) {
             return reply.fail(refusal);
         }

@@ -116,6 +116,7 @@ fn cluster(given: &Recorded) -> Cluster {
         strict_reconfig_check: given.bool("strict-reconfig-check"),
         learners_max: given.int("max-learners"),
         snapshot_entries: given.uint("snapshot-count"),
+        catch_up_shown: given.uint(CATCH_UP),
         catch_up_entries: Some(given.uint(CATCH_UP)).filter(|_| given.is_given(CATCH_UP)),
         read_timeout: given.duration("raft-read-timeout").max(RAFT_TIMEOUT_MIN),
         write_timeout: given.duration("raft-write-timeout").max(RAFT_TIMEOUT_MIN),

@@ -5,7 +5,7 @@ use super::notice::Notice;
 use super::recorded::Recorded;
 use super::settings::{self, Config, DEFAULT_NAME, ELECTION_TIMEOUT_MILLIS_MAX};
 use super::url::{Url, join};
-use super::value::format_duration;
+use plinth_api::go::format_duration;
 
 /// Checks the settings. Warnings go to `notices`.
 pub(super) fn check(config: &Config, given: &Recorded, notices: &mut Vec<Notice>) -> Result<(), String> {

@@ -3,7 +3,7 @@
 //! The table is etcd's, so that manifests keep working; a gate whose feature Plinth does not need (because it has no
 //! such buffer, or always does the better thing) is accepted and shown but changes nothing, as its line says.
 
-use super::value::parse_bool;
+use plinth_api::go::parse_bool;
 
 /// How settled a feature is. Also a label of metric `etcd_server_feature_enabled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! A drop-in starts where an older etcd did: an old name with a successor is taken as the successor, one without is
 //! ignored if its value asks for nothing, and refused if it asks for something that is gone.
 
-use super::value::parse_bool;
+use plinth_api::go::parse_bool;
 
 /// What an old name means.
 #[derive(Clone, Copy, Debug)]

@@ -42,7 +42,6 @@ pub use settings::{
     LogOutput, LogRotation, Monitoring, Reactors, Storage, Tls, TlsCommon,
 };
 pub use url::{Scheme, Url, join as join_urls};
-pub use value::format_duration;
 
 use recorded::Recorded;
 use sources::Asked;

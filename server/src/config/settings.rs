@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::gates::FeatureGates;
 use super::url::{Url, parse_urls};
-use super::value::parse_duration;
+use plinth_api::go::parse_duration;
 
 /// The name of a member that was not given one.
 pub const DEFAULT_NAME: &str = "default";
@@ -160,6 +160,8 @@ pub struct Cluster {
     pub snapshot_entries: u64,
     /// `--snapshot-catchup-entries`, if it was given: entries here hold many commands, so that etcd's number means little.
     pub catch_up_entries: Option<u64>,
+    /// The same as etcd shows it, with its default.
+    pub catch_up_shown: u64,
     /// `--raft-read-timeout`, at least 5 s.
     pub read_timeout: Duration,
     /// `--raft-write-timeout`, at least 5 s.

@@ -196,7 +196,6 @@ fn answer_applied(home: &Home, applied: &mut Vec<Applied<Waiter>>) {
     }
     let ended = home.clock.read();
     home.metrics.stages.with(Stage::Respond).record_many(ended.since(begun), commands);
-    home.state_mut().stages.log_slow(ended);
 }
 
 /// Reads for those whose moment has come, as many as a step allows.
@@ -229,7 +228,6 @@ fn serve_readable(home: &Rc<Home>) {
     }
     let ranges = home.metrics.ranges.get() - ranges;
     home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / reads.max(1), ranges);
-    home.state_mut().stages.log_slow(ended);
 }
 
 /// Linearizable reads share rounds; what is lost together was one.
@@ -341,6 +339,9 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
         if late && has_followers(&home) {
             home.metrics.heartbeat_send_failures.inc();
             tracing::warn!(late = ?next.elapsed(), "leader failed to send out heartbeat on time");
+        }
+        if home.slow.has_untold() {
+            home.slow.tell_untold(Instant::now());
         }
         let mut turn = Turn { home: &home, has_work: false, at: home.clock.read() };
         if let Err(fatal) = round::tick(&mut turn, &mut effects) {

@@ -21,6 +21,7 @@ pub mod others;
 pub mod queues;
 pub mod reading;
 pub mod scrub;
+pub mod slow;
 pub mod space;
 pub mod stages;
 mod timeout;
@@ -52,6 +53,7 @@ use plinth_raft::{MemberChange, MemberId, PeerMessage};
 use plinth_wal_uring::UringDisk;
 use queues::Queues;
 use rustc_hash::FxHashMap;
+use slow::SlowRequests;
 use stages::{Asked, Stages};
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
@@ -158,6 +160,8 @@ pub struct Home {
     is_learner: Cell<bool>,
     is_removed: Cell<bool>,
     elected: Cell<Option<Instant>>,
+    /// Requests that take long.
+    pub slow: Rc<SlowRequests>,
     /// Pages of the data file that are damaged.
     pub damage: scrub::Damage,
     /// Reads whose moment has come, and which wait for their turn.
@@ -194,10 +198,11 @@ impl Home {
             watch_replies: FxHashMap::default(),
             header,
             physical: Vec::new(),
-            stages: Stages::new(profile.limits.slow_request, profile.limits.slow_apply),
+            stages: Stages::new(profile.limits.slow_apply),
         };
         Rc::new(Home {
             state: RefCell::new(state),
+            slow: SlowRequests::new(profile.limits.slow_request),
             profile,
             clock: Clock::start(),
             pump: Notify::new(),

@@ -32,17 +32,6 @@ struct Flights {
     since: Nanos,
 }
 
-/// Requests that took long, until they are logged.
-#[derive(Default)]
-struct Slow {
-    count: u64,
-    longest: u64,
-    logged: Nanos,
-}
-
-/// Slow requests are logged in one line for all of this time.
-const LOG_INTERVAL: u64 = 1_000_000_000;
-
 /// See the module.
 pub struct Stages {
     /// When the first command came that is in no batch yet.
@@ -52,8 +41,6 @@ pub struct Stages {
     flushes: u64,
     batches: u64,
     commands: u64,
-    slow: Slow,
-    slow_request: u64,
     slow_apply: u64,
     /// Flushes when consensus last ticked, and for how many ticks there has been no other.
     flushes_at_tick: u64,
@@ -96,16 +83,14 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 impl Stages {
-    /// Requests and applies that take longer than this are warned about.
-    pub fn new(slow_request: Duration, slow_apply: Duration) -> Stages {
+    /// Applying that takes longer than this is warned about.
+    pub fn new(slow_apply: Duration) -> Stages {
         Stages {
             opened: None,
             flights: VecDeque::new(),
             flushes: 0,
             batches: 0,
             commands: 0,
-            slow: Slow::default(),
-            slow_request: nanos(slow_request),
             slow_apply: nanos(slow_apply),
             flushes_at_tick: 0,
             idle_ticks: 0,
@@ -191,23 +176,9 @@ impl Stages {
     }
 
     /// A request has its outcome.
-    pub fn answer(&mut self, asked: Asked, success: bool, metrics: &ReactorMetrics, now: Nanos) {
+    pub fn answer(&self, asked: Asked, success: bool, metrics: &ReactorMetrics, now: Nanos) {
         let took = now.since(asked.at);
         metrics.request_duration.with(Request { op: asked.op, success }).record(took);
-        if took > self.slow_request {
-            self.slow.count += 1;
-            self.slow.longest = self.slow.longest.max(took);
-        }
-    }
-
-    /// Warns about slow requests, if it is time.
-    pub fn log_slow(&mut self, now: Nanos) {
-        if self.slow.count > 0 && now.since(self.slow.logged) >= LOG_INTERVAL {
-            let slow = std::mem::replace(&mut self.slow, Slow { logged: now, ..Slow::default() });
-            let longest = Duration::from_nanos(slow.longest);
-            let expected = Duration::from_nanos(self.slow_request);
-            tracing::warn!(requests = slow.count, ?longest, "expected-duration" = ?expected, "requests took too long");
-        }
     }
 
     /// A step of a compaction was made from `begun` to `now`.

@@ -6,7 +6,17 @@ use std::time::Duration;
 use tracing::info;
 
 use super::line::list;
-use crate::config::{Config, Url, format_duration, join_urls, version};
+use crate::config::{AutoCompaction, Config, Url, join_urls, version};
+use plinth_api::go::format_duration;
+
+/// What auto compaction keeps; etcd shows a number of revisions as nanoseconds.
+fn retention(config: &Config) -> String {
+    format_duration(match config.storage.auto_compaction() {
+        Ok(AutoCompaction::Periodic(age)) => age,
+        Ok(AutoCompaction::Revision(count)) => Duration::from_nanos(count.unsigned_abs()),
+        Ok(AutoCompaction::Off) | Err(_) => Duration::ZERO,
+    })
+}
 
 fn texts(urls: &[Url]) -> String {
     list(&urls.iter().map(Url::as_str).collect::<Vec<_>>())
@@ -27,9 +37,17 @@ pub fn starting(config: &Config, initialized: bool, cores_used: usize, cores: us
         "member-initialized" = initialized,
         name = config.name,
         "data-dir" = %config.data_dir.display(),
+        "wal-dir" = "",
+        "wal-dir-dedicated" = "",
         "member-dir" = %config.member_dir().display(),
+        "force-new-cluster" = cluster.force_new,
         "heartbeat-interval" = format_duration(cluster.heartbeat_interval),
         "election-timeout" = format_duration(cluster.election_timeout),
+        "initial-election-tick-advance" = cluster.initial_tick_advance,
+        "snapshot-count" = cluster.snapshot_entries,
+        "max-wals" = config.storage.wal_files_max,
+        "max-snapshots" = config.storage.snapshot_files_max,
+        "snapshot-catchup-entries" = cluster.catch_up_shown,
         "initial-advertise-peer-urls[]" = %texts(&addresses.advertise_peer),
         "listen-peer-urls[]" = %texts(&addresses.listen_peer),
         "advertise-client-urls[]" = %texts(&addresses.advertise_client),
@@ -41,7 +59,14 @@ pub fn starting(config: &Config, initialized: bool, cores_used: usize, cores: us
         "quota-backend-bytes" = config.storage.quota_metric(),
         "max-request-bytes" = config.limits.request_bytes_max,
         "max-concurrent-streams" = config.limits.concurrent_streams_max,
+        "pre-vote" = cluster.pre_vote,
         "feature-gates" = config.gates.summary(),
+        "corrupt-check-time-interval" = format_duration(cluster.corrupt_check_interval.unwrap_or_default()),
+        "compact-check-time-interval" = format_duration(cluster.compact_hash_check_interval),
+        "auto-compaction-mode" = config.storage.auto_compaction_mode,
+        "auto-compaction-retention" = retention(config),
+        "downgrade-check-interval" = format_duration(cluster.downgrade_check_interval),
+        "max-learners" = cluster.learners_max,
         "plinth-version" = version::PLINTH_VERSION,
         "starting an etcd server"
     );

@@ -160,6 +160,11 @@ pub fn list<T: AsRef<str>>(texts: &[T]) -> String {
     out
 }
 
+/// A time as lines show it.
+pub fn timestamp(time: SystemTime) -> String {
+    Timestamp(time).to_string()
+}
+
 /// UTC with microseconds, as etcd writes it.
 struct Timestamp(SystemTime);
 

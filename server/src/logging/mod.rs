@@ -27,7 +27,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-pub use line::{list, push_json_string};
+pub use line::{list, push_json_string, timestamp};
 pub use supervisor::{notify_ready, notify_stopping};
 
 use crate::config::{ConfigError, Log, LogFormat, LogLevel, Notice, Severity};

@@ -84,6 +84,8 @@ fn extras(own: u64, peers: &[PeerFigures], metrics: &PeerMetrics) -> Vec<Extra> 
         samples.retain(|(_, _, value)| *value != 0.0);
         samples
     };
+    let mut known = all(&pair, |_| 1);
+    known.push(("", pair(own), 1.0));
     use Kind::{Counter, Gauge};
     vec![
         family(
@@ -92,7 +94,7 @@ fn extras(own: u64, peers: &[PeerFigures], metrics: &PeerMetrics) -> Vec<Extra> 
             "1 while there is a connection to the member, 0 if not.",
             all(&pair, |peer| u64::from(peer.is_active)),
         ),
-        family("etcd_network_known_peers", Gauge, "1 for every other member.", all(&pair, |_| 1)),
+        family("etcd_network_known_peers", Gauge, "1 for every member, also this one.", known),
         family(
             "etcd_network_disconnected_peers_total",
             Counter,

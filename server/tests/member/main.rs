@@ -14,6 +14,7 @@ mod leases;
 mod lifecycle;
 mod metrics;
 mod server;
+mod slow;
 mod starts;
 mod stop;
 mod unix;

@@ -249,6 +249,13 @@ async fn what_clients_do_is_counted_and_timed() {
     for (name, labels) in positive {
         assert!(page.sum(name, labels) > 0.0, "{name}{{{labels}}}");
     }
+    // A member knows itself.
+    let known = page.samples.iter().filter(|(name, ..)| name == "etcd_network_known_peers");
+    let known: Vec<_> =
+        known.map(|(_, labels, value)| (labels.replace("Local=", "").replace("Remote=", ""), *value)).collect();
+    assert_eq!(known.len(), 1);
+    let (local, remote) = known[0].0.split_once(',').expect("two labels");
+    assert_eq!((local, known[0].1), (remote, 1.0));
     // etcd shows the times of calls only if asked to.
     assert!(!page.has("grpc_server_handling_seconds_count"));
 }

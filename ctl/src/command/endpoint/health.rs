@@ -6,7 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::json::Json;
 use crate::output::table::Table;
 use crate::output::{Format, Report, Text};
-use crate::quote;
+use plinth_api::go::format_duration;
 use plinth_api::methods::{ALARM, RANGE};
 use plinth_api::proto::etcdserverpb::{AlarmType, RangeRequest};
 use std::time::Instant;
@@ -51,7 +51,7 @@ async fn ask(context: &Context, endpoint: String) -> Health {
         Err(failure) if failure.text == "etcdserver: permission denied" => String::new(),
         Err(failure) => failure.text,
     };
-    let took = quote::duration(start.elapsed());
+    let took = format_duration(start.elapsed());
     if error.is_empty() {
         error = match context.limited(cluster.call(&ALARM, alarm::all())).await {
             Ok(answer) if answer.alarms.is_empty() => String::new(),
