@@ -10,6 +10,3 @@ pub const HAS_LEADER: &str = "hasleader";
 pub const CLIENT_API_VERSION: &str = "client-api-version";
 /// What the JSON gateway's caller accepts; its presence says that the call came through the gateway.
 pub const GATEWAY_ACCEPT: &str = "grpcgateway-accept";
-
-/// All of them: what a server has to keep of a call's metadata.
-pub const ALL: [&str; 5] = [TOKEN, AUTHORIZATION, HAS_LEADER, CLIENT_API_VERSION, GATEWAY_ACCEPT];

@@ -14,7 +14,7 @@
 //! where the next request starts is not known any more. Ambiguous framing (several lengths, several transfer codings,
 //! bare line feeds between chunks) is refused rather than guessed at, against request smuggling.
 //!
-//! Answers follow Go's `net/http`, which etcd's clients and probes are used to, to the text of the error bodies.
+//! Answers follow Go's `net/http`, which clients and probes are used to, to the text of the error bodies.
 //!
 //! Not here: sockets, time (the date is an argument), routing, TLS, HTTP/2 (told apart by the first bytes before
 //! anything reaches this module), what is spoken on a connection that was handed over, and obsolete line folding in headers (answered with 400).
@@ -50,7 +50,7 @@ pub struct Limits {
 impl Limits {
     /// Go's `DefaultMaxHeaderBytes` (1 MiB) and the slop of 4 KiB it grants.
     pub const HEAD_BYTES_MAX_DEFAULT: usize = (1 << 20) + 4096;
-    /// Room for a JSON request whose message is of etcd's default `max-request-bytes` (1.5 MiB, a third more as
+    /// Room for a JSON request whose message is of the usual limit (1.5 MiB, a third more as
     /// base64).
     pub const BODY_BYTES_MAX_DEFAULT: usize = 4 << 20;
 }

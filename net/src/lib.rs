@@ -1,4 +1,5 @@
-//! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the transport between members. It knows no word of etcd.
+//! Network edge: HTTP/2 and gRPC, HTTP/1.1, and the transport between members. What it carries is the
+//! service's: texts of refusals, names of metadata and of methods come from there.
 //!
 //! A tour, from the socket up:
 //!

@@ -237,7 +237,7 @@ fn plain_requests_over_http2() {
 }
 
 #[test]
-fn plain_requests_over_http2_are_refused_where_etcd_does() {
+fn plain_requests_over_http2_are_refused_unless_they_are_wanted() {
     let (server, _) = start();
     run_client(async {
         let client = connect(&server).await;

@@ -4,6 +4,7 @@
 //! it to the home as it is. There is nothing in it that could be there on one way and missing on the other.
 
 use bytes::Bytes;
+use plinth_api::metadata::{AUTHORIZATION, CLIENT_API_VERSION, GATEWAY_ACCEPT, HAS_LEADER, TOKEN};
 use plinth_engine::author::Author;
 use plinth_net::grpc::{Call, Peer};
 use std::sync::Arc;
@@ -51,6 +52,39 @@ pub struct CallFacts {
     pub arrived: Instant,
 }
 
+/// What etcd's clients send beside a request.
+pub trait Metadata {
+    /// The authentication token: `token`, else `authorization` without an optional leading `Bearer `.
+    fn token(&self) -> Option<&[u8]>;
+    /// Whether the client asked to be failed when the member sees no leader (`hasleader: true`).
+    fn requires_leader(&self) -> bool;
+    /// The client's API version as sent, not checked.
+    fn client_api_version(&self) -> Option<&[u8]>;
+    /// Whether the call came through the JSON gateway (the certificate's name does not count then).
+    fn is_from_gateway(&self) -> bool;
+}
+
+impl Metadata for Call {
+    fn token(&self) -> Option<&[u8]> {
+        self.metadata(TOKEN).or_else(|| {
+            let value = self.metadata(AUTHORIZATION)?;
+            Some(value.strip_prefix(b"Bearer ".as_slice()).unwrap_or(value))
+        })
+    }
+
+    fn requires_leader(&self) -> bool {
+        self.metadata(HAS_LEADER) == Some(b"true")
+    }
+
+    fn client_api_version(&self) -> Option<&[u8]> {
+        self.metadata(CLIENT_API_VERSION)
+    }
+
+    fn is_from_gateway(&self) -> bool {
+        self.metadata(GATEWAY_ACCEPT).is_some()
+    }
+}
+
 impl Caller {
     fn of(call: &Call) -> Caller {
         let mut peer = call.peer().clone();
@@ -75,5 +109,37 @@ impl CallFacts {
             client_api_version: call.client_api_version().map(Bytes::copy_from_slice),
             arrived: call.arrived(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plinth_net::grpc::PeerAddress;
+    use std::rc::Rc;
+
+    /// What is made of a call with these metadata, from a client with a certificate.
+    fn facts(metadata: &[(&str, &str)]) -> CallFacts {
+        let fields = metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>();
+        let peer = Peer { address: PeerAddress::Unix, common_name: Some("of the certificate".to_owned()) };
+        CallFacts::of(&Call::new(Rc::new(fields), Rc::new(peer), None, Instant::now()))
+    }
+
+    #[test]
+    fn metadata_are_read_as_etcd_reads_them() {
+        let token = |metadata| facts(metadata).caller.token.map(|token| String::from_utf8_lossy(&token).into_owned());
+        assert_eq!(token(&[]), None);
+        assert_eq!(token(&[("token", "a.1"), ("authorization", "b")]).as_deref(), Some("a.1"));
+        assert_eq!(token(&[("authorization", "Bearer b")]).as_deref(), Some("b"));
+        assert_eq!(token(&[("authorization", "b")]).as_deref(), Some("b"));
+        assert!(facts(&[("hasleader", "true")]).requires_leader);
+        assert!(!facts(&[("hasleader", "yes")]).requires_leader && !facts(&[]).requires_leader);
+        assert_eq!(facts(&[("client-api-version", "3.7")]).client_api_version.as_deref(), Some(&b"3.7"[..]));
+    }
+
+    #[test]
+    fn the_gateways_certificate_is_not_the_callers() {
+        assert!(facts(&[]).caller.peer.common_name.is_some());
+        assert_eq!(facts(&[("grpcgateway-accept", "*/*")]).caller.peer.common_name, None);
     }
 }

@@ -20,7 +20,7 @@ impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PeerAddress::Tcp(address) => address.fmt(f),
-            // What Go prints for it, and so etcd's logs.
+            // What Go prints for it.
             PeerAddress::Unix => f.write_str("@"),
         }
     }
@@ -65,29 +65,6 @@ impl Call {
     /// Value of a metadata field, `name` in lower case.
     pub fn metadata(&self, name: &str) -> Option<&[u8]> {
         self.metadata.get(name)
-    }
-
-    /// The authentication token: `token`, else `authorization` without an optional leading `Bearer `.
-    pub fn token(&self) -> Option<&[u8]> {
-        self.metadata.get("token").or_else(|| {
-            let value = self.metadata.get("authorization")?;
-            Some(value.strip_prefix(b"Bearer ".as_slice()).unwrap_or(value))
-        })
-    }
-
-    /// Whether the client asked to be failed when the member sees no leader (`hasleader: true`).
-    pub fn requires_leader(&self) -> bool {
-        self.metadata.get("hasleader") == Some(b"true")
-    }
-
-    /// The client's API version as sent, not checked.
-    pub fn client_api_version(&self) -> Option<&[u8]> {
-        self.metadata.get("client-api-version")
-    }
-
-    /// Whether the call came through the JSON gateway (the certificate's name does not count then).
-    pub fn is_from_gateway(&self) -> bool {
-        self.metadata.get("grpcgateway-accept").is_some()
     }
 
     /// When the client stops waiting. The transport answers DeadlineExceeded by itself at this time.

@@ -48,6 +48,8 @@ pub struct CallLimits {
     pub max_in_flight_per_reactor: usize,
     /// The answer beyond it.
     pub overload: Status,
+    /// The answer to a call that its handler has let go of.
+    pub abandoned: Status,
     /// Unary calls in flight on the reactor.
     pub in_flight_on_reactor: Cell<usize>,
     /// Bounds of requests that are not gRPC, if such are served (they are on TLS connections). `None`: they get 415.
@@ -470,6 +472,12 @@ impl GrpcConnection {
             parts.into_iter().for_each(|part| self.h2.send_bytes(stream_key(key), part));
         }
         self.after_message(key, method, length, finish);
+    }
+
+    /// Ends a call whose handler has let go of it.
+    pub fn abandon(&mut self, key: CallKey) {
+        let status = self.limits.abandoned.clone();
+        self.finish(key, &status);
     }
 
     /// Ends a call.

@@ -208,9 +208,9 @@ mod tests {
     use crate::h2::hpack::Field;
 
     const METHODS: &[Method] = &[
-        Method { path: "/etcdserverpb.KV/Put", kind: MethodKind::Unary },
-        Method { path: "/etcdserverpb.KV/Range", kind: MethodKind::Unary },
-        Method { path: "/etcdserverpb.Watch/Watch", kind: MethodKind::BidiStream },
+        Method { path: "/test.Store/Put", kind: MethodKind::Unary },
+        Method { path: "/test.Store/Range", kind: MethodKind::Unary },
+        Method { path: "/test.Feed/Watch", kind: MethodKind::BidiStream },
     ];
 
     fn call(path: &str, fields: &[(&str, &str)]) -> CallHead {
@@ -228,27 +228,21 @@ mod tests {
 
     #[test]
     fn known_methods() {
-        assert_eq!(call("/etcdserverpb.KV/Put", &[GRPC]).method, Ok(0));
-        assert_eq!(call("etcdserverpb.KV/Range", &[GRPC]).method, Ok(1), "the first slash is optional");
+        assert_eq!(call("/test.Store/Put", &[GRPC]).method, Ok(0));
+        assert_eq!(call("test.Store/Range", &[GRPC]).method, Ok(1), "the first slash is optional");
         for content_type in ["application/grpc+proto", "application/grpc;charset=utf-8", "application/grpc+"] {
-            assert_eq!(call("/etcdserverpb.Watch/Watch", &[("content-type", content_type)]).method, Ok(2));
+            assert_eq!(call("/test.Feed/Watch", &[("content-type", content_type)]).method, Ok(2));
         }
-        assert_eq!(call("/etcdserverpb.KV/Put", &[GRPC, ("grpc-encoding", "identity")]).method, Ok(0));
+        assert_eq!(call("/test.Store/Put", &[GRPC, ("grpc-encoding", "identity")]).method, Ok(0));
     }
 
     #[test]
     fn refusals_have_the_texts_of_go() {
-        let put = "/etcdserverpb.KV/Put";
+        let put = "/test.Store/Put";
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, Code, &'a str);
         let cases: &[Case<'_>] = &[
             ("/a.B/C", &[GRPC], 200, Code::Unimplemented, "unknown service a.B"),
-            (
-                "/etcdserverpb.KV/Nope",
-                &[GRPC],
-                200,
-                Code::Unimplemented,
-                "unknown method Nope for service etcdserverpb.KV",
-            ),
+            ("/test.Store/Nope", &[GRPC], 200, Code::Unimplemented, "unknown method Nope for service test.Store"),
             ("/nothing", &[GRPC], 200, Code::Unimplemented, "malformed method name: \"/nothing\""),
             (put, &[], 415, Code::InvalidArgument, "invalid gRPC request content-type \"\""),
             (

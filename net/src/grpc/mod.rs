@@ -1,4 +1,4 @@
-//! gRPC as etcd's clients speak it: messages, metadata, deadlines and statuses, over `h2`.
+//! gRPC: messages, metadata, deadlines and statuses, over `h2`.
 
 mod call;
 mod connection;

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::service::StreamReply;
-use super::status::{Code, Status};
+use super::status::Status;
 
 /// The sending half of such a stream.
 pub struct PairedReply {
@@ -97,7 +97,7 @@ impl PairedAnswer {
 impl Drop for PairedAnswer {
     fn drop(&mut self) {
         if !self.answered {
-            self.stream.reply.finish(Status::new(Code::Unavailable, "etcdserver: server stopped"));
+            self.stream.reply.abandon();
         }
     }
 }
@@ -111,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::service::{CallKey, ReplySink};
+    use super::super::status::Code;
     use super::*;
 
     /// What a client sees: messages, then at most one status.
@@ -135,6 +136,10 @@ mod tests {
 
         fn finish(&self, _call: CallKey, status: Status) {
             self.status.borrow_mut().get_or_insert(status);
+        }
+
+        fn abandon(&self, call: CallKey) {
+            self.finish(call, Status::new(Code::Unavailable, "abandoned"));
         }
 
         fn queued_bytes(&self, _call: CallKey) -> usize {
@@ -203,7 +208,7 @@ mod tests {
         stream.half_close();
         drop(answer);
         let status = seen.status.borrow().clone().expect("it has ended");
-        assert_eq!((status.code, status.message.as_ref()), (Code::Unavailable, "etcdserver: server stopped"));
+        assert_eq!((status.code, status.message.as_ref()), (Code::Unavailable, "abandoned"));
     }
 
     #[test]

@@ -119,6 +119,8 @@ pub trait ReplySink {
     }
     /// Ends the call.
     fn finish(&self, call: CallKey, status: Status);
+    /// Ends a call whose handler has let go of it without an answer, as one does that stops.
+    fn abandon(&self, call: CallKey);
     /// Bytes accepted for this call that still wait in its stream.
     fn queued_bytes(&self, call: CallKey) -> usize;
     /// Whether the call has ended: answered, reset, expired, or its connection lost.
@@ -129,7 +131,7 @@ pub trait ReplySink {
     fn park(&self, call: CallKey);
 }
 
-/// The answer of a unary call, to be given once. Dropped without an answer, it fails the call as a stopped server does.
+/// The answer of a unary call, to be given once. Dropped without an answer, it abandons the call.
 #[must_use = "a call must be answered"]
 pub struct UnaryReply {
     sink: Rc<dyn ReplySink>,
@@ -195,7 +197,7 @@ impl UnaryReply {
 impl Drop for UnaryReply {
     fn drop(&mut self) {
         if !self.answered {
-            self.sink.finish(self.call, Status::new(Code::Unavailable, "etcdserver: server stopped"));
+            self.sink.abandon(self.call);
         }
     }
 }
@@ -233,6 +235,11 @@ impl StreamReply {
     /// Ends the stream, after everything queued.
     pub fn finish(&self, status: Status) {
         self.sink.finish(self.call, status);
+    }
+
+    /// Ends the stream as one that its handler has let go of.
+    pub fn abandon(&self) {
+        self.sink.abandon(self.call);
     }
 
     /// Whether the stream has ended.
@@ -277,6 +284,10 @@ impl ReplySink for LocalSink {
     fn finish(&self, _call: CallKey, status: Status) {
         let body = self.body.take();
         self.end(if status.code == Code::Ok { Ok(body) } else { Err(status) });
+    }
+
+    fn abandon(&self, call: CallKey) {
+        self.finish(call, Status::new(Code::Unavailable, "no answer"));
     }
 
     fn queued_bytes(&self, _call: CallKey) -> usize {

@@ -1,4 +1,4 @@
-//! The outcome of a call as gRPC names it: a code and a text. Texts are etcd's; this module knows none of them.
+//! The outcome of a call as gRPC names it: a code and a text. Texts are the service's; this module knows none of them.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -130,14 +130,14 @@ mod tests {
 
     #[test]
     fn percent_encoding() {
-        assert_eq!(percent_encoded("etcdserver: key not found"), "etcdserver: key not found");
+        assert_eq!(percent_encoded("store: key not found"), "store: key not found");
         assert_eq!(percent_encoded("100% \u{e9}\n"), "100%25 %C3%A9%0A");
         assert_eq!(percent_encoded(""), "");
     }
 
     #[test]
     fn display_is_what_go_prints() {
-        let status = Status::new(Code::NotFound, "etcdserver: key not found");
-        assert_eq!(status.to_string(), "rpc error: code = NotFound desc = etcdserver: key not found");
+        let status = Status::new(Code::NotFound, "store: key not found");
+        assert_eq!(status.to_string(), "rpc error: code = NotFound desc = store: key not found");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{FRAME_BYTES_DEFAULT, FRAME_HEADER_BYTES, WINDOW_DEFAULT, WINDOW_MAX};
 
-/// Window we grant each stream. A request of etcd's default limit (2 MiB) then needs at most one wait for an update.
+/// Window we grant each stream. A request of the default limit (2 MiB) then needs at most one wait for an update.
 pub const STREAM_WINDOW: i32 = 1 << 20;
 /// Window we grant a connection. Credit returns as soon as bytes are taken in, so this bounds only what is on its way.
 pub const CONNECTION_WINDOW: i32 = 4 << 20;

@@ -36,7 +36,7 @@ pub struct PeerOptions {
     pub response_bytes_max: usize,
     /// How often a peer is asked whether it is there. Far below `dead_after` of all members.
     pub ping_interval: Duration,
-    /// A peer that neither says nor takes anything for this long is given up (etcd's streams: 5 s).
+    /// A peer that neither says nor takes anything for this long is given up.
     pub dead_after: Duration,
     /// How long connecting to one address may take.
     pub connect_timeout: Duration,

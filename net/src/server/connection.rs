@@ -92,6 +92,11 @@ impl ReplySink for Shared {
         self.wake();
     }
 
+    fn abandon(&self, call: CallKey) {
+        self.core.borrow_mut().abandon(call);
+        self.wake();
+    }
+
     fn queued_bytes(&self, call: CallKey) -> usize {
         self.core.borrow().queued_bytes(call)
     }

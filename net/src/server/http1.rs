@@ -28,7 +28,7 @@ use crate::http1::{
 use crate::transport::{Stream, Transport};
 use crate::turn;
 
-/// How long a request may take to arrive, once it has begun (etcd's header timeout).
+/// How long a request may take to arrive, once it has begun.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// What may be read ahead while a request is being answered.
 const READ_AHEAD_BYTES_MAX: usize = 64 << 10;

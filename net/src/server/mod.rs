@@ -61,6 +61,7 @@ pub async fn serve(listener: Listener, service: Rc<dyn Service>, options: Server
         max_recv_message_bytes: options.max_recv_message_bytes,
         max_in_flight_per_reactor: options.max_in_flight_per_reactor,
         overload: options.overload.clone(),
+        abandoned: options.abandoned.clone(),
         in_flight_on_reactor: Cell::new(0),
         http: options.http_over_h2.then_some(options.http),
     };
@@ -124,7 +125,7 @@ enum Protocol {
     Http2,
     /// A request line.
     Http1,
-    /// Nothing we speak. etcd closes such connections without a word.
+    /// Nothing we speak. Such connections are closed without a word.
     None,
 }
 

@@ -9,29 +9,31 @@ use crate::http1::Limits;
 /// What a server allows its clients, and how it watches over them.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Largest request message; beyond it ResourceExhausted. etcd: max-request-bytes (1.5 MiB) + 512 KiB.
+    /// Largest request message; beyond it ResourceExhausted. 1.5 MiB and 512 KiB of what is around it.
     pub max_recv_message_bytes: usize,
-    /// Streams a client may have open on one connection (etcd: max-concurrent-streams).
+    /// Streams a client may have open on one connection.
     pub max_concurrent_streams: u32,
-    /// Shortest gap between a client's pings that is tolerated (etcd: grpc-keepalive-min-time).
+    /// Shortest gap between a client's pings that is tolerated.
     pub keepalive_min_time: Duration,
-    /// A connection silent for this long is pinged (etcd: grpc-keepalive-interval). Zero: never.
+    /// A connection silent for this long is pinged. Zero: never.
     pub keepalive_interval: Duration,
-    /// How long the answer to such a ping may take (etcd: grpc-keepalive-timeout). Zero: as long as it likes.
+    /// How long the answer to such a ping may take. Zero: as long as it likes.
     pub keepalive_timeout: Duration,
     /// Unary calls in flight on one connection at which the server stops reading from it.
     pub max_in_flight_per_connection: usize,
     /// Unary calls in flight on the reactor beyond which new ones are answered with `overload`.
     pub max_in_flight_per_reactor: usize,
-    /// The answer beyond `max_in_flight_per_reactor`. etcd's text; its code on the wire is Unknown.
+    /// The answer beyond `max_in_flight_per_reactor`.
     pub overload: Status,
+    /// The answer to a call that its handler has let go of without one.
+    pub abandoned: Status,
     /// How long open calls may take to end after a graceful shutdown began, before they are cut off.
     pub drain_timeout: Duration,
     /// What streams and parked calls are told when a graceful shutdown begins. `None`: they end in their own time.
     pub farewell: Option<Status>,
     /// Bounds of HTTP requests that are not gRPC.
     pub http: Limits,
-    /// Whether such requests are served over HTTP/2 too. etcd does on TLS listeners only; otherwise they get 415.
+    /// Whether such requests are served over HTTP/2 too; otherwise they get 415.
     pub http_over_h2: bool,
     /// Where the reactor counts; servers of one reactor may share it. `None`: nobody wants to know.
     pub tally: Option<Arc<Tally>>,
@@ -48,9 +50,10 @@ impl Default for ServerOptions {
             max_in_flight_per_connection: 4096,
             max_in_flight_per_reactor: 65_536,
             overload: Status {
-                code: Code::Unknown,
-                message: std::borrow::Cow::Borrowed("etcdserver: too many requests"),
+                code: Code::ResourceExhausted,
+                message: std::borrow::Cow::Borrowed("too many requests"),
             },
+            abandoned: Status { code: Code::Unavailable, message: std::borrow::Cow::Borrowed("no answer") },
             drain_timeout: Duration::from_secs(7),
             farewell: None,
             http: Limits::default(),

@@ -61,6 +61,8 @@ impl ReplySink for Queue {
 
     fn finish(&self, _call: CallKey, _status: Status) {}
 
+    fn abandon(&self, _call: CallKey) {}
+
     fn queued_bytes(&self, _call: CallKey) -> usize {
         self.messages.borrow().iter().map(Bytes::len).sum()
     }

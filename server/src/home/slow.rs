@@ -223,6 +223,12 @@ impl ReplySink for SlowRequests {
         }
     }
 
+    fn abandon(&self, key: CallKey) {
+        let Some(mut call) = self.calls.borrow_mut().take(key) else { return };
+        self.ended(&mut call, || None);
+        // The transport's reply, let go of, tells the client.
+    }
+
     fn queued_bytes(&self, _key: CallKey) -> usize {
         // One answer, and that ends the call.
         0

@@ -269,6 +269,8 @@ mod tests {
             self.0.borrow_mut().push(status);
         }
 
+        fn abandon(&self, _: CallKey) {}
+
         fn queued_bytes(&self, _: CallKey) -> usize {
             0
         }

@@ -2,6 +2,7 @@
 
 use super::channel::{Receiver, Sender};
 use super::{CallId, ToEdge, ToHome};
+use crate::answer::status;
 use crate::api::Api;
 use crate::caller::CallFacts;
 use crate::endpoints::HttpEndpoints;
@@ -108,6 +109,10 @@ impl ReplySink for EdgeSink {
         if self.end(id(call)) {
             self.post(ToEdge::Finish(id(call), status));
         }
+    }
+
+    fn abandon(&self, call: CallKey) {
+        self.finish(call, status::STOPPED);
     }
 
     fn queued_bytes(&self, call: CallKey) -> usize {

@@ -76,6 +76,8 @@ fn server_options(config: &Config, tally: &Arc<Tally>) -> ServerOptions {
         keepalive_interval: limits.keepalive_interval.unwrap_or_default(),
         keepalive_timeout: limits.keepalive_timeout.unwrap_or_default(),
         drain_timeout: part::DRAIN,
+        overload: status::TOO_MANY_REQUESTS,
+        abandoned: status::STOPPED,
         farewell: Some(status::STOPPED),
         tally: Some(tally.clone()),
         http: Limits {

@@ -146,6 +146,22 @@ fn unsafe_code_stays_in_its_rooms() {
     report(faults);
 }
 
+/// What the network edge carries is the service's: texts, names of methods and of metadata come from there.
+#[test]
+fn the_network_edge_knows_no_word_of_etcd() {
+    let mut faults = Vec::new();
+    for (name, text) in
+        sources().iter().filter(|(name, _)| ["net/src/", "net/tests/"].iter().any(|folder| name.starts_with(folder)))
+    {
+        for (number, line) in text.lines().enumerate() {
+            if line.to_ascii_lowercase().contains("etcd") {
+                faults.push(format!("{name}:{}: names etcd: {line}", number + 1));
+            }
+        }
+    }
+    report(faults);
+}
+
 #[test]
 fn functions_fit_a_screen() {
     let mut faults = Vec::new();
