@@ -39,6 +39,7 @@ fn connection() -> GrpcConnection {
         max_recv_message_bytes: 2 << 20,
         max_in_flight_per_reactor: usize::MAX,
         overload: Status::new(Code::Unknown, "too many"),
+        abandoned: Status::OK,
         in_flight_on_reactor: Cell::new(0),
         http: None,
         tally: Arc::new(Tally::new(METHODS.len(), Timing::default())),

@@ -10,6 +10,7 @@ use plinth_engine::range::RangeQuery;
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{EventBatchBuilder, EventMode, HeaderIds, Hub, HubConfig, WatchSpec};
+use plinth_random::Random;
 use plinth_wal::sim_disk::NullDisk;
 use plinth_wal::{GroupId, RecordKind, Wal, WalId, WalOptions};
 use std::hint::black_box;
@@ -75,11 +76,11 @@ fn page_file(criterion: &mut Criterion) {
             file.insert(TreeId::Rev, &next.to_be_bytes(), &VALUE).expect("memory does not fail");
         });
     });
-    let last = next.max(1);
+    let (last, mut random) = (next.max(1), Random::new(1));
     group.bench_function("get", |bench| {
         bench.iter(|| {
-            next = next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            black_box(file.get(TreeId::Rev, &(next % last).to_be_bytes()).expect("memory does not fail"));
+            let at = random.below(last);
+            black_box(file.get(TreeId::Rev, &at.to_be_bytes()).expect("memory does not fail"));
         });
     });
 }
@@ -88,18 +89,13 @@ fn store(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store");
     let mut store = filled();
     let mut index = KEYS + 1;
-    let mut random = 1_u64;
+    let mut random = Random::new(1);
     group.throughput(Throughput::Elements(BATCH));
     group.bench_function("apply a batch of 64 puts", |bench| {
         bench.iter_batched(
             || {
                 index += 1;
-                let commands: Vec<Vec<u8>> = (0..BATCH)
-                    .map(|_| {
-                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                        encoded_put((random >> 33) % KEYS)
-                    })
-                    .collect();
+                let commands: Vec<Vec<u8>> = (0..BATCH).map(|_| encoded_put(random.below(KEYS))).collect();
                 (index, commands)
             },
             |(index, commands)| apply(&mut store, index, &commands),
@@ -110,8 +106,7 @@ fn store(criterion: &mut Criterion) {
     let mut out = Vec::new();
     group.bench_function("range of one key", |bench| {
         bench.iter(|| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let key = key((random >> 33) % KEYS);
+            let key = key(random.below(KEYS));
             out.clear();
             black_box(store.range(&RangeQuery { key: &key, ..RangeQuery::default() }, &mut out).expect("read"));
         });

@@ -4,6 +4,7 @@
 //! a compaction that removes nine of ten in order, shrinking. Times per entry are CPU time of the thread, which survives a
 //! noisy machine better than the clock; they and resident memory are read from /proc.
 
+use plinth_random::Random;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -96,12 +97,11 @@ fn load(path: &Path) -> PageFile<FileStore> {
 }
 
 fn read(file: &PageFile<FileStore>) {
-    let mut revision = 1u64;
+    let mut random = Random::new(1);
     for (round, range) in [("cold", ENTRIES), ("warm", ENTRIES), ("of 20 k hot", 20_000)] {
         let start = Cpu::now();
         for _ in 0..ENTRIES {
-            revision = revision.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let found = file.get(TreeId::Rev, &key((revision >> 20) % range)).expect("no damage");
+            let found = file.get(TreeId::Rev, &key(random.below(range))).expect("no damage");
             black_box(found.expect("it is there"));
         }
         report(&format!("random gets, {round}"), start.elapsed(), ENTRIES);

@@ -12,6 +12,7 @@ use plinth_engine::pagefile::{
     FlushWrites, OpenError, PAGE_SIZE, PageFile, PageStore, PageWriter, Pin, ScrubCursor, ShrinkProgress,
 };
 use plinth_engine::trees::{TreeError, TreeId, Trees};
+use plinth_random::Random;
 
 type Model = BTreeMap<(TreeId, Vec<u8>), Vec<u8>>;
 
@@ -29,23 +30,6 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 fn enough(count: u64, per_seed: f64, seeds: u64) -> bool {
     let seeds = std::env::var("SEEDS").map_or(seeds, |seeds| seeds.parse().expect("SEEDS is a number"));
     std::env::var("SEED").is_ok() || count as f64 >= per_seed * seeds as f64
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }
 
 fn contents<S: PageStore>(file: &PageFile<S>) -> Result<Model, TreeError> {
@@ -91,7 +75,7 @@ impl World {
             flushing: Model::new(),
             stage: Stage::Idle,
             pins: Vec::new(),
-            random: Random(seed),
+            random: Random::new(seed),
             next_revision: 0,
             crashes: 0,
         }
@@ -121,7 +105,7 @@ impl World {
                 }
             }
             9 => {
-                let key = vec![self.random.next() as u8; self.random.below(1000) as usize];
+                let key = vec![self.random.bits() as u8; self.random.below(1000) as usize];
                 let length = self.random.below(3000);
                 self.insert(TreeId::Lease, key, length)?;
             }
@@ -135,7 +119,7 @@ impl World {
     }
 
     fn insert(&mut self, tree: TreeId, key: Vec<u8>, length: u64) -> Result<(), TreeError> {
-        let byte = self.random.next() as u8;
+        let byte = self.random.bits() as u8;
         let value: Vec<u8> = (0..length).map(|at| byte.wrapping_add((at >> 9) as u8)).collect();
         self.file.insert(tree, &key, &value)?;
         self.model.insert((tree, key), value);
@@ -186,7 +170,7 @@ impl World {
         for _ in 0..2 {
             self.crashes += 1;
             let random = &mut self.random;
-            let disk = self.file.store().crash(&mut || random.next());
+            let disk = self.file.store().crash(&mut || random.bits());
             let mut recovered = match PageFile::open(disk) {
                 Ok(file) => file,
                 Err(OpenError::Blank | OpenError::NotAPageFile) if self.durable.is_none() => continue,
@@ -207,7 +191,7 @@ impl World {
     fn lose_newer_meta(&mut self) {
         let Some(before) = &self.before_durable else { return };
         let random = &mut self.random;
-        let mut disk = self.file.store().crash(&mut || random.next());
+        let mut disk = self.file.store().crash(&mut || random.bits());
         let place = self.file.durable().get() % 2 * PAGE_SIZE as u64;
         disk.flip_bit(place + self.random.below(PAGE_SIZE as u64), 3);
         let recovered = PageFile::open(disk).expect("the other meta page is good");
@@ -249,7 +233,7 @@ fn go_on(file: &mut PageFile<SimStore>, mut model: Model, random: &mut Random) {
         assert_eq!(contents(file).expect("sound"), model);
         file.check().expect("sound");
     }
-    let again = PageFile::open(file.store().crash(&mut || random.next())).expect("nothing was unsynced");
+    let again = PageFile::open(file.store().crash(&mut || random.bits())).expect("nothing was unsynced");
     assert_eq!(contents(&again).expect("sound"), model);
 }
 
@@ -321,7 +305,7 @@ fn a_flipped_bit_is_never_served() {
     assert_eq!(read_all(bytes.clone()).expect("undamaged"), model);
     let mut detected = 0;
     for seed in seeds(300) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut bad = bytes.clone();
         let at = random.below(bad.len() as u64) as usize;
         bad[at] ^= 1 << random.below(8);
@@ -394,7 +378,7 @@ fn changes_stop_at_a_bad_page() {
         bad[page * PAGE_SIZE + 40] ^= 1;
         let Ok(mut file) = PageFile::open(MemStore::from_bytes(bad)) else { continue };
         let mut model = contents.clone();
-        let mut random = Random(page as u64);
+        let mut random = Random::new(page as u64);
         for step in 0..600u64 {
             let key = random.below(1600).to_be_bytes().to_vec();
             let changed = if step % 3 == 0 {
@@ -441,7 +425,7 @@ fn mutated_files_do_not_panic() {
     let (bytes, _) = sample();
     let (mut refused, mut read) = (0, 0);
     for seed in seeds(400) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut bad = bytes.clone();
         for _ in 0..1 + random.below(4) {
             mutate(&mut bad, &mut random);
@@ -476,7 +460,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
             // Headers and slots are where damage is interesting.
             let span = if random.below(4) == 0 { PAGE_SIZE as u64 } else { 200 };
             for _ in 0..1 + random.below(4) {
-                bytes[start + random.below(span) as usize] = random.next() as u8;
+                bytes[start + random.below(span) as usize] = random.bits() as u8;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The page file on a real file system, and the format's golden file.
 
+use plinth_random::Random;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,10 +90,9 @@ fn shortening_leaves_what_the_store_has() {
             }
         });
         let mut rounds: Vec<u64> = Vec::new();
-        let mut state = 1u64;
+        let mut random = Random::new(1);
         for round in 0..300 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
-            let (keep, grown) = ((state >> 33) % (rounds.len() as u64 + 1), 1 + (state >> 13) % (PAGES / 16));
+            let (keep, grown) = (random.below(rounds.len() as u64 + 1), 1 + random.below(PAGES / 16));
             if (keep as usize) < rounds.len() {
                 rounds.truncate(keep as usize);
                 store.truncate(keep * PAGE_SIZE as u64).expect("the disk works");

@@ -1,5 +1,6 @@
 //! The page file against maps in memory: any sequence of changes, flushes, reopenings, pins and shrinking.
 
+use plinth_random::Random;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -328,11 +329,8 @@ fn long_values_move_down() {
     ];
     for (name, lengths, percent) in CASES {
         let mut file = CheckedFile(PageFile::create(MemStore::new(), Default::default()).expect("memory"));
-        let mut seed = 1u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % below
-        };
+        let mut random = Random::new(1);
+        let mut random = |below: u64| random.below(below);
         let mut live = Vec::new();
         for revision in 0u64..6000 {
             let long = random(100) < percent;

@@ -10,52 +10,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use plinth_raft::Group;
 use plinth_raft::{Change, ConfChange, ConfChangeKind, MemberId, Transition, WindowBounds};
+use plinth_random::Random;
 use support::{Cluster, Options};
-
-/// splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 /// What a schedule may do, drawn for each seed.
 struct Weather {
-    drop: usize,
-    double: usize,
-    reorder: usize,
-    crash: usize,
-    cut: usize,
-    conf: usize,
-    snapshot: usize,
+    drop: u64,
+    double: u64,
+    reorder: u64,
+    crash: u64,
+    cut: u64,
+    conf: u64,
+    snapshot: u64,
     /// One in so many crashes takes everybody.
-    blackout: usize,
+    blackout: u64,
     /// Flushes and applying take so many times longer.
-    slow_disk: usize,
-    slow_apply: usize,
+    slow_disk: u64,
+    slow_apply: u64,
 }
 
 impl Weather {
-    fn draw(dice: &mut Dice) -> Weather {
-        let mut level = |levels: &[usize]| levels[(dice.roll() % levels.len() as u64) as usize];
+    fn draw(dice: &mut Random) -> Weather {
+        let mut level = |levels: &[u64]| levels[dice.index(levels.len())];
         Weather {
             drop: level(&[5, 20, 100, 100_000]),
             double: level(&[5, 20, 100_000]),
@@ -73,7 +49,7 @@ impl Weather {
 
 struct Run {
     cluster: Cluster,
-    dice: Dice,
+    dice: Random,
     weather: Weather,
     proposed: u64,
     token: u64,
@@ -92,11 +68,11 @@ fn small_window(config: &mut plinth_raft::GroupConfig) {
 
 impl Run {
     fn new(seed: u64) -> Run {
-        let mut dice = Dice(seed);
+        let mut dice = Random::new(seed);
         let weather = Weather::draw(&mut dice);
         let voters: Vec<u64> = (1..=dice.pick(&[1, 2, 3, 3, 5])).collect();
         let next_id = voters.len() as u64 + 1;
-        let options = Options { seed: dice.roll(), tune: if dice.one_in(2) { small_window } else { |_| {} } };
+        let options = Options { seed: dice.bits(), tune: if dice.once_in(2) { small_window } else { |_| {} } };
         let mut cluster = Cluster::bootstrapped(options, &voters);
         cluster.trace.off = std::env::var("PLINTH_SEED").is_err();
         Run { cluster, dice, weather, proposed: 0, token: 0, retired: Vec::new(), next_id }
@@ -112,7 +88,7 @@ impl Run {
             let running = self.running();
             if let Some(&down) =
                 self.cluster.ids().iter().find(|id| !running.contains(id) && !self.retired.contains(id))
-                && (running.is_empty() || self.dice.one_in(40))
+                && (running.is_empty() || self.dice.once_in(40))
             {
                 self.cluster.restart(down);
                 continue;
@@ -126,31 +102,31 @@ impl Run {
     }
 
     fn step(&mut self, id: u64) {
-        if self.dice.one_in(self.weather.crash) {
-            let victims = if self.dice.one_in(self.weather.blackout) { self.running() } else { vec![id] };
+        if self.dice.once_in(self.weather.crash) {
+            let victims = if self.dice.once_in(self.weather.blackout) { self.running() } else { vec![id] };
             for id in victims {
-                let torn = self.dice.below(4);
+                let torn = self.dice.index(4);
                 self.cluster.crash(id, torn);
             }
             return;
         }
-        if self.dice.one_in(self.weather.cut) {
+        if self.dice.once_in(self.weather.cut) {
             return self.change_cut();
         }
-        if self.dice.one_in(self.weather.conf) {
+        if self.dice.once_in(self.weather.conf) {
             return self.change_conf(id);
         }
-        match self.dice.below(20) {
+        match self.dice.index(20) {
             0 => self.cluster.tick(id),
             1 => self.propose(id),
-            2 if self.dice.one_in(4) => {
+            2 if self.dice.once_in(4) => {
                 self.token += 1;
                 self.cluster.read(id, self.token);
             }
-            3 if self.dice.one_in(5) => self.cluster.node(id).flush_store(),
-            4 if self.dice.one_in(10) => self.cluster.node(id).release_log(),
-            5 if self.dice.one_in(30) => self.transfer(id),
-            6 if self.dice.one_in(20) => {
+            3 if self.dice.once_in(5) => self.cluster.node(id).flush_store(),
+            4 if self.dice.once_in(10) => self.cluster.node(id).release_log(),
+            5 if self.dice.once_in(30) => self.transfer(id),
+            6 if self.dice.once_in(20) => {
                 let peer = MemberId(self.dice.pick(&self.cluster.ids()));
                 self.cluster.node(id).group.as_mut().expect("it runs").report_unreachable(peer);
             }
@@ -158,10 +134,10 @@ impl Run {
             8..=10 => {
                 self.cluster.take_ready(id);
             }
-            11..=12 if self.dice.one_in(self.weather.slow_disk) => {
+            11..=12 if self.dice.once_in(self.weather.slow_disk) => {
                 self.cluster.finish_flush(id);
             }
-            13..=14 if self.dice.one_in(self.weather.slow_apply) => {
+            13..=14 if self.dice.once_in(self.weather.slow_apply) => {
                 self.cluster.apply_one(id);
             }
             _ => self.network(),
@@ -170,7 +146,7 @@ impl Run {
 
     fn propose(&mut self, id: u64) {
         self.proposed += 1;
-        let data = format!("p{}{}", self.proposed, "x".repeat(self.dice.below(200)));
+        let data = format!("p{}{}", self.proposed, "x".repeat(self.dice.index(200)));
         let _ = self.cluster.propose(id, data.as_bytes());
     }
 
@@ -180,12 +156,12 @@ impl Run {
     }
 
     fn snapshots(&mut self, id: u64) {
-        if self.dice.one_in(self.weather.snapshot) {
+        if self.dice.once_in(self.weather.snapshot) {
             let applied = self.cluster.node(id).store.applied.index;
             self.cluster.node(id).group.as_mut().expect("it runs").compact(applied);
         }
         if let Some(to) = self.cluster.node(id).snapshots_wanted.first().copied() {
-            if self.dice.one_in(4) {
+            if self.dice.once_in(4) {
                 self.cluster.node(id).snapshots_wanted.remove(0);
                 self.cluster.node(id).group.as_mut().expect("it runs").report_snapshot(to, false);
             } else {
@@ -199,13 +175,13 @@ impl Run {
         if waiting == 0 {
             return;
         }
-        let at = if self.dice.one_in(self.weather.reorder) { self.dice.below(waiting) } else { 0 };
-        if waiting > 2_000 || self.dice.one_in(self.weather.drop) {
+        let at = if self.dice.once_in(self.weather.reorder) { self.dice.index(waiting) } else { 0 };
+        if waiting > 2_000 || self.dice.once_in(self.weather.drop) {
             let message = self.cluster.network.remove(at);
             return self.cluster.lose(&message);
         }
         let proposal = self.cluster.network[at].body == plinth_raft::PeerBody::Propose;
-        if !proposal && self.dice.one_in(self.weather.double) {
+        if !proposal && self.dice.once_in(self.weather.double) {
             let message = self.cluster.network[at].clone();
             self.cluster.network.push(message);
         }
@@ -215,10 +191,10 @@ impl Run {
     fn change_cut(&mut self) {
         self.cluster.cut.clear();
         let ids = self.cluster.ids();
-        if self.dice.one_in(2) {
+        if self.dice.once_in(2) {
             return;
         }
-        let side: Vec<u64> = ids.iter().copied().filter(|_| self.dice.one_in(2)).collect();
+        let side: Vec<u64> = ids.iter().copied().filter(|_| self.dice.once_in(2)).collect();
         for &a in &side {
             for &b in ids.iter().filter(|id| !side.contains(id)) {
                 self.cluster.cut.push((a, b));
@@ -227,7 +203,7 @@ impl Run {
     }
 
     fn change_conf(&mut self, id: u64) {
-        if self.cluster.conf().is_joint() && self.dice.one_in(2) {
+        if self.cluster.conf().is_joint() && self.dice.once_in(2) {
             let _ = self.cluster.propose_conf(id, &ConfChange::leave_joint());
             return;
         }
@@ -235,12 +211,12 @@ impl Run {
         for _ in 0..self.dice.pick(&[1, 1, 1, 2, 3]) {
             let members = self.cluster.conf().members();
             let known = if members.is_empty() { self.next_id } else { self.dice.pick(&members).0 };
-            changes.push(match self.dice.below(4) {
+            changes.push(match self.dice.index(4) {
                 0 if self.cluster.nodes.len() < 9 => {
                     let new = self.next_id;
                     self.next_id += 1;
                     self.cluster.join(new);
-                    if self.dice.one_in(2) { Change::AddVoter(new) } else { Change::AddLearner(new) }
+                    if self.dice.once_in(2) { Change::AddVoter(new) } else { Change::AddLearner(new) }
                 }
                 1 => Change::Remove(known),
                 2 => Change::AddLearner(known),

@@ -578,11 +578,9 @@ mod tests {
                 let mut node = NodeMut::new(&mut page);
                 node.insert_entry(usize::from(key), &key.to_be_bytes(), Value::Inline(&[7; 300]));
             }
-            let mut random = seed;
+            let mut random = plinth_random::Random::new(seed);
             for _ in 0..flips {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let at = 24 + (random >> 33) as usize % 200;
-                page[at] ^= (random >> 20) as u8;
+                page[24 + random.index(200)] ^= random.bits() as u8;
             }
             if validate(&page, PageKind::Leaf).is_ok() {
                 let node = Node::new(&page);

@@ -306,11 +306,8 @@ mod tests {
     #[test]
     fn a_sync_makes_the_present_content_durable() {
         let mut store = SimStore::new();
-        let mut seed = 7_u64;
-        let mut random = move |bound: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % bound
-        };
+        let mut random = plinth_random::Random::new(7);
+        let mut random = move |bound: u64| random.below(bound);
         for _ in 0..2000 {
             let len = store.len();
             match random(8) {

@@ -63,12 +63,8 @@ impl Backing for File {
     }
 
     fn left_by_crash(&self) -> Self {
-        let mut seed = self.0.store().operations;
-        let mut random = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            seed >> 33
-        };
-        File(PageFile::open(self.0.store().crash(&mut random)).expect("flushed files open"))
+        let mut random = plinth_random::Random::new(self.0.store().operations);
+        File(PageFile::open(self.0.store().crash(&mut || random.bits())).expect("flushed files open"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Two members with a bad line between them: it breaks, and it damages what it carries.
 
+use plinth_random::Random;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -20,16 +21,6 @@ struct Line {
     damages: AtomicUsize,
 }
 
-/// Numbers that depend on the seed alone.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
 /// Carries connections to `target`. The threads end with the connections; the one that accepts, with the process.
 fn bad_line(target: SocketAddr, line: &Arc<Line>, seed: u64) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -41,7 +32,7 @@ fn bad_line(target: SocketAddr, line: &Arc<Line>, seed: u64) -> SocketAddr {
             let Ok(to) = TcpStream::connect(target) else { continue };
             for (number, a, b) in [(2 * number, &from, &to), (2 * number + 1, &to, &from)] {
                 let (a, b, line) = (a.try_clone().unwrap(), b.try_clone().unwrap(), Arc::clone(&line));
-                std::thread::spawn(move || carry(a, b, &line, Random(seed ^ (number << 20))));
+                std::thread::spawn(move || carry(a, b, &line, Random::new(seed ^ (number << 20))));
             }
         }
     });

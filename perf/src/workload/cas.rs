@@ -1,11 +1,12 @@
 //! Guarded updates: put if the key's mod revision is the one last seen, else read the key. A slot has keys of
 //! its own, so after the first round every guard holds; the cost measured is that of the transaction.
 
-use super::{Job, Methods, Random, Source, Spec, key, value};
+use super::{Job, Methods, Source, Spec, key, random_of_slot, value};
 use crate::grpc::{self, Keep, Method};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op};
 use plinth_api::wire;
+use plinth_random::Random;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -26,7 +27,7 @@ impl Cas {
         let (first, step) = own_keys(spec, slot);
         Cas {
             method: methods.txn.clone(),
-            random: Random::of_slot(spec, slot),
+            random: random_of_slot(spec, slot),
             guards: Guards::default(),
             value: value(spec.value_bytes).into(),
             first,

@@ -1,10 +1,11 @@
 //! Puts, reads and deletions of single keys or prefixes. The message is encoded once, with marks where the
 //! numbers of keys go; each request is a copy with the marks overwritten.
 
-use super::{Job, Kind, Methods, Random, STAMP_BYTES, Source, Spec, key, stamp_now, value};
+use super::{Job, Kind, Methods, STAMP_BYTES, Source, Spec, key, random_of_slot, stamp_now, value};
 use crate::grpc::{self, Keep, Method};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
+use plinth_random::Random;
 use std::rc::Rc;
 
 /// Numbers that stand for "the key" and "the end of the range" in a message that becomes a template. Ten digits
@@ -63,7 +64,7 @@ enum Order {
 
 impl Order {
     fn random(spec: &Spec, slot: usize, bound: u64) -> Order {
-        Order::Random(Random::of_slot(spec, slot), bound)
+        Order::Random(random_of_slot(spec, slot), bound)
     }
 
     fn each(spec: &Spec, slot: usize) -> Order {

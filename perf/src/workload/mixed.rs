@@ -3,10 +3,11 @@
 //! mod revision, and every change is watched.
 
 use super::cas::{self, Guards};
-use super::{Job, Methods, Random, STAMP_BYTES, Source, Spec, key, stamp_now, value};
+use super::{Job, Methods, STAMP_BYTES, Source, Spec, key, random_of_slot, stamp_now, value};
 use crate::grpc::{self, Keep, Method};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, request_op};
+use plinth_random::Random;
 use std::rc::Rc;
 
 /// Kinds of requests, in the order of [`SHARES`].
@@ -45,7 +46,7 @@ impl Mixed {
         Mixed {
             range: methods.range.clone(),
             txn: methods.txn.clone(),
-            random: Random::of_slot(spec, slot),
+            random: random_of_slot(spec, slot),
             guards: Guards::default(),
             value: value(spec.value_bytes),
             keys: spec.keys,

@@ -11,6 +11,7 @@ use crate::grpc::{Keep, Method};
 use bytes::Bytes;
 use clap::ValueEnum;
 use plinth_api::methods;
+use plinth_random::Random;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -272,7 +273,7 @@ pub fn key(number: u64) -> Vec<u8> {
 /// A value that does not compress, the same for every call.
 pub fn value(bytes: usize) -> Vec<u8> {
     let mut random = Random::new(0x5eed);
-    (0..bytes).map(|_| random.next() as u8).collect()
+    (0..bytes).map(|_| random.bits() as u8).collect()
 }
 
 /// Marks the first bytes of a value as a time stamp, if there is room.
@@ -293,32 +294,8 @@ fn epoch() -> Instant {
     *EPOCH.get_or_init(Instant::now)
 }
 
-/// A small seeded generator (splitmix64).
-pub struct Random(u64);
-
-impl Random {
-    /// Starts from a seed.
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    /// The generator of one slot of a run.
-    pub fn of_slot(spec: &Spec, slot: usize) -> Random {
-        let mut seeds = Random(spec.seed);
-        Random(seeds.next() ^ (slot as u64).wrapping_mul(0xd1b5_4a32_d192_ed03))
-    }
-
-    /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
+/// The generator of one slot of a run.
+pub fn random_of_slot(spec: &Spec, slot: usize) -> Random {
+    let mut seeds = Random::new(spec.seed);
+    Random::new(seeds.bits() ^ (slot as u64).wrapping_mul(0xd1b5_4a32_d192_ed03))
 }

@@ -2,6 +2,7 @@
 
 use super::cluster::{Cluster, connect};
 use super::common::client::*;
+use plinth_random::Random;
 use plinth_sim::linear::{Action, Operation, State, Verdict, check};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,35 +18,10 @@ const KEY_MILLIS: u64 = 150;
 /// A request is given up after this long; it may still happen.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A small generator, so that a printed seed repeats the choices.
-#[derive(Clone)]
-pub struct Random(u64);
-
-impl Random {
-    /// From the environment or the clock; printed.
-    pub fn new() -> Random {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-        let seed = std::env::var("PLINTH_CLUSTER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(clock);
-        println!("PLINTH_CLUSTER_SEED={seed}");
-        Random(seed | 1)
-    }
-
-    /// Another one.
-    pub fn fork(&mut self) -> Random {
-        Random(self.next() | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 16) % end
-    }
+/// From the environment or the clock; the seed is printed, and repeats the choices.
+pub fn random() -> Random {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
+    Random::from_variable("PLINTH_CLUSTER_SEED", clock)
 }
 
 /// See the module.

@@ -1,7 +1,8 @@
 //! Members are killed, stopped, paused and cut off under load; the history of the clients is checked.
 
 use super::cluster::Cluster;
-use super::history::{Load, Random};
+use super::history::{Load, random};
+use plinth_random::Random;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -22,7 +23,7 @@ const ALL: [usize; 3] = [0, 1, 2];
 /// Clients work on a new cluster while something happens to it; what they saw must have one order in the end.
 async fn under_load(seats: &[usize], trouble: impl AsyncFnOnce(&mut Cluster, &mut Random, &Load)) {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let mut random = Random::new();
+    let mut random = random();
     let mut cluster = Cluster::start(seats.len(), &[]);
     let load = Load::start(&cluster, seats, &mut random);
     trouble(&mut cluster, &mut random, &load).await;

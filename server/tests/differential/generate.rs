@@ -5,6 +5,7 @@ use super::op::{COMPACTED, NOW, Op, PICKED};
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb::*;
 use plinth_api::range::prefix_end;
+use plinth_random::Random;
 
 /// Watch streams a run uses.
 pub const STREAMS: usize = 3;
@@ -15,40 +16,9 @@ const PICKED_LEASES: i64 = 3;
 /// A TTL long enough not to expire within a run.
 const LONG_TTL: i64 = 36_000;
 
-/// A small seeded generator (splitmix64), so that a seed means the same forever.
-pub struct Random(u64);
-
-impl Random {
-    /// Starts from a seed.
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number of `0..bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// True once in `times`.
-    pub fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
-
-    fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + self.below((high - low + 1) as u64) as i64
-    }
+/// A number from `low` to `high`, both included.
+fn between(random: &mut Random, low: i64, high: i64) -> i64 {
+    low + random.below((high - low + 1) as u64) as i64
 }
 
 /// A sequence of `count` operations. Even seeds use only leases whose ids the client chose, so that the bytes
@@ -118,8 +88,8 @@ impl Make {
     fn lease_id(&mut self) -> i64 {
         match self.random.below(10) {
             0 => 999,
-            1..4 if self.server_picks => PICKED + self.random.between(0, PICKED_LEASES - 1),
-            _ => self.random.between(1, LEASES),
+            1..4 if self.server_picks => PICKED + between(&mut self.random, 0, PICKED_LEASES - 1),
+            _ => between(&mut self.random, 1, LEASES),
         }
     }
 
@@ -130,9 +100,9 @@ impl Make {
             2 => NOW + 1_000,
             3 => COMPACTED,
             4 => COMPACTED - 1,
-            5 => COMPACTED + self.random.between(1, 10),
-            6 => -self.random.between(1, 5),
-            _ => NOW - self.random.between(1, 20),
+            5 => COMPACTED + between(&mut self.random, 1, 10),
+            6 => -between(&mut self.random, 1, 5),
+            _ => NOW - between(&mut self.random, 1, 20),
         }
     }
 
@@ -173,7 +143,7 @@ impl Make {
         let key = self.key();
         let mut range = RangeRequest { range_end: self.range_end(&key), key, ..Default::default() };
         if self.random.once_in(3) {
-            range.limit = self.random.between(-1, 5);
+            range.limit = between(&mut self.random, -1, 5);
         }
         if self.random.once_in(3) {
             range.revision = self.revision();
@@ -203,9 +173,9 @@ impl Make {
         let result = self.random.pick(&[0, 0, 0, 1, 2, 3, 3, 9]);
         let target = self.random.pick(&[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 8]);
         // Mostly the member of the union that belongs to the target, sometimes another, sometimes none.
-        let member = if self.random.once_in(12) { self.random.between(0, 5) } else { i64::from(target) };
+        let member = if self.random.once_in(12) { between(&mut self.random, 0, 5) } else { i64::from(target) };
         let target_union = match member {
-            0 => Some(TargetUnion::Version(self.random.between(0, 3))),
+            0 => Some(TargetUnion::Version(between(&mut self.random, 0, 3))),
             1 => Some(TargetUnion::CreateRevision(self.compared_revision())),
             2 => Some(TargetUnion::ModRevision(self.compared_revision())),
             3 => Some(TargetUnion::Value(self.small_value())),
@@ -220,7 +190,7 @@ impl Make {
     }
 
     fn compared_revision(&mut self) -> i64 {
-        if self.random.once_in(3) { 0 } else { NOW - self.random.between(0, 6) }
+        if self.random.once_in(3) { 0 } else { NOW - between(&mut self.random, 0, 6) }
     }
 
     fn txn(&mut self, depth: u32) -> TxnRequest {
@@ -255,7 +225,7 @@ impl Make {
 
     fn compact(&mut self) -> CompactionRequest {
         let revision = match self.random.below(6) {
-            0..3 => NOW - self.random.between(1, 15),
+            0..3 => NOW - between(&mut self.random, 1, 15),
             _ => self.revision(),
         };
         CompactionRequest { revision, physical: self.random.once_in(2) }
@@ -272,8 +242,9 @@ impl Make {
     fn lease(&mut self) -> Op {
         match self.random.below(10) {
             0..3 => {
-                let id = if self.server_picks && self.random.once_in(2) { 0 } else { self.random.between(1, LEASES) };
-                Op::Grant(LeaseGrantRequest { ttl: LONG_TTL + self.random.between(0, 9), id })
+                let id =
+                    if self.server_picks && self.random.once_in(2) { 0 } else { between(&mut self.random, 1, LEASES) };
+                Op::Grant(LeaseGrantRequest { ttl: LONG_TTL + between(&mut self.random, 0, 9), id })
             }
             3 => {
                 let ttl = self.random.pick(&[0, -1, 1, 2, 3, 5, i64::MIN, 9_000_000_000, 9_000_000_001, i64::MAX]);
@@ -290,7 +261,7 @@ impl Make {
         let stream = self.random.below(STREAMS as u64) as usize;
         match self.random.below(20) {
             0..11 => Op::Watch(stream, self.watch_create()),
-            11..16 => Op::Cancel(stream, WatchCancelRequest { watch_id: self.random.between(0, 6) }),
+            11..16 => Op::Cancel(stream, WatchCancelRequest { watch_id: between(&mut self.random, 0, 6) }),
             16..19 => Op::Progress(stream),
             _ => Op::CloseStream(stream),
         }
@@ -309,7 +280,7 @@ impl Make {
             create.filters = self.random.pick(&[vec![0], vec![1], vec![0, 1], vec![1, 1]]);
         }
         if self.random.once_in(5) {
-            create.watch_id = self.random.between(1, 6);
+            create.watch_id = between(&mut self.random, 1, 6);
         }
         create
     }

@@ -2,6 +2,7 @@
 
 use super::common::client::*;
 use super::server::Server;
+use plinth_random::Random;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,8 +19,7 @@ fn number(name: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_loses_no_acknowledged_write() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-    let mut seed = number("PLINTH_KILL_SEED").unwrap_or(clock) | 1;
-    println!("PLINTH_KILL_SEED={seed}");
+    let mut random = Random::from_variable("PLINTH_KILL_SEED", clock);
     let mut server = Server::start(&[]);
     let acknowledged: Acknowledged = Arc::default();
     let mut revision = 0;
@@ -28,10 +28,7 @@ async fn kill_9_loses_no_acknowledged_write() {
         for writer in 0..WRITERS {
             writers.push(tokio::spawn(write(server.client().await, writer, acknowledged.clone())));
         }
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        tokio::time::sleep(Duration::from_millis(100 + seed % 700)).await;
+        tokio::time::sleep(Duration::from_millis(100 + random.below(700))).await;
         server.kill();
         for writer in writers {
             revision = revision.max(writer.await.expect("a writer ends when the server does"));

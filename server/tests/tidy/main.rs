@@ -162,6 +162,25 @@ fn the_network_edge_knows_no_word_of_etcd() {
     report(faults);
 }
 
+/// Tests, simulations and measurements draw from `random/`, so that a seed means the same everywhere.
+#[test]
+fn there_is_one_generator() {
+    /// Numbers that a server ships: probes nobody can foresee, elections that differ, a tree that stays flat.
+    const SHIPPED: [&str; 3] = ["net/src/peer/peers.rs", "raft/src/core/mod.rs", "engine/src/watch/interval.rs"];
+    let is_apart =
+        |name: &str| name.starts_with("random/") || name.starts_with("raft/oracle/") || SHIPPED.contains(&name);
+    let mut faults = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_apart(name)) {
+        let text = text.to_ascii_lowercase().replace('_', "");
+        // The multipliers of splitmix64, pcg and xorshift*, and a step of xorshift.
+        let marks = ["bf58476d1ce4e5b9", "6364136223846793005", "2545f4914f6cdd1d", "<< 13;"];
+        if marks.iter().any(|mark| text.contains(mark)) {
+            faults.push(format!("{name}: has a generator of its own: use `plinth-random`"));
+        }
+    }
+    report(faults);
+}
+
 #[test]
 fn functions_fit_a_screen() {
     let mut faults = Vec::new();

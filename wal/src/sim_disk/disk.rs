@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::Rng;
 use super::medium::{Files, Halt, SimMedium};
-use super::rng::Rng;
 use crate::disk::{Completion, Disk, RepairStore, Segments, Write};
 use crate::error::DiskFault;
 use crate::format::SegmentHeader;

@@ -4,9 +4,9 @@
 //! checksums only appended records come out, in order and without a gap; a log that opened takes records and keeps
 //! them; a repaired log opens.
 
+use super::Rng;
 use super::disk::{Schedule, SimDisk};
 use super::medium::SimMedium;
-use super::rng::Rng;
 use crate::format::{Identity, RecordHeader, SegmentHeader};
 use crate::inspect;
 use crate::limits::{BLOCK_BYTES, RECORD_ALIGN, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};

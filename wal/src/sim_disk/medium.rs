@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::rng::Rng;
+use super::Rng;
 use crate::error::DiskFault;
 use crate::limits::SECTOR_BYTES;
 use crate::types::SegmentSeq;

@@ -13,10 +13,9 @@ mod disk;
 mod fuzz;
 mod medium;
 mod null;
-mod rng;
 
 pub use disk::{Schedule, SimDisk};
 pub use fuzz::{FuzzSummary, fuzz};
 pub use medium::{Loss, SimMedium};
 pub use null::NullDisk;
-pub use rng::Rng;
+pub use plinth_random::Random as Rng;
