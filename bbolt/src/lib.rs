@@ -7,9 +7,9 @@
 //! Tour, from the bottom up:
 //!
 //! - [`mod@format`]: pages, elements and metas as bytes
-//! - [`Database`] and [`Cursor`]: the buckets of a file and their entries in order; every page is checked before it is
-//!   believed
-//! - [`Writer`]: a new file from buckets in order; [`Plan`] tells its size before the first byte is written
+//! - [`Database`] (`database`, `buckets`) and [`Cursor`] (`cursor`): the buckets of a file and their entries in order;
+//!   every page is checked before it is believed; why one is not is in `error`
+//! - [`Writer`] (`writer`): a new file from buckets in order; [`Plan`] tells its size before the first byte is written
 //! - [`schema`]: what etcd keeps in which bucket
 //! - [`wal`] and [`snap`]: etcd's write-ahead log, and its `.snap` files with the members of older releases
 //! - [`check`]: what `snapshot status` and bbolt's own check demand, and the figures that it prints
@@ -21,6 +21,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
+mod buckets;
 pub mod check;
 mod cursor;
 mod database;

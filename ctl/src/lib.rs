@@ -1,7 +1,16 @@
 //! The command line tools: `etcdctl` against a running server, `etcdutl` and `plinth wal` on files of a stopped one.
 //!
-//! Each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed.
-//! Exit codes are one table ([`failure`]). Nothing here ends the process or panics on what a user wrote.
+//! A tour, from what the user wrote to what is shown:
+//!
+//! - [`etcdctl`], [`etcdutl`] and [`wal`] are the tools; [`flags`] and [`usage`] say how flags are written, [`words`] and
+//!   [`quote`] how input lines and Go's notations are; [`prompt`] asks for a password
+//! - each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed; [`context`]
+//!   is what all of them work with
+//! - [`cluster`] is the endpoints as one, over [`rpc`]; [`session`] keeps leases alive, [`queue`] waits for a turn,
+//!   [`watching`] outlives connections, [`signals`] end what holds on, [`urls`] are looked at before they are sent
+//! - [`output`] has the formats; exit codes are one table ([`failure`])
+//!
+//! Nothing here ends the process or panics on what a user wrote.
 //!
 //! Deliberately absent so far: TLS, SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and
 //! fail.

@@ -6,10 +6,10 @@
 //!
 //! - [`trees`] is the seam to stored bytes; [`pagefile`] implements it on a file.
 //! - [`revision`] and [`kv_codec`] are the bytes of history; [`index`] finds a key's part of it in memory.
-//! - [`command`] is what the log replicates; [`check`] is what can be said about a request before.
+//! - [`command`] is what the log replicates, for an [`author`]; [`check`] is what can be said about a request before.
 //! - [`store`] applies commands, long ones in steps ([`job`], [`budget`]). Its parts: reads in [`range`] and [`history`],
 //!   txns in `txn`, what is rebuilt at start in `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and
-//!   [`alarm`].
+//!   [`alarm`]; `sort`, [`pins`] and [`body`] serve what is long: sorted, read in steps, answered. [`error`] says what fails.
 //! - [`auth`] knows users and roles, and what they may do; [`users`] asks it when commands are applied.
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 

@@ -13,9 +13,8 @@
 use crate::member::{Member, SubmitError};
 use crate::planted::{Planted, is_planted};
 use plinth_engine::command::{Command, CommandKind, LeaseCheckpoint, LeaseCheckpoints};
-use plinth_engine::lease::{CHECKPOINTS_PER_ENTRY, Checkpoint, LeaseError, Lessor, Millis, Renewal};
+use plinth_engine::lease::{CHECKPOINTS_PER_ENTRY, Checkpoint, LeaseError, Millis, Renewal};
 use plinth_engine::trees::Trees;
-use plinth_raft::{Role, RoleChange};
 use plinth_wal::Disk;
 
 /// How often leases are looked at, as in etcd.
@@ -56,40 +55,10 @@ impl Renewing {
     }
 }
 
-/// See the module.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    /// The term in which this member began to keep the times of leases. Not its present term: that may be another
-    /// leader's already when it has been told of it and has not taken notice.
-    term: Option<u64>,
-    /// What a new leader adds to every lease, because nobody knows how long ago the last keep-alive was.
-    extend_millis: u64,
-}
-
-impl Keeper {
-    pub(crate) fn new(extend_millis: u64) -> Keeper {
-        Keeper { term: None, extend_millis }
-    }
-
-    /// Leadership has changed.
-    pub(crate) fn follow(&mut self, change: &RoleChange, leases: &mut Lessor, now: Millis) {
-        let everybody = is_planted(Planted::FollowersExpire);
-        if change.role == Role::Leader || everybody {
-            if !(everybody && leases.is_promoted()) {
-                leases.promote(now, self.extend_millis);
-            }
-            self.term = Some(change.term);
-        } else {
-            leases.demote();
-            self.term = None;
-        }
-    }
-}
-
 impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// The term in which this member keeps the times of leases, if it does: see the module.
     pub fn keeps_leases(&self) -> Option<u64> {
-        let term = self.keeper.term?;
+        let term = self.tenure.term()?;
         let store = self.store();
         (store.leases().is_promoted() && store.applied().term == term && self.group().term() == term).then_some(term)
     }

@@ -7,11 +7,11 @@
 use crate::batching::Pending;
 use crate::changes::Changes;
 use crate::install::Arrived;
-use crate::keeper::Keeper;
 use crate::limits::READS_PENDING_MAX;
 use crate::reads::Reads;
 use crate::records;
 use crate::recover::{self, Identity};
+use crate::tenure::Tenure;
 use plinth_engine::auth::SignIn;
 use plinth_engine::author::Author;
 use plinth_engine::budget::Budget;
@@ -233,7 +233,7 @@ pub struct Member<D: Disk, T: Trees, W> {
     arrived: Option<Arrived<T>>,
     request_timeout_millis: u64,
     event_mode: EventMode,
-    pub(crate) keeper: Keeper,
+    pub(crate) tenure: Tenure,
     lost: Vec<W>,
 }
 
@@ -262,7 +262,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             arrived: None,
             request_timeout_millis: config.request_timeout_millis,
             event_mode: EventMode::Off,
-            keeper: Keeper::new(config.lease_extension_millis),
+            tenure: Tenure::new(config.lease_extension_millis),
             lost: Vec::new(),
         })
     }
@@ -540,7 +540,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         }
         out.snapshot_requests.append(&mut ready.snapshot_requests);
         if let Some(change) = &ready.role {
-            self.keeper.follow(change, self.store.leases_mut(), now);
+            self.tenure.follow(change, self.store.leases_mut(), now);
         }
         out.roles.extend(ready.role);
         Ok(())

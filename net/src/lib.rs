@@ -9,6 +9,7 @@
 //! - [`grpc`] makes calls of HTTP/2 streams, and answers of replies; a handler implements its [`grpc::Service`]
 //! - [`server`] drives connections of clients: tells the protocols apart, reads, writes, keeps alive, drains
 //! - [`peer`] connects members with each other: lanes, messages, questions and answers
+//! - `wait` and `sys` serve them: time limits, and system calls with all `unsafe`
 
 #![deny(unsafe_code)]
 

@@ -12,6 +12,7 @@
 
 mod cli;
 mod drive;
+mod failure;
 mod flame;
 mod grpc;
 mod lean;

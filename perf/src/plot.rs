@@ -1,9 +1,9 @@
 //! Plots as SVG: percentile curves, latency over time, and processor time per request, of all servers of a
 //! measurement in one picture.
 
+use crate::failure::Failure;
 use crate::measure::Latency;
 use crate::report::Report;
-use crate::scenario::Failure;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::fs;

@@ -7,12 +7,13 @@
 //! A tour, in reading order:
 //! - [`types`]: ids, entries, hard state, roles
 //! - [`batch`]: many commands in one entry, built once and read in place everywhere
-//! - [`ConfState`], [`ConfChange`]: voters and learners, and changes of them
+//! - [`ConfState`], [`ConfChange`] (`conf`): voters and learners, and changes of them
 //! - [`log`]: what the log looks like on disk, recovery, the first entries of a new cluster
-//! - [`PeerMessage`]: what members say to each other, and the frames
+//! - [`PeerMessage`] (`message`): what members say to each other, and the frames
+//! - [`GroupConfig`] (`config`): what a group is given
 //! - [`group`]: the state machine and the shell's duties; [`ready`]: its output; `core`: the rules of consensus, by concern
 //! - [`groups`]: many groups on a machine, with one log, one connection to each other machine, and sleep
-//! - [`Members`]: ids, member records, and etcd's rules for changing them
+//! - [`Members`] (`membership`): ids, member records, and etcd's rules for changing them
 //! - [`limits`], [`error`]: every bound, every error
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -20,6 +21,7 @@
 
 pub mod batch;
 mod conf;
+mod config;
 mod core;
 pub mod error;
 pub mod group;
@@ -31,7 +33,8 @@ mod message;
 pub mod ready;
 pub mod types;
 
-pub use crate::core::{PeerState, WindowBounds};
+pub use crate::config::WindowBounds;
+pub use crate::core::PeerState;
 pub use conf::{CONF_SCHEMA, Change, ConfChange, ConfChangeKind, ConfState, Transition};
 pub use group::{Group, GroupConfig, PeerStatus, Status};
 pub use log::{LogRecovery, RecoveredLog};

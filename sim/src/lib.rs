@@ -1,10 +1,12 @@
 //! The simulator: the real cores of a member over a simulated disk and clock, in one thread, driven by a seed.
 //!
-//! [`run`] draws a world from a seed and lives through it: clients write and read, the disk completes its work in any
+//! [`run`] (`disk_world`, from `options`) draws a world from a seed and lives through it: clients write and read, the disk completes its work in any
 //! order, the process is killed and the power fails at any step, syncs fail, space runs out, bits rot. After every
 //! start the [`model`] says whether what is there may be there. The same seed gives the same run, to the last step.
 //! [`cluster`] does that with several members, a network between them, clocks that differ, and changes of the members;
 //! [`linear`] judges what the clients saw.
+//!
+//! [`data_file`] opens a member's data as the server does, [`flush`] cuts writing it into single steps.
 //!
 //! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`).
 

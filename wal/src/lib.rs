@@ -4,7 +4,7 @@
 //! the real one is a crate of its own, `plinth-wal-uring`, the simulated one is `sim_disk`, with the feature `testing`. Nothing
 //! here knows what a record means.
 //!
-//! Tour, from the bottom up: [`limits`], [`types`], [`format`](mod@format) (every byte on disk), [`disk`] (the seam), `chunk` (a
+//! Tour, from the bottom up: [`limits`], [`types`], [`error`], [`format`](mod@format) (every byte on disk), [`disk`] (the seam), `chunk` (a
 //! buffer being filled), [`wal`] (the core), `scan`, [`recovery`] and [`recovery_table`] (reading back, and what the end
 //! means), [`inspect`] and [`repair`] (for the offline tool), `directory` (the folder of segments) and `sys` (aligned memory and
 //! bare system calls; all `unsafe` is there).

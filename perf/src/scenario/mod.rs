@@ -24,8 +24,7 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-/// What a command ends with if it could not do its work.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub use crate::failure::Failure;
 
 /// Writes a result as JSON and says where.
 fn write_json(path: &Path, result: &impl Serialize) -> Result<(), Failure> {

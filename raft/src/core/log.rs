@@ -22,19 +22,11 @@
 
 use std::collections::VecDeque;
 
+use crate::config::WindowBounds;
 use crate::limits::{PEER_ENTRIES_MAX, WINDOW_ALONE_BYTES, WINDOW_SNAPSHOT_FACTOR};
 use crate::log::RecoveredLog;
 use crate::message::SnapshotMeta;
 use crate::types::{Entry, EntryId, EntryKind, HardState};
-
-/// How much of the applied log is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowBounds {
-    /// Entries.
-    pub entries: usize,
-    /// Bytes of their data.
-    pub bytes: usize,
-}
 
 /// A `Ready` on its way to the disk.
 #[derive(Debug)]

@@ -31,7 +31,6 @@ mod tracker;
 mod transfer;
 
 use log::Log;
-pub use log::WindowBounds;
 pub(crate) use quorum::agrees;
 use reads::ReadRounds;
 pub(crate) use reads::Waiter;
@@ -40,8 +39,8 @@ pub(crate) use tracker::Progress;
 use tracker::{Next, Tracker, Wish};
 
 use crate::conf::ConfState;
+use crate::config::GroupConfig;
 use crate::error::StepError;
-use crate::group::GroupConfig;
 use crate::log::RecoveredLog;
 use crate::message::{PeerBody, PeerMessage};
 use crate::types::{Entry, HardState, MemberId, Role, RoleChange};

@@ -1,16 +1,8 @@
 //! Anything may happen to the machines; then all heals.
 
+use plinth_random::Random;
 use super::world::{GROUPS, MACHINES, World, all, members};
 use plinth_raft::GroupId;
-
-/// splitmix64.
-fn below(state: &mut u64, bound: u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut x = *state;
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    (x ^ (x >> 31)) % bound
-}
 
 /// Crashes that tear the shared log at any record, partitions, stuck disks, lost parcels; then all heals and every group must
 /// make progress and fall asleep. `PLINTH_SEEDS=n` runs n seeds; a failure names its seed.
@@ -18,7 +10,7 @@ fn below(state: &mut u64, bound: u64) -> u64 {
 fn groups_survive_any_weather_and_come_to_rest() {
     let seeds = std::env::var("PLINTH_SEEDS").map_or(40, |seeds| seeds.parse().expect("a number"));
     for seed in 0..seeds {
-        let mut dice = seed;
+        let mut dice = Random::new(seed);
         let mut world = World::new(seed);
         for _ in 0..300 {
             storm(&mut world, &mut dice);
@@ -43,25 +35,25 @@ fn groups_survive_any_weather_and_come_to_rest() {
     }
 }
 
-fn storm(world: &mut World, dice: &mut u64) {
-    let id = 1 + below(dice, MACHINES);
+fn storm(world: &mut World, dice: &mut Random) {
+    let id = 1 + dice.below(MACHINES);
     let runs = world.machine(id).groups.is_some();
-    match below(dice, 20) {
+    match dice.below(20) {
         0 if runs => {
-            let torn = below(dice, 6) as usize;
+            let torn = dice.below(6) as usize;
             world.machine(id).crash(torn);
         }
         1 | 2 if !runs => world.start(id),
         3 => {
-            let other = 1 + below(dice, MACHINES);
-            if below(dice, 3) == 0 { world.cut.push((id, other)) } else { world.part(id, other) }
+            let other = 1 + dice.below(MACHINES);
+            if dice.below(3) == 0 { world.cut.push((id, other)) } else { world.part(id, other) }
         }
         4 => world.cut.clear(),
         5 if runs => world.machine(id).is_stuck ^= true,
-        6..=9 => drop(world.propose(GroupId(below(dice, u64::from(GROUPS)) as u32), b"x")),
+        6..=9 => drop(world.propose(GroupId(dice.below(u64::from(GROUPS)) as u32), b"x")),
         10 => {
             // Time for one machine, with flushes left in flight and everything it says lost.
-            let left = below(dice, 5) as usize;
+            let left = dice.below(5) as usize;
             let machine = world.machine(id);
             if let Some(groups) = &mut machine.groups {
                 groups.tick();

@@ -146,6 +146,29 @@ fn unsafe_code_stays_in_its_rooms() {
     report(faults);
 }
 
+/// A newcomer finds each room of a crate in the tour at its head.
+#[test]
+fn every_crate_opens_with_a_tour_of_its_rooms() {
+    let mut faults = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| name.ends_with("src/lib.rs") && !name.contains("/oracle/"))
+    {
+        let tour: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let rooms = text.lines().filter_map(|line| {
+            let room = line.trim_start_matches("pub ").trim_start_matches("(crate) ").strip_prefix("mod ")?;
+            room.strip_suffix(';')
+        });
+        for room in rooms.filter(|room| *room != "tests") {
+            let is_named = ["`", "[`", "[mod@", "mod@"]
+                .iter()
+                .any(|before| ["`", "]", ")"].iter().any(|behind| tour.contains(&format!("{before}{room}{behind}"))));
+            if !is_named {
+                faults.push(format!("{name}: its tour does not name `{room}`"));
+            }
+        }
+    }
+    report(faults);
+}
+
 /// What the network edge carries is the service's: texts, names of methods and of metadata come from there.
 #[test]
 fn the_network_edge_knows_no_word_of_etcd() {

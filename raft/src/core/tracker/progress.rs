@@ -20,8 +20,8 @@
 //! appends that were all lost (etcd's raft stalled there once; it freed a slot instead, which sends blindly).
 
 use super::inflight::Inflight;
+use crate::config::GroupConfig;
 use crate::core::log::Log;
-use crate::group::GroupConfig;
 use crate::message::SnapshotMeta;
 
 /// How the leader replicates to a member.
