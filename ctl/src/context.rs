@@ -21,9 +21,7 @@ pub struct Context {
     pub command_timeout: Duration,
     /// The user chose that limit.
     pub command_timeout_given: bool,
-    /// How to connect.
     pub options: Options,
-    /// How to print.
     pub format: Format,
     /// Byte strings and ids in hexadecimal.
     pub hex: bool,

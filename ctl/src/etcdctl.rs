@@ -32,7 +32,6 @@ struct Cli {
 enum Command {
     /// Reads a key or a range
     Get(get::Args),
-    /// Writes a key
     Put(put::Args),
     /// Deletes a key or a range
     Del(del::Args),
@@ -63,7 +62,6 @@ enum Command {
     /// The way back to the release before
     #[command(subcommand)]
     Downgrade(downgrade::Command),
-    /// Holds a named lock
     Lock(lock::Args),
     /// Takes part in an election, or observes it
     Elect(elect::Args),
@@ -76,7 +74,6 @@ enum Command {
     /// Roles
     #[command(subcommand)]
     Role(role::Command),
-    /// Prints the version
     Version,
     /// Prints the flags that every command takes
     Options,

@@ -26,12 +26,10 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Snapshots
     Snapshot {
         #[command(subcommand)]
         command: Snapshot,
     },
-    /// Prints the version
     Version,
 }
 
@@ -44,10 +42,7 @@ enum Snapshot {
         args: Vec<PathBuf>,
     },
     /// Makes a data directory from a snapshot
-    Restore {
-        /// The snapshot
-        file: PathBuf,
-    },
+    Restore { file: PathBuf },
 }
 
 /// Runs etcdutl with the arguments behind its name.

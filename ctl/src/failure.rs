@@ -23,13 +23,11 @@ const UNLISTED: [&str; 8] = [
 pub enum Exit {
     /// The server or the client failed.
     Error,
-    /// No connection.
     BadConnection,
     /// Input that is not an argument (standard input) makes no sense.
     InvalidInput,
     /// A value or output format that is not known.
     BadFeature,
-    /// Ended from outside.
     Interrupted,
     /// Arguments make no sense.
     BadArguments,

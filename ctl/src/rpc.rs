@@ -42,7 +42,6 @@ pub struct Options {
     pub request_bytes_max: usize,
     /// Largest answer taken.
     pub answer_bytes_max: usize,
-    /// Who asks.
     pub credentials: Credentials,
 }
 
@@ -55,12 +54,7 @@ pub enum Credentials {
     /// A token that was obtained elsewhere.
     Token(String),
     /// A user, who gets a token when connecting.
-    User {
-        /// Name.
-        name: String,
-        /// Password.
-        password: String,
-    },
+    User { name: String, password: String },
 }
 
 /// Why there is no connection.
@@ -68,7 +62,6 @@ pub enum Credentials {
 pub enum ConnectError {
     /// Nobody answers; somebody may, later or elsewhere.
     Unreachable(String),
-    /// It will not work.
     Refused(Failure),
 }
 

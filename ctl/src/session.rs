@@ -86,7 +86,6 @@ pub async fn keep_alive_once(cluster: &Cluster, id: i64) -> Result<Option<LeaseK
 /// A lease that lives as long as this does.
 pub struct Session {
     cluster: Cluster,
-    /// Id of the lease.
     pub lease: i64,
     keeper: JoinHandle<()>,
 }

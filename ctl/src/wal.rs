@@ -28,20 +28,15 @@ enum Command {
         /// One JSON object.
         #[arg(long)]
         json: bool,
-        /// Folder of the log.
         folder: PathBuf,
     },
     /// Says whether the log would open; exit code 1 if not
-    Verify {
-        /// Folder of the log.
-        folder: PathBuf,
-    },
+    Verify { folder: PathBuf },
     /// Shows what a repair would drop, and with --yes does it
     Repair {
         /// Make the repair.
         #[arg(long)]
         yes: bool,
-        /// Folder of the log.
         folder: PathBuf,
     },
 }

@@ -171,7 +171,6 @@ impl Shape {
 /// Arguments of `run`.
 #[derive(Args)]
 pub struct RunArgs {
-    /// What to send.
     pub workload: Kind,
     /// Where the server listens.
     #[arg(long, default_value = "127.0.0.1:2379")]
@@ -331,7 +330,6 @@ pub struct DisturbArgs {
 pub enum Disturbance {
     /// A compaction of half of all revisions, waited for.
     Compaction,
-    /// A defragmentation.
     Defragment,
     /// Three reads of all keys in one answer.
     Range,

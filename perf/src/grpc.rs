@@ -28,7 +28,6 @@ pub enum CallError {
     /// The server answered with a gRPC status other than OK.
     #[error("status {code}: {message}")]
     Status {
-        /// gRPC status code.
         code: u16,
         /// Status message, percent-decoded.
         message: String,
@@ -130,7 +129,6 @@ pub fn frame(message: &impl prost::Message) -> Bytes {
 /// What to do with the body of an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Hand it over.
     Body,
     /// Count it and let it go.
     Nothing,

@@ -155,11 +155,8 @@ fn summary<T: hdrhistogram::Counter>(histogram: &Histogram<T>) -> Latency {
 /// Latency of a whole run in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Samples.
     pub count: u64,
-    /// Mean.
     pub mean: f64,
-    /// Median.
     pub p50: f64,
     /// 90 %.
     pub p90: f64,
@@ -167,7 +164,6 @@ pub struct Latency {
     pub p99: f64,
     /// 99.9 %.
     pub p999: f64,
-    /// Slowest.
     pub max: f64,
 }
 
@@ -185,13 +181,10 @@ pub struct CurvePoint {
 pub struct SeriesPoint {
     /// Start of the interval, counted from the start of the window.
     pub seconds: f64,
-    /// Samples.
     pub count: u64,
-    /// Median.
     pub p50: f64,
     /// 99 %.
     pub p99: f64,
-    /// Slowest.
     pub max: f64,
 }
 

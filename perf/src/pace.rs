@@ -30,7 +30,6 @@ pub enum Turn {
     Due(Instant),
     /// None yet.
     Later,
-    /// There will be none.
     Over,
 }
 

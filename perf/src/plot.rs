@@ -20,7 +20,6 @@ const COLOURS: [RGBColor; 4] =
 pub struct Line {
     /// What the legend says.
     pub name: String,
-    /// The points.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -97,7 +96,6 @@ pub fn over_time(path: &Path, title: &str, lines: &[Line], bands: &[Band]) -> Re
 pub struct KeyChart {
     /// What stands above it, with the unit.
     pub title: String,
-    /// One line per server.
     pub lines: Vec<Line>,
 }
 

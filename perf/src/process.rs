@@ -14,7 +14,6 @@ pub struct Usage {
     pub write_bytes: u64,
     /// Read and write system calls (`syscr` + `syscw`); io_uring operations are not among them.
     pub syscalls: u64,
-    /// Memory held now.
     pub memory: Memory,
     /// Page faults that had to wait for the disk.
     pub major_faults: u64,

@@ -10,15 +10,12 @@ use std::time::Duration;
 /// The figures of one server under one spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The server's name.
     pub server: String,
     /// What its Status call gave as version.
     pub version: String,
-    /// What was sent.
     pub spec: Spec,
     /// Repetitions put together.
     pub repetitions: usize,
-    /// Answers per second.
     pub requests_per_second: f64,
     /// Events per second, of workloads with watchers.
     pub events_per_second: f64,
@@ -38,7 +35,6 @@ pub struct Report {
     pub memory: Memory,
     /// Latency and series per class.
     pub classes: Vec<ClassReport>,
-    /// The same for events.
     pub events: Option<ClassReport>,
     /// Events that never came.
     pub events_missing: u64,
@@ -57,13 +53,10 @@ pub struct Report {
 /// One class of requests, or the events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassReport {
-    /// Name of the class.
     pub name: String,
     /// Latency in microseconds.
     pub latency: Latency,
-    /// Percentile curve.
     pub curve: Vec<CurvePoint>,
-    /// Latency over time.
     pub series: Vec<SeriesPoint>,
 }
 

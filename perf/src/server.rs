@@ -34,9 +34,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct Program {
     /// The name used in tables and plots.
     pub label: String,
-    /// The binary.
     pub path: PathBuf,
-    /// Further arguments.
     pub arguments: Vec<String>,
     /// How it is told where to listen.
     pub form: Form,
@@ -45,9 +43,7 @@ pub struct Program {
 /// What command line a program understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// etcd's.
     Etcd,
-    /// That of the floor.
     Floor,
 }
 

@@ -38,9 +38,7 @@ const LIVENESS_PUMPS: usize = 20_000;
 /// What a run did, for its report and to compare two runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Writes acknowledged.
     pub acknowledged: u64,
-    /// Reads checked.
     pub reads: u64,
     /// Times the process went down.
     pub crashes: u64,
@@ -66,7 +64,6 @@ type SimMember = Member<SimDisk, PageFile<SimStore>, Waiter>;
 enum Stopped {
     /// A fault of the disk, as it should.
     Fault,
-    /// A broken promise.
     Broken(String),
 }
 
@@ -416,7 +413,6 @@ fn is_full(error: &plinth_engine::error::StoreError) -> bool {
 /// A running process: everything that a crash takes.
 struct Process {
     member: SimMember,
-    /// Nobody watches here.
     hub: Hub,
     effects: Effects<Waiter>,
     flush: Option<FlushJob>,

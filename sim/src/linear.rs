@@ -19,15 +19,12 @@ pub type State = Option<(u64, i64)>;
 /// What an operation did to its key, as far as the client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Stored a value.
     Put(u64),
-    /// Read it.
     Get(State),
     /// Stored a value if the key held `expected` (or did not exist); whether it did, if that is known.
     Cas {
         /// Value that has to be there; nothing if the key must not exist.
         expected: Option<u64>,
-        /// Value to store.
         value: u64,
         /// Whether it was stored.
         swapped: Option<bool>,
@@ -67,14 +64,12 @@ pub struct Operation {
     pub began: u64,
     /// When it had the answer; nothing if it never had one.
     pub ended: Option<u64>,
-    /// What it did.
     pub action: Action,
 }
 
 /// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is an order.
     Linearizable,
     /// There is none; these operations come next after the longest order found, and none of them fits.
     Violation {

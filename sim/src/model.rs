@@ -36,7 +36,6 @@ pub struct State {
     pub revision: i64,
     /// Its compact revision.
     pub compact_revision: i64,
-    /// Keys that exist.
     pub pairs: BTreeMap<u64, Pair>,
 }
 

@@ -9,7 +9,6 @@ pub struct Options {
     pub lives: u64,
     /// Steps of each life, at most.
     pub steps: u64,
-    /// Distinct keys.
     pub keys: u64,
     /// Longest value, in bytes.
     pub value_bytes: u64,

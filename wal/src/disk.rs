@@ -61,7 +61,6 @@ pub enum Completion {
     },
     /// A segment is ready for use, or could not be made ready. Out of space is not fatal.
     Prepared {
-        /// The segment.
         segment: SegmentSeq,
         /// Whether it exists now.
         result: Result<(), DiskFault>,

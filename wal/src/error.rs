@@ -77,7 +77,6 @@ pub enum OpenError {
     /// The first block of a segment is not what was written there.
     #[error("segment {segment} offset 0: bad header: {cause}. {NEXT_STEP}")]
     Header {
-        /// The segment.
         segment: SegmentSeq,
         /// What is wrong with it.
         #[source]
@@ -93,30 +92,18 @@ pub enum OpenError {
     },
     /// The file is shorter or longer than its header says.
     #[error("segment {segment}: {found} bytes, its header says {expected}. {NEXT_STEP}")]
-    Size {
-        /// The segment.
-        segment: SegmentSeq,
-        /// By the header.
-        expected: u64,
-        /// By the file system.
-        found: u64,
-    },
+    Size { segment: SegmentSeq, expected: u64, found: u64 },
     /// The segment belongs to another log.
     #[error("segment {segment}: belongs to log {found}, this is log {expected}. {NEXT_STEP}")]
     Foreign {
-        /// The segment.
         segment: SegmentSeq,
         /// The log of the first segment.
         expected: WalId,
-        /// The log of this one.
         found: WalId,
     },
     /// A segment in the middle, or the one the log went on in, is not there.
     #[error("segment {segment} is missing. Put the file back, or {NEXT_STEP_INNER}")]
-    Missing {
-        /// The segment.
-        segment: SegmentSeq,
-    },
+    Missing { segment: SegmentSeq },
     /// A record that was durable is damaged: others written after it say so.
     #[error(
         "segment {segment} offset {offset}: record {lsn} is damaged, but record {witness} (segment {witness_segment} \
@@ -127,7 +114,6 @@ pub enum OpenError {
         segment: SegmentSeq,
         /// Where it should start.
         offset: u64,
-        /// Its number.
         lsn: Lsn,
         /// A later record that proves it.
         witness: Lsn,
@@ -139,7 +125,6 @@ pub enum OpenError {
     /// The oldest segment must start with a record, and does not.
     #[error("segment {segment} offset {offset}: the first record of the log is damaged. {NEXT_STEP}")]
     Head {
-        /// The oldest segment.
         segment: SegmentSeq,
         /// Where its first record should start.
         offset: u64,
@@ -147,11 +132,9 @@ pub enum OpenError {
     /// A record that validates has a kind this version does not know.
     #[error("segment {segment} offset {offset}: record kind {kind} is unknown: written by a newer version")]
     UnknownKind {
-        /// The segment.
         segment: SegmentSeq,
         /// Where the record starts.
         offset: u64,
-        /// The code found.
         kind: u8,
     },
 }

@@ -122,7 +122,6 @@ pub struct SegmentHeader {
     pub wal: WalId,
     /// Its number, also in the file name.
     pub seq: SegmentSeq,
-    /// Size of the file.
     pub segment_bytes: u64,
     /// The file was an older segment before: what lies behind the last record is old, not zero.
     pub recycled: bool,
@@ -141,7 +140,6 @@ pub enum HeaderError {
     Checksum {
         /// What the bytes give.
         expected: u32,
-        /// What is stored.
         found: u32,
     },
     /// Written by a newer version.
@@ -221,17 +219,14 @@ impl SegmentHeader {
 pub struct RecordHeader {
     /// Checksum of the payload, from the segment's identity.
     pub payload_crc: u32,
-    /// Place in the log.
     pub lsn: Lsn,
     /// Bytes of payload.
     pub length: u32,
     /// How far behind `lsn` the durable end was when this was appended, or, for the first record of a write, submitted.
     pub behind: u32,
-    /// Whose record it is.
     pub group: GroupId,
     /// Version of the payload's layout.
     pub schema: u16,
-    /// Code of the kind.
     pub kind: u8,
 }
 

@@ -16,13 +16,10 @@ use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq};
 /// Records of one group and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindSummary {
-    /// How many.
     pub records: u64,
     /// Their payloads together.
     pub payload_bytes: u64,
-    /// The first.
     pub first: Lsn,
-    /// The last.
     pub last: Lsn,
 }
 

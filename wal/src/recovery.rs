@@ -19,7 +19,6 @@ use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
 /// What a scan saw in one segment.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentScan {
-    /// Its header.
     pub header: SegmentHeader,
     /// Numbers of its first and last record.
     pub lsns: Option<(Lsn, Lsn)>,
@@ -36,7 +35,6 @@ pub struct SegmentScan {
 /// Bytes of a segment to be zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EraseRange {
-    /// The segment.
     pub segment: SegmentSeq,
     /// First byte, at a block boundary.
     pub from: u64,
@@ -66,11 +64,9 @@ pub(crate) struct Scan {
 pub struct RecoveryReport {
     /// Segment the log ends in.
     pub segment: SegmentSeq,
-    /// Where in it.
     pub offset: u64,
     /// First record, if there is any.
     pub first: Option<Lsn>,
-    /// Last record.
     pub last: Lsn,
     /// Name of the decision about the end: "clean end", "torn record" ...
     pub end: &'static str,

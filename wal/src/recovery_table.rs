@@ -56,7 +56,6 @@ pub struct Row {
     pub name: &'static str,
     /// Required value of each fact in declaration order; `None` matches both.
     when: [Option<bool>; 8],
-    /// The answer.
     pub decision: Decision,
 }
 

@@ -29,10 +29,14 @@ pub(crate) enum Depth {
 /// What stands at a position.
 pub(crate) enum Found {
     /// A record that validates; its payload is [`SegmentReader::payload`] until the next read.
-    Record { header: RecordHeader, end: u64 },
+    Record {
+        header: RecordHeader,
+        end: u64,
+    },
     /// A header that validates before a payload that does not.
-    Partial { header: RecordHeader },
-    /// Neither.
+    Partial {
+        header: RecordHeader,
+    },
     Nothing,
 }
 

@@ -150,9 +150,7 @@ impl RecordKind {
 pub struct Record<'a> {
     /// Its place in the log.
     pub lsn: Lsn,
-    /// Whose it is.
     pub group: GroupId,
-    /// What it is for.
     pub kind: RecordKind,
     /// Version of the payload's layout, as given to `append`.
     pub schema: u16,

@@ -13,13 +13,11 @@ use prost::Message;
 /// Commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Shows all alarms
     List {
         /// Ignored
         #[arg(hide = true)]
         args: Vec<String>,
     },
-    /// Disarms all alarms
     Disarm {
         /// Ignored
         #[arg(hide = true)]

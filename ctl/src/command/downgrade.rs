@@ -19,7 +19,6 @@ pub enum Command {
         #[arg(value_name = "VERSION")]
         args: Vec<String>,
     },
-    /// Begins
     Enable {
         /// Release to go back to
         #[arg(value_name = "VERSION")]

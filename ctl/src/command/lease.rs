@@ -39,13 +39,11 @@ pub enum Command {
         #[arg(value_name = "LEASE")]
         args: Vec<String>,
     },
-    /// Shows all leases
     List {
         /// Ignored
         #[arg(hide = true)]
         args: Vec<String>,
     },
-    /// Keeps a lease alive
     KeepAlive {
         /// One time only
         #[arg(long)]

@@ -32,7 +32,6 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         args: Vec<String>,
     },
-    /// Removes a member
     Remove {
         /// Id of the member
         #[arg(value_name = "MEMBER")]
@@ -47,7 +46,6 @@ pub enum Command {
         #[arg(value_name = "MEMBER")]
         args: Vec<String>,
     },
-    /// Shows all members
     List {
         /// Linearizable (l) or serializable (s)
         #[arg(long, default_value = "l")]

@@ -20,13 +20,11 @@ use prost::Message;
 /// Commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Adds a role
     Add {
         /// Its name
         #[arg(value_name = "ROLE")]
         args: Vec<String>,
     },
-    /// Deletes a role
     Delete {
         /// Its name
         #[arg(value_name = "ROLE")]
@@ -38,7 +36,6 @@ pub enum Command {
         #[arg(value_name = "ROLE")]
         args: Vec<String>,
     },
-    /// Shows all roles
     List {
         /// Ignored
         #[arg(hide = true)]
@@ -168,7 +165,6 @@ fn revoked(role: &str, key: &str, range_end: &[u8]) -> String {
 
 /// What a role permits.
 pub struct Role {
-    /// Its name.
     pub name: String,
     /// What the server says.
     pub answer: AuthRoleGetResponse,

@@ -23,7 +23,6 @@ use prost::Message;
 /// Commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Adds a user
     Add {
         /// Ask for the password on the terminal, not on standard input
         #[arg(
@@ -41,13 +40,11 @@ pub enum Command {
         #[arg(value_name = "NAME[:PASSWORD]")]
         args: Vec<String>,
     },
-    /// Deletes a user
     Delete {
         /// Its name
         #[arg(value_name = "NAME")]
         args: Vec<String>,
     },
-    /// Shows a user's roles
     Get {
         /// Show what the roles permit
         #[arg(long)]
@@ -56,7 +53,6 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         args: Vec<String>,
     },
-    /// Shows all users
     List {
         /// Ignored
         #[arg(hide = true)]

@@ -7,9 +7,7 @@ use prost::Message;
 
 /// A change of users or roles that was made.
 pub struct Done {
-    /// For people.
     pub text: String,
-    /// Of the answer.
     pub header: Option<ResponseHeader>,
 }
 

@@ -13,13 +13,9 @@ pub enum Json {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A whole number.
     Number(i128),
-    /// A string.
     Text(String),
-    /// An array.
     List(Vec<Json>),
-    /// An object.
     Object(Vec<(&'static str, Json)>),
 }
 

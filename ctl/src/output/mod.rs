@@ -16,15 +16,12 @@ use table::Table;
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Text for people.
     Simple,
     /// A line for each field.
     Fields,
-    /// One line of JSON.
     Json,
     /// The message's bytes.
     Protobuf,
-    /// A box.
     Table,
 }
 
@@ -87,7 +84,6 @@ pub fn render(report: &dyn Report, format: Format, hex: bool) -> Result<Vec<u8>,
 /// Lines being collected.
 #[derive(Clone, Debug, Default)]
 pub struct Text {
-    /// What there is.
     pub bytes: Vec<u8>,
     /// Byte strings and ids in hexadecimal.
     pub hex: bool,

@@ -79,9 +79,7 @@ pub struct Outcome {
     pub window: Duration,
     /// The server's counters at the window's start and end; zeros if no process was given.
     pub server: (Usage, Usage),
-    /// The generator's own.
     pub generator: (Usage, Usage),
-    /// The machine's.
     pub machine: (Load, Load),
 }
 

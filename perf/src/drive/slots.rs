@@ -23,7 +23,6 @@ pub struct Seat {
     pub slot: usize,
     /// Whose turns it takes.
     pub pace: Rc<Pace>,
-    /// Where it records.
     pub record: Rc<Record>,
     /// The connection it sends on.
     pub sender: Sender,

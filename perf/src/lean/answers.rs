@@ -21,9 +21,7 @@ const CREDIT_STEP: usize = 16 << 20;
 
 /// What happened on a connection.
 pub enum Event {
-    /// A call has ended.
     Answer {
-        /// Its stream.
         stream: u32,
         /// The message, empty if it was not wanted.
         result: Result<Vec<u8>, CallError>,
@@ -32,12 +30,10 @@ pub enum Event {
     Settings {
         /// Window of new streams.
         window: Option<u32>,
-        /// Largest frame.
         frame_bytes: Option<u32>,
         /// Most streams at once.
         streams: Option<u32>,
     },
-    /// More may be sent.
     Credit(u32),
     /// A frame to be sent back.
     Reply(Vec<u8>),

@@ -46,11 +46,9 @@ struct Call {
 pub struct Crew {
     /// Number of the first slot within the thread.
     pub first_slot: usize,
-    /// One source per slot.
     pub sources: Vec<Box<dyn Source>>,
     /// Whose turns they take.
     pub pace: Rc<Pace>,
-    /// Where they record.
     pub record: Rc<Record>,
 }
 

@@ -66,9 +66,7 @@ impl Kind {
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
-    /// What is sent.
     pub kind: Kind,
-    /// Connections.
     pub connections: usize,
     /// Requests in flight per connection.
     pub streams: usize,
@@ -94,7 +92,6 @@ pub struct Spec {
     pub interval_seconds: f64,
     /// Threads of the generator.
     pub threads: usize,
-    /// Seed of the sources.
     pub seed: u64,
 }
 
@@ -210,9 +207,7 @@ impl Spec {
 
 /// One request to send.
 pub struct Job {
-    /// The method called.
     pub method: Rc<Method>,
-    /// The framed message.
     pub framed: Bytes,
     /// Whether the source wants the answer.
     pub keep: Keep,

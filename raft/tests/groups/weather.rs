@@ -1,8 +1,8 @@
 //! Anything may happen to the machines; then all heals.
 
-use plinth_random::Random;
 use super::world::{GROUPS, MACHINES, World, all, members};
 use plinth_raft::GroupId;
+use plinth_random::Random;
 
 /// Crashes that tear the shared log at any record, partitions, stuck disks, lost parcels; then all heals and every group must
 /// make progress and fall asleep. `PLINTH_SEEDS=n` runs n seeds; a failure names its seed.

@@ -146,6 +146,36 @@ fn unsafe_code_stays_in_its_rooms() {
     report(faults);
 }
 
+/// What others may use says what it is for. Fields and variants say units, ranges and meanings that their names do not, and
+/// so do methods of types that their crate keeps to itself.
+#[test]
+fn public_items_are_documented() {
+    const KEPT_INSIDE: [&str; 2] = ["engine/src/pagefile/", "wal/"];
+    const ITEMS: [&str; 9] =
+        ["fn ", "const ", "async fn ", "unsafe fn ", "struct ", "enum ", "trait ", "static ", "type "];
+    let mut faults = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| name.contains("src/")) {
+        let lines: Vec<&str> = production(text).lines().collect();
+        let is_inside = KEPT_INSIDE.iter().any(|folder| name.starts_with(folder));
+        for (number, line) in lines.iter().enumerate() {
+            let Some(item) = line.trim_start().strip_prefix("pub ") else { continue };
+            let is_indented = line.starts_with(' ');
+            if is_indented && (is_inside || item.starts_with("const ") && !item.starts_with("const fn")) {
+                continue;
+            }
+            if !ITEMS.iter().any(|word| item.starts_with(word)) || item.contains("$name") {
+                continue;
+            }
+            let before = lines[..number].iter().rev().map(|line| line.trim_start());
+            let mut before = before.take_while(|line| !line.is_empty() && *line != "}");
+            if !before.any(|line| line.starts_with("///") || line.starts_with("#[doc")) {
+                faults.push(format!("{name}:{}: is public and not documented: {line}", number + 1));
+            }
+        }
+    }
+    report(faults);
+}
+
 /// A newcomer finds each room of a crate in the tour at its head.
 #[test]
 fn every_crate_opens_with_a_tour_of_its_rooms() {

@@ -26,9 +26,7 @@ pub(super) const PATIENCE: Time = 6 * SECOND;
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// A client of keys.
     Client(usize),
-    /// A holder of leases.
     Holder(usize),
     /// Who administers the cluster.
     Admin,
@@ -47,7 +45,6 @@ pub enum Ask {
     Put(Vec<u64>),
     /// Puts a key if it holds the value of an operation, or does not exist.
     Swap(u64, Option<u64>),
-    /// Deletes a key.
     Delete(u64),
     /// Reads a key; linearizable or not.
     Get(u64, bool),
@@ -55,17 +52,13 @@ pub enum Ask {
     GetAt(u64, i64),
     /// Reads all keys, linearizable.
     Scan,
-    /// Compacts.
     Compact(i64),
     /// Grants a lease of so many seconds.
     Grant(i64, i64),
     /// Puts the key of a lease.
     PutLeased(i64),
-    /// Keeps a lease alive.
     KeepAlive(i64),
-    /// Ends a lease.
     Revoke(i64),
-    /// Changes the members.
     Change(MemberChange),
     /// A linearizable moment for a comparison.
     Compare,
@@ -74,13 +67,9 @@ pub enum Ask {
 /// A question under way.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Who asks.
     pub caller: Caller,
-    /// Whom.
     pub at: usize,
-    /// What.
     pub ask: Ask,
-    /// When.
     pub began: Time,
     /// What had been acknowledged by then.
     pub(super) floor: i64,

@@ -368,7 +368,6 @@ impl World {
 pub(super) enum Stop {
     /// The member cannot go on.
     Fatal(Fatal),
-    /// A promise is broken.
     Broken(Broken),
 }
 

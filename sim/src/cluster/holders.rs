@@ -17,7 +17,6 @@ pub struct Lease {
     alive_from: Time,
     /// Its holder asked for its end.
     may_end: bool,
-    /// Its key was there.
     has_key: bool,
     /// When it was seen to have ended.
     ended: Option<Time>,

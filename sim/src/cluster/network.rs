@@ -12,30 +12,24 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Packet {
-    /// Consensus.
     Peer(PeerMessage),
     /// A follower asks for a piece of a snapshot.
     Ask {
-        /// Which snapshot.
         snapshot: u64,
         /// Which piece, from 0.
         piece: usize,
     },
     /// The answer: offset and bytes; nothing behind the last piece.
     Piece {
-        /// Which snapshot.
         snapshot: u64,
-        /// Which piece.
         piece: usize,
         /// What it holds, if there is such a piece.
         content: Option<(u64, Vec<u8>)>,
     },
     /// The leader asks for the hash of the data at a revision.
     AskHash {
-        /// Which revision.
         revision: i64,
     },
-    /// The answer.
     Hash {
         /// The revision asked for.
         revision: i64,
@@ -44,7 +38,6 @@ pub enum Packet {
     },
     /// The answer if there is no such snapshot any more.
     NoSnapshot {
-        /// Which snapshot.
         snapshot: u64,
     },
 }

@@ -72,9 +72,7 @@ impl Clock {
 pub struct Node {
     /// Its number in the world.
     pub at: usize,
-    /// Its clock.
     pub clock: Clock,
-    /// Its log's disk.
     pub log: SimMedium,
     /// Its data's disk, while no process has it.
     pub data: SimStore,
@@ -100,11 +98,9 @@ pub struct Node {
 
 /// Everything that a crash takes.
 pub struct Process {
-    /// The member.
     pub member: SimMember,
     /// Taken in after every pump.
     pub effects: Effects<u64>,
-    /// Its watchers.
     pub hub: Hub,
     /// The clients behind them.
     pub taps: BTreeMap<usize, Tap>,
@@ -126,7 +122,6 @@ pub struct Process {
     pub check: Option<Check>,
     /// An effect of the disk is planned.
     pub disk_planned: bool,
-    /// A pump is planned.
     pub pump_planned: bool,
 }
 

@@ -63,7 +63,6 @@ const FAULTS: [(Fault, u64); 13] = [
 pub struct Options {
     /// Voters at the beginning.
     pub members: usize,
-    /// Clients of keys.
     pub clients: usize,
     /// Clients that hold leases.
     pub holders: usize,
@@ -75,9 +74,7 @@ pub struct Options {
     pub crowd: u64,
     /// Whether the leader's disk is full in the end, for a while.
     pub full_leader: bool,
-    /// Clients that watch.
     pub watchers: usize,
-    /// Distinct keys.
     pub keys: u64,
     /// Longest value, in bytes.
     pub value_bytes: u64,

@@ -41,7 +41,6 @@ pub struct Fetch {
     file: SimStore,
     piece: usize,
     asks: u32,
-    /// All of it is here.
     arrived: Option<Store<PageFile<SimStore>>>,
 }
 

@@ -21,7 +21,6 @@ pub struct Pair {
     pub written_by: u64,
     /// Revision of the put that created the key.
     pub create_revision: i64,
-    /// Puts since then.
     pub version: i64,
     /// The lease it hangs on.
     pub lease: i64,
@@ -30,7 +29,6 @@ pub struct Pair {
 /// A change of a key: a pair, or nothing for a delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The key.
     pub key: Vec<u8>,
     /// What it holds from now on.
     pub pair: Option<Pair>,

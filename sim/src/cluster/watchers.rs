@@ -32,7 +32,6 @@ pub struct Watcher {
     place: Option<(usize, u64)>,
     /// Events of a revision that comes in fragments.
     parts: Vec<(Change, i64)>,
-    /// Events seen.
     pub seen: u64,
 }
 

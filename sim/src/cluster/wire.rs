@@ -5,7 +5,6 @@ use plinth_api::wire::{self, Value};
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its number.
     pub number: u64,
     /// Its value, if it is a varint.
     pub int: i64,

@@ -24,13 +24,10 @@ pub(super) const WAKE_MAX: Time = 300;
 /// What a run did, for its report and to compare two runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Writes acknowledged.
     pub acknowledged: u64,
-    /// Reads checked.
     pub reads: u64,
     /// Operations that went through the checker of histories.
     pub checked: u64,
-    /// Leases renewed.
     pub renewals: u64,
     /// Those of them that had to be replicated.
     pub cleared: u64,
@@ -38,9 +35,7 @@ pub struct Outcome {
     pub watched: u64,
     /// Times a process went down.
     pub crashes: u64,
-    /// Elections won.
     pub elections: u64,
-    /// Snapshots installed.
     pub snapshots: u64,
     /// Changes of the members applied.
     pub changes: u64,

@@ -19,7 +19,6 @@ use crate::wal::{Wal, WalOptions};
 pub struct FuzzSummary {
     /// Logs that opened in spite of the damage.
     pub opened: u64,
-    /// Logs refused.
     pub refused: u64,
     /// Refused logs that were repaired.
     pub repaired: u64,

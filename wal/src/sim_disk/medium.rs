@@ -21,7 +21,6 @@ use crate::types::SegmentSeq;
 pub enum Loss {
     /// The process was killed, the machine runs on: the cache is intact and still pending.
     Nothing,
-    /// All of it is lost.
     All,
     /// Each sector of each pending write arrived or did not.
     Sectors,

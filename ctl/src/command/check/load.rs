@@ -25,14 +25,12 @@ use tokio::time::{Instant, sleep_until};
 pub struct Load {
     /// Writes a second, or writes in all.
     pub limit: u64,
-    /// Connections.
     pub clients: usize,
 }
 
 /// How one write went.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// How long it took.
     pub took: Duration,
     /// Empty if it succeeded.
     pub error: String,
@@ -45,7 +43,6 @@ pub struct Shape {
     pub prefix: String,
     /// Length of a key behind the prefix.
     pub key_bytes: usize,
-    /// Each value.
     pub value: Bytes,
 }
 

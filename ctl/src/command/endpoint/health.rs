@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 struct Health {
     endpoint: String,
     took: String,
-    /// Empty if it serves.
     error: String,
 }
 

@@ -42,7 +42,6 @@ impl Environment {
 /// One watch, and what to run for each of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Flags and keys.
     pub flags: Flags,
     /// Empty if events are only printed.
     pub command: Vec<OsString>,
