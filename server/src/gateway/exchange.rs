@@ -8,6 +8,7 @@
 //! not its own. Answers keep their order, also where a thread writes their JSON.
 
 use super::{INLINE_BYTES, Target, fault, frames};
+use crate::answer::status;
 use crate::http::Admission;
 use bytes::Bytes;
 use plinth_api::json::{Escapes, Malformed, MessageSpec, write};
@@ -447,6 +448,10 @@ impl ReplySink for Exchange {
             let unused = (self.handler.take(), self.on_cancel.take());
             drop(unused);
         }
+    }
+
+    fn abandon(&self, call: CallKey) {
+        self.finish(call, status::STOPPED);
     }
 
     fn queued_bytes(&self, _call: CallKey) -> usize {

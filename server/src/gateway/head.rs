@@ -100,6 +100,7 @@ fn parse_timeout(text: &[u8]) -> Option<Option<Duration>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::Metadata as _;
     use plinth_net::http1::{Limits, parse};
 
     fn peer() -> Rc<Peer> {
