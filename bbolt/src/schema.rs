@@ -74,7 +74,7 @@ pub struct Member {
     /// Its id, up to 64 bits.
     pub id: u64,
     /// Where other members reach it.
-    #[serde(rename = "peerURLs")]
+    #[serde(rename = "peerURLs", deserialize_with = "null_is_empty")]
     pub peer_urls: Vec<String>,
     /// Whether it does not vote.
     #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
@@ -83,8 +83,13 @@ pub struct Member {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Where clients reach it; empty until it has started.
-    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub client_urls: Vec<String>,
+}
+
+/// Go writes an empty list as null.
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// A downgrade of the cluster.

@@ -3,9 +3,10 @@
 //! Keys: eight bytes of the id, big-endian, alone for the record; with a trailing `a` for name and client URLs (which
 //! the store writes when a member publishes them); with a trailing `r` for the mark of a member that was removed.
 
+use plinth_api::wire::field_bytes;
 use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
-use plinth_engine::trees::{TreeId, Trees, View};
+use plinth_engine::trees::{TreeError, TreeId, Trees, View};
 use plinth_raft::{
     ConfChange, Member, MemberChange, MemberId, Members, MembershipError, Status, check_learner_ready, check_promote,
 };
@@ -91,7 +92,7 @@ pub(crate) fn apply<T: Trees>(store: &mut Store<T>, change: &ConfChange) -> Resu
             let trees = store.trees_mut();
             trees.remove(TreeId::Members, &place)?;
             trees.remove(TreeId::Members, &key(id, ATTRIBUTES))?;
-            return Ok(trees.insert(TreeId::Members, &key(id, REMOVED), b"removed")?);
+            return Ok(put_removed(trees, id)?);
         }
         MemberChange::Promote(_) | MemberChange::UpdatePeerUrls(..) => match get(store, id)? {
             Some(member) => member,
@@ -104,6 +105,27 @@ pub(crate) fn apply<T: Trees>(store: &mut Store<T>, change: &ConfChange) -> Resu
         MemberChange::Add(_) | MemberChange::Remove(_) => {}
     }
     Ok(store.trees_mut().insert(TreeId::Members, &place, &record.encode())?)
+}
+
+/// Writes a member with what it published, into trees that do not know it.
+pub(crate) fn put<T: Trees>(trees: &mut T, member: &Member) -> Result<(), TreeError> {
+    trees.insert(TreeId::Members, &member.id.0.to_be_bytes(), &member.encode())?;
+    let mut published = Vec::new();
+    if member.is_started() {
+        field_bytes(&mut published, 1, member.name.as_bytes());
+    }
+    for url in &member.client_urls {
+        field_bytes(&mut published, 2, url.as_bytes());
+    }
+    match published.is_empty() {
+        true => Ok(()),
+        false => trees.insert(TreeId::Members, &key(member.id, ATTRIBUTES), &published),
+    }
+}
+
+/// Marks an id that must not come back.
+pub(crate) fn put_removed<T: Trees>(trees: &mut T, id: MemberId) -> Result<(), TreeError> {
+    trees.insert(TreeId::Members, &key(id, REMOVED), b"removed")
 }
 
 /// The record of one member, without what it published.

@@ -3,9 +3,10 @@
 //! The store says what it has applied, the write-ahead log says who the member is and holds the entries behind that.
 //! A member without a log is new: its first records are its identity and the bootstrap of its cluster.
 
+use crate::limits::BATCH_BYTES_MAX;
 use bytes::Bytes;
 use plinth_raft::log::{Bootstrap, LogRecovery, RecoveredLog, bootstrap};
-use plinth_raft::{EntryId, MemberId};
+use plinth_raft::{Entry, EntryId, HardState, MemberId};
 use plinth_wal::{Disk, GroupId, OpenError, Record, RecordKind, RecoveryReport, Wal, WalError, WalOptions};
 
 /// Schema of the metadata record's payload: two little-endian u64, member and cluster id.
@@ -167,11 +168,43 @@ pub fn append_joining<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Ident
     append_identity(wal, group, identity);
 }
 
+/// The first records of a member that goes on where another server stopped: `applied` is in its data, `entries` follow it.
+/// `flush` is called now and then, so that not all of it waits in memory; the hard state is appended last, and a log
+/// without it is none.
+///
+/// # Errors
+/// What `flush` fails with.
+pub fn append_continued<D: Disk, E>(
+    wal: &mut Wal<D>,
+    group: GroupId,
+    identity: Identity,
+    applied: EntryId,
+    entries: impl IntoIterator<Item = Entry>,
+    hard_state: &HardState,
+    mut flush: impl FnMut(&mut Wal<D>) -> Result<(), E>,
+) -> Result<(), E> {
+    append_identity(wal, group, identity);
+    if applied != EntryId::ZERO {
+        append_snapshot_mark(wal, group, applied);
+    }
+    let mut waiting = 0;
+    for entry in entries {
+        waiting += entry.data.len();
+        append_entry(wal, group, &entry);
+        if waiting >= BATCH_BYTES_MAX {
+            waiting = 0;
+            flush(wal)?;
+        }
+    }
+    append_hard_state(wal, group, hard_state);
+    flush(wal)
+}
+
 pub(crate) fn append_identity<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Identity) -> plinth_wal::Lsn {
     wal.append(group, RecordKind::Metadata, METADATA_SCHEMA, &[&identity.encode()])
 }
 
-pub(crate) fn append_entry<D: Disk>(wal: &mut Wal<D>, group: GroupId, entry: &plinth_raft::Entry) -> plinth_wal::Lsn {
+pub(crate) fn append_entry<D: Disk>(wal: &mut Wal<D>, group: GroupId, entry: &Entry) -> plinth_wal::Lsn {
     let header = plinth_raft::log::entry_header(entry);
     wal.append(group, RecordKind::Entry, plinth_raft::log::LOG_SCHEMA, &[&header, &entry.data])
 }
@@ -181,11 +214,7 @@ pub(crate) fn append_snapshot_mark<D: Disk>(wal: &mut Wal<D>, group: GroupId, id
     wal.append(group, RecordKind::SnapshotMark, plinth_raft::log::LOG_SCHEMA, &[&payload])
 }
 
-pub(crate) fn append_hard_state<D: Disk>(
-    wal: &mut Wal<D>,
-    group: GroupId,
-    state: &plinth_raft::HardState,
-) -> plinth_wal::Lsn {
+pub(crate) fn append_hard_state<D: Disk>(wal: &mut Wal<D>, group: GroupId, state: &HardState) -> plinth_wal::Lsn {
     let payload = plinth_raft::log::encode_hard_state(state);
     wal.append(group, RecordKind::HardState, plinth_raft::log::LOG_SCHEMA, &[&payload])
 }

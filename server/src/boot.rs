@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The one group there is.
-const GROUP: GroupId = GroupId(0);
+pub(crate) const GROUP: GroupId = GroupId(0);
 
 /// How often the remaining time of long leases is replicated, in seconds, as in etcd.
 const LEASE_CHECKPOINT_SECONDS: i64 = 300;
@@ -224,18 +224,23 @@ fn begin(
     Ok((identity, members))
 }
 
-/// Writes the first records of a member that founds a cluster, into an empty folder.
-pub(crate) fn found(config: &Config, log_folder: &Path) -> Result<(), BootError> {
+/// Makes a log in a folder that has none.
+pub(crate) fn open_empty_log(config: &Config, log_folder: &Path) -> Result<Wal<UringDisk>, BootError> {
     let disk = UringDisk::open(log_folder, UringOptions { sync: SyncMode::Fdatasync, ..UringOptions::default() })?;
     let options = log_options(config.limits.request_bytes_max);
-    let mut wal = recover::recover(disk, options, GROUP, EntryId::default())?.wal;
+    Ok(recover::recover(disk, options, GROUP, EntryId::default())?.wal)
+}
+
+/// Writes the first records of a member that founds a cluster, into an empty folder.
+pub(crate) fn found(config: &Config, log_folder: &Path) -> Result<(), BootError> {
+    let mut wal = open_empty_log(config, log_folder)?;
     let (identity, members) = bootstrap::founders(config)?;
     recover::append_bootstrap(&mut wal, GROUP, identity, bootstrap::contexts(&members));
     make_durable(&mut wal)
 }
 
 /// Flushes what was appended and waits for it.
-fn make_durable(wal: &mut Wal<UringDisk>) -> Result<(), BootError> {
+pub(crate) fn make_durable(wal: &mut Wal<UringDisk>) -> Result<(), BootError> {
     let last = wal.flush().map_err(Fatal::Wal)?;
     while last.is_some_and(|last| wal.durable() < last) {
         wal.disk_mut().wait()?;

@@ -5,6 +5,8 @@
 //!   member/              0700
 //!     format             "plinth data 1": version of the layout; written before anything else
 //!     lock               locked (flock) as long as a process uses the directory; holds its process id
+//!     converting         the directory is an etcd member's and is being converted, see `conversion`
+//!     converted          it was; etcd's files are still to be set aside
 //!     ...                data file and log, see `boot`
 //! <wal-dir>/             0700, replaces member/log
 //!   lock
@@ -33,6 +35,10 @@ const FORMAT_TEMPORARY: &str = "format.new";
 const FORMAT_WORDS: &str = "plinth data ";
 /// A format file that is longer is not one.
 const FORMAT_BYTES_MAX: u64 = 64;
+/// Marks of a conversion, see `conversion`.
+pub const CONVERTING: &str = "converting";
+/// The other one.
+pub const CONVERTED: &str = "converted";
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -64,17 +70,30 @@ pub enum DataDirError {
         /// The other process as far as it is known.
         holder: String,
     },
-    /// The data are etcd's.
+    /// There are etcd's data beside ours.
     #[error(
-        "{} holds the data of an etcd server ({} is there); this server cannot open them and has left them untouched. \
-         Give it a --data-dir of its own; to carry data over, let etcd write a snapshot (etcdctl snapshot save) and \
-         restore that", path.display(), evidence.display()
+        "{} holds data of this server, and those of an etcd server as well ({} is there); an etcd must have been started \
+         on it. Nothing was touched. Remove or move away the files of the one that is not wanted", path.display(),
+        evidence.display()
     )]
-    EtcdData {
+    EtcdDataBeside {
         /// The directory.
         path: PathBuf,
         /// The file that gives it away.
         evidence: PathBuf,
+    },
+    /// There is a part of etcd's data, without a database.
+    #[error(
+        "{} holds a part of an etcd server's data ({} is there) and no database ({}); give the server a --data-dir of its \
+         own, or all of etcd's files", path.display(), evidence.display(), database.display()
+    )]
+    EtcdDataTorn {
+        /// The directory.
+        path: PathBuf,
+        /// The file that gives it away.
+        evidence: PathBuf,
+        /// Where the database belongs.
+        database: PathBuf,
     },
     /// The directory was written by a newer program.
     #[error(
@@ -116,12 +135,17 @@ impl DataDir {
     /// [`DataDir::open`] without a configuration.
     pub fn open_at(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, DataDirError> {
         let mut notices = Vec::new();
-        refuse_etcd_data(data_dir, wal_dir)?;
+        let is_etcds = is_to_be_converted(data_dir, wal_dir)?;
         create_directory(data_dir, &mut notices)?;
         note_strangers(data_dir, &mut notices)?;
         let member = data_dir.join(MEMBER);
         create_directory(&member, &mut notices)?;
         let mut locks = vec![lock(&member)?];
+        if is_etcds {
+            let mark = member.join(CONVERTING);
+            File::create(&mark).and_then(|file| file.sync_all()).map_err(failed("create", &mark))?;
+            sync_directory(&member)?;
+        }
         let is_fresh = check_format(&member)?;
         let log = match wal_dir {
             Some(wal_dir) => {
@@ -288,24 +312,41 @@ fn write_format(member: &Path) -> Result<(), DataDirError> {
     sync_directory(member)
 }
 
-/// Refuses directories that etcd has written to.
-fn refuse_etcd_data(data_dir: &Path, wal_dir: Option<&Path>) -> Result<(), DataDirError> {
+/// Whether the directory is etcd's, and not marked yet as one that is to be converted.
+fn is_to_be_converted(data_dir: &Path, wal_dir: Option<&Path>) -> Result<bool, DataDirError> {
     let member = data_dir.join(MEMBER);
-    let found = |path: &Path, evidence: PathBuf| DataDirError::EtcdData { path: path.to_owned(), evidence };
-    let backend = member.join("snap").join("db");
-    if is_bbolt(&backend) {
-        return Err(found(data_dir, backend));
+    let Some(evidence) = etcd_data(data_dir, wal_dir)? else { return Ok(false) };
+    if member.join(CONVERTING).exists() || member.join(CONVERTED).exists() {
+        return Ok(false);
     }
+    let path = data_dir.to_owned();
+    if member.join(FORMAT).exists() {
+        return Err(DataDirError::EtcdDataBeside { path, evidence });
+    }
+    let database = member.join("snap").join("db");
+    if !is_bbolt(&database) {
+        return Err(DataDirError::EtcdDataTorn { path, evidence, database });
+    }
+    Ok(true)
+}
+
+/// A file that only etcd writes, if there is one.
+fn etcd_data(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, DataDirError> {
+    let member = data_dir.join(MEMBER);
     let snapshots = member.join("snap");
+    let backend = snapshots.join("db");
+    if is_bbolt(&backend) {
+        return Ok(Some(backend));
+    }
     if let Some(name) = names(&snapshots)?.into_iter().find(|name| is_etcd_name(name, ".snap")) {
-        return Err(found(data_dir, snapshots.join(name)));
+        return Ok(Some(snapshots.join(name)));
     }
     for log in [Some(member.join("wal").as_path()), wal_dir].into_iter().flatten() {
         if let Some(name) = names(log)?.into_iter().find(|name| is_etcd_name(name, ".wal")) {
-            return Err(found(if Some(log) == wal_dir { log } else { data_dir }, log.join(name)));
+            return Ok(Some(log.join(name)));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// `<16 hex digits>-<16 hex digits>` and a suffix: etcd's logs and snapshots. Our own segments have one number.
@@ -317,7 +358,7 @@ fn is_etcd_name(name: &str, suffix: &str) -> bool {
 
 /// Whether a file begins with a meta page of bbolt: its magic number is behind the 16 bytes of the page's header, in
 /// the byte order of the machine that wrote it.
-fn is_bbolt(path: &Path) -> bool {
+pub fn is_bbolt(path: &Path) -> bool {
     const MAGIC: u32 = 0xED0C_DAED;
     const MAGIC_AT: u64 = 16;
     let Ok(file) = File::open(path) else { return false };
@@ -394,11 +435,14 @@ mod tests {
         assert!(DataDir::open_at(folder.path(), None).is_ok(), "free again");
     }
 
+    /// The first page of a database, as far as it is looked at.
+    fn bbolt() -> Vec<u8> {
+        [&[0; 16], 0xED0C_DAED_u32.to_le_bytes().as_slice(), &[0; 4076]].concat()
+    }
+
     #[test]
-    fn the_data_of_etcd_are_left_alone() {
-        let bbolt: Vec<u8> = [&[0; 16], 0xED0C_DAED_u32.to_le_bytes().as_slice(), &[0; 4076]].concat();
+    fn parts_of_etcds_data_are_left_alone() {
         let cases: &[(&str, &[u8], bool)] = &[
-            ("member/snap/db", &bbolt, true),
             ("member/wal/0000000000000000-0000000000000000.wal", b"", true),
             ("member/snap/0000000000000002-0000000000000008.snap", b"x", true),
             ("member/snap/db", b"not bbolt at all, but long enough", false),
@@ -412,14 +456,34 @@ mod tests {
             fs::write(&path, content).expect("written");
             let before = everything(folder.path());
             match DataDir::open_at(folder.path(), None) {
-                Err(error @ DataDirError::EtcdData { .. }) => {
+                Err(error @ DataDirError::EtcdDataTorn { .. }) => {
                     assert!(refused, "{name} is not etcd's");
-                    assert!(error.to_string().contains("etcdctl snapshot save"), "{error}");
+                    assert!(error.to_string().contains("no database"), "{error}");
                     assert_eq!(everything(folder.path()), before, "{name}: nothing is touched");
                 }
                 other => assert!(!refused && other.is_ok(), "{name}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn etcds_data_are_marked_and_not_taken_beside_ours() {
+        let folder = temporary();
+        let database = folder.path().join("member/snap/db");
+        fs::create_dir_all(database.parent().expect("inside")).expect("created");
+        fs::write(&database, bbolt()).expect("written");
+        drop(DataDir::open_at(folder.path(), None).expect("to be converted"));
+        assert!(folder.path().join("member").join(CONVERTING).exists());
+        drop(DataDir::open_at(folder.path(), None).expect("still to be converted"));
+
+        let ours = temporary();
+        drop(DataDir::open_at(ours.path(), None).expect("ours"));
+        let database = ours.path().join("member/snap/db");
+        fs::create_dir_all(database.parent().expect("inside")).expect("created");
+        fs::write(&database, bbolt()).expect("written");
+        let error = DataDir::open_at(ours.path(), None).expect_err("two servers' data");
+        assert!(matches!(error, DataDirError::EtcdDataBeside { .. }), "{error}");
+        assert!(!ours.path().join("member").join(CONVERTING).exists());
     }
 
     #[test]
@@ -429,7 +493,7 @@ mod tests {
         fs::create_dir(&wal).expect("created");
         fs::write(wal.join("0000000000000001-000000000000ab01.wal"), b"").expect("written");
         let error = DataDir::open_at(&folder.path().join("data"), Some(&wal)).expect_err("etcd's");
-        assert!(matches!(error, DataDirError::EtcdData { path, .. } if path == wal));
+        assert!(matches!(error, DataDirError::EtcdDataTorn { .. }), "{error}");
         assert!(!folder.path().join("data").exists());
     }
 

@@ -11,7 +11,7 @@
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
 //! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
-//! - [`restore`]: a data directory from a snapshot
+//! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
@@ -26,6 +26,7 @@ pub mod boot;
 pub mod caller;
 pub mod cluster;
 pub mod config;
+pub mod conversion;
 pub mod datadir;
 pub mod endpoints;
 pub mod gateway;

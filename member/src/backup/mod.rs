@@ -9,6 +9,8 @@
 mod export;
 mod import;
 mod small;
+mod standing;
 
 pub use export::{Export, ExportError, Progress};
 pub use import::{Bump, ImportError, Imported, import};
+pub use standing::Standing;

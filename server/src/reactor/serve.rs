@@ -7,6 +7,7 @@ use crate::api::{self, Api, maintenance};
 use crate::boot::{self, Booted};
 use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
+use crate::conversion;
 use crate::endpoints::HttpEndpoints;
 use crate::home::flush::{self, Flusher};
 use crate::home::identity::Identities;
@@ -47,8 +48,13 @@ pub async fn run(
     taken: Arc<AtomicI32>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
+    let converted = conversion::convert(&config, member_dir, log_dir).map_err(|error| text(&error))?;
     let Booted { member, profile, data, writer, first_members } =
         boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
+    if let Some(converted) = converted {
+        // From here on consensus may add to the log.
+        converted.set_aside().map_err(|error| text(&error))?;
+    }
     let log = member.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
     let metrics = Rc::new(ReactorMetrics::new(api::method_table()));

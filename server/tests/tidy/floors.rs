@@ -27,7 +27,7 @@ const SERVER: &[&[&str]] = &[
     &["api", "endpoints", "gateway", "mesh"],
     &["service"],
     &["boot"],
-    &["reactor", "restore"],
+    &["conversion", "reactor", "restore"],
 ];
 
 /// Circles that are there, by the rooms they span, and may only become fewer.

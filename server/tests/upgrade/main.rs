@@ -1,6 +1,7 @@
-//! What an earlier build left behind is opened by this one with nothing lost, and members of both work together.
+//! What an earlier build, or an etcd, left behind is opened by this build with nothing lost; members of both builds work
+//! together.
 //!
-//! The archives below `golden/` were made by `tools/earlier-directories` with the last build before the version of
+//! The archives below `golden/` were made by `tools/golden-directories`, those of an earlier build with the last build before the version of
 //! commands that carries an author and before the consensus core of today: its members were killed under load. Beside
 //! each directory stands the list of the writes that had been acknowledged.
 //!
@@ -9,6 +10,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod etcd;
 
 use common::Process;
 use std::collections::BTreeMap;

@@ -1,0 +1,153 @@
+//! Who the members are at the position that the data have.
+//!
+//! From 3.6 on the database says it. Up to 3.5 the tree of the newest `.snap` is the truth, with what the log says behind
+//! it: there, a promotion was not always written to the database, and removed members could stay in it.
+
+use super::ConversionError;
+use super::entries::{self, member_change};
+use super::files::{Log, Meta};
+use plinth_bbolt::schema;
+use plinth_bbolt::snap::{MemberTree, parse_id};
+use plinth_bbolt::wal::EntryType;
+use plinth_bbolt::{Database, Source};
+use plinth_engine::command::MemberAttributes;
+use plinth_member::backup::Standing;
+use plinth_raft::{EntryId, MemberChange, MemberId};
+
+/// The members at `applied`.
+///
+/// # Errors
+/// If they cannot be told.
+pub fn standing<S: Source + ?Sized>(
+    database: &Database<'_, S>,
+    meta: &Meta,
+    log: &Log,
+    applied: EntryId,
+) -> Result<Standing, ConversionError> {
+    if applied == EntryId::ZERO {
+        // All of it comes with the log.
+        return Ok(Standing::default());
+    }
+    let stored = stored(database)?;
+    let tree = match meta.storage_version {
+        Some(_) => stored,
+        None => {
+            let told = told(log, applied)?;
+            if told.members != stored.members {
+                let (kept, passed_over) = (describe(&told), describe(&stored));
+                tracing::warn!(
+                    kept,
+                    "passed-over" = passed_over,
+                    "the members in etcd's database differ from those of its log; the log's are kept"
+                );
+            }
+            told
+        }
+    };
+    if tree.members.is_empty() {
+        return Err(ConversionError::Refused(format!("etcd's files name no member at entry {}", applied.index)));
+    }
+    Ok(Standing {
+        applied,
+        members: tree.members.into_iter().map(|(id, record)| entries::member(MemberId(id), record)).collect(),
+        removed: tree.removed.into_iter().map(MemberId).collect(),
+    })
+}
+
+fn describe(tree: &MemberTree) -> String {
+    let each = tree.members.values().map(|member| String::from_utf8_lossy(&schema::to_json(member)).into_owned());
+    each.collect::<Vec<_>>().join(" ")
+}
+
+/// As the database says.
+fn stored<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<MemberTree, ConversionError> {
+    let mut tree = MemberTree::default();
+    let bad = |key: &[u8], detail: String| {
+        ConversionError::Refused(format!("etcd's database, member {:?}: {detail}", String::from_utf8_lossy(key)))
+    };
+    if let Some(bucket) = database.bucket(b"members")? {
+        let mut entries = database.entries(&bucket);
+        while let Some((key, value)) = entries.next()? {
+            let record: schema::Member = serde_json::from_slice(value).map_err(|error| bad(key, error.to_string()))?;
+            tree.members.insert(record.id, record);
+        }
+    }
+    if let Some(bucket) = database.bucket(b"members_removed")? {
+        let mut entries = database.entries(&bucket);
+        while let Some((key, _)) = entries.next()? {
+            let id = std::str::from_utf8(key).ok().and_then(parse_id);
+            tree.removed.insert(id.ok_or_else(|| bad(key, "not an id".into()))?);
+        }
+    }
+    Ok(tree)
+}
+
+/// As the newest `.snap` says, and the log behind it up to `applied`.
+fn told(log: &Log, applied: EntryId) -> Result<MemberTree, ConversionError> {
+    let refused = |detail: String| ConversionError::Refused(format!("etcd's members: {detail}"));
+    let (mut tree, from) = match &log.snapshot {
+        Some(snapshot) => (snapshot.members().map_err(|error| refused(error.to_string()))?, snapshot.index),
+        None => (MemberTree::default(), 0),
+    };
+    if !tree.user_data.is_empty() {
+        return Err(refused(format!(
+            "the v2 store holds data of users ({}), which cannot be carried over; move them to the v3 API first",
+            tree.user_data.join(", ")
+        )));
+    }
+    for entry in log.wal.entries.iter().filter(|entry| entry.index > from && entry.index <= applied.index) {
+        match entry.kind {
+            EntryType::ConfChange => apply(&mut tree, member_change(&entry.data).map_err(refused)?),
+            EntryType::Normal => {
+                if let Some(published) = entries::published(entry).map_err(refused)? {
+                    publish(&mut tree, published);
+                }
+            }
+            EntryType::ConfChangeV2 => {
+                return Err(refused(format!("entry {} changes several at once", entry.index)));
+            }
+        }
+    }
+    Ok(tree)
+}
+
+/// Applies a change unless etcd would have refused it: of members that are not there, or must not come back.
+fn apply(tree: &mut MemberTree, change: MemberChange) {
+    let id = change.member().0;
+    match change {
+        MemberChange::Add(member) => {
+            if !tree.removed.contains(&id) && !tree.members.contains_key(&id) {
+                let record = schema::Member {
+                    id,
+                    peer_urls: member.peer_urls,
+                    is_learner: member.is_learner,
+                    name: member.name,
+                    client_urls: member.client_urls,
+                };
+                tree.members.insert(id, record);
+            }
+        }
+        MemberChange::Promote(_) => {
+            if let Some(member) = tree.members.get_mut(&id) {
+                member.is_learner = false;
+            }
+        }
+        MemberChange::Remove(_) => {
+            if tree.members.remove(&id).is_some() {
+                tree.removed.insert(id);
+            }
+        }
+        MemberChange::UpdatePeerUrls(_, urls) => {
+            if let Some(member) = tree.members.get_mut(&id) {
+                member.peer_urls = urls;
+            }
+        }
+    }
+}
+
+/// Takes over name and client URLs.
+fn publish(tree: &mut MemberTree, published: MemberAttributes) {
+    if let Some(member) = tree.members.get_mut(&published.member) {
+        (member.name, member.client_urls) = (published.name, published.client_urls);
+    }
+}
