@@ -40,14 +40,14 @@ fn connection() -> GrpcConnection {
         max_in_flight_per_reactor: usize::MAX,
         overload: Status::new(Code::Unknown, "too many"),
         abandoned: Status::OK,
-        in_flight_on_reactor: Cell::new(0),
+        in_flight_on_reactor: Rc::new(Cell::new(0)),
         http: None,
         tally: Arc::new(Tally::new(METHODS.len(), Timing::default())),
     };
     let keepalive =
         KeepaliveConfig { min_time: Duration::from_secs(5), interval: Duration::ZERO, timeout: Duration::ZERO };
     let config = Config { max_concurrent_streams: u32::MAX, keepalive };
-    let peer = Peer { address: PeerAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 1))), common_name: None };
+    let peer = Peer::in_clear(PeerAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 1))));
     let methods = Rc::new(MethodTable::new(METHODS));
     GrpcConnection::new(config, Rc::new(limits), methods, Rc::new(peer), Instant::now())
 }

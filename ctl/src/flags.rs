@@ -6,6 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::prompt;
 use crate::quote;
 use crate::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
+use crate::tls::Encryption;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use plinth_api::range::prefix_end;
@@ -19,7 +20,7 @@ const PREFIX: &str = "ETCDCTL_";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Comma-separated endpoints: host:port, http://host:port or unix://path
+    /// Comma-separated endpoints: host:port, http://host:port, https://host:port, unix://path or unixs://path
     #[arg(long, global = true, default_value = "127.0.0.1:2379", value_delimiter = ',')]
     pub endpoints: Vec<String>,
     /// Output format: fields, json, protobuf, simple, table
@@ -62,19 +63,24 @@ pub struct Globals {
     secure: Secure,
 }
 
-/// Flags that ask for what is missing; all are refused.
+/// Flags of encrypted connections.
 #[derive(Args, Clone, Debug)]
 struct Secure {
-    #[arg(long, global = true, hide = true)]
+    /// Certificate to show (PEM)
+    #[arg(long, global = true)]
     cert: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    /// Key of the certificate (PEM)
+    #[arg(long, global = true)]
     key: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    /// Authorities to trust, instead of the system's (PEM)
+    #[arg(long, global = true)]
     cacert: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    /// Encrypt, but trust anybody
+    #[arg(long, global = true)]
     insecure_skip_tls_verify: bool,
+    /// Whether endpoints without a scheme are spoken to in clear, if no other flag asks for TLS
     #[arg(
-        long, global = true, hide = true, action = ArgAction::Set, value_parser = quote::parse_bool,
+        long, global = true, action = ArgAction::Set, value_parser = quote::parse_bool,
         num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true"
     )]
     insecure_transport: bool,
@@ -93,7 +99,7 @@ struct Secure {
 impl Globals {
     /// How to connect. What is missing is refused, rather than connected without.
     pub fn connection(&self) -> Result<Options, Failure> {
-        self.secure.refuse()?;
+        let encryption = self.secure.encryption()?;
         let bytes = |flag: &str, value: i64, default: usize| match usize::try_from(value) {
             Ok(0) => Ok(default),
             Ok(bytes) => Ok(bytes),
@@ -106,6 +112,7 @@ impl Globals {
             request_bytes_max: bytes("max-request-bytes", self.max_request_bytes, REQUEST_BYTES_MAX)?,
             answer_bytes_max: bytes("max-recv-bytes", self.max_recv_bytes, ANSWER_BYTES_MAX)?,
             credentials: self.credentials()?,
+            encryption,
         })
     }
 
@@ -131,25 +138,39 @@ pub fn user(name: &str, password: &str, prompt: &str) -> Result<Credentials, Fai
 }
 
 impl Secure {
-    fn refuse(&self) -> Result<(), Failure> {
-        for (flag, value) in [("cert", &self.cert), ("key", &self.key), ("cacert", &self.cacert)] {
-            match value.as_deref() {
-                Some("") => return Err(Failure::arguments(format!("empty string is passed to --{flag} option"))),
-                Some(_) => return Err(Failure::unsupported(&format!("TLS (--{flag})"))),
-                None => {}
-            }
-        }
-        if self.insecure_skip_tls_verify || !self.insecure_transport {
-            return Err(Failure::unsupported("TLS"));
-        }
+    fn encryption(&self) -> Result<Encryption, Failure> {
         for (flag, value) in [("discovery-srv", &self.discovery_srv), ("discovery-srv-name", &self.discovery_srv_name)]
         {
             if value.as_deref().is_some_and(|value| !value.is_empty()) {
                 return Err(Failure::unsupported(&format!("--{flag}")));
             }
         }
-        Ok(())
+        let files = [("cert", &self.cert), ("key", &self.key), ("cacert", &self.cacert)];
+        let mut encryption = encryption("", files, self.insecure_transport)?;
+        encryption.skip_verify = self.insecure_skip_tls_verify;
+        Ok(encryption)
     }
+}
+
+/// What flags with these names (behind `prefix`) and values ask for: certificate, key, authorities. Files that are named
+/// are read, so that what is wrong with them is told whether or not an endpoint needs them.
+pub fn encryption(
+    prefix: &str,
+    files: [(&str, &Option<String>); 3],
+    insecure_transport: bool,
+) -> Result<Encryption, Failure> {
+    for (flag, value) in files {
+        if value.as_deref() == Some("") {
+            return Err(Failure::arguments(format!("empty string is passed to --{prefix}{flag} option")));
+        }
+    }
+    let [cert, key, cacert] = files.map(|(_, value)| value.clone());
+    let is_named = cert.is_some() || key.is_some() || cacert.is_some();
+    let encryption = Encryption { cacert, cert, key, skip_verify: false, is_wanted: is_named || !insecure_transport };
+    if is_named {
+        encryption.settings()?;
+    }
+    Ok(encryption)
 }
 
 /// The variable of a flag.

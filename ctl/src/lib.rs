@@ -6,14 +6,13 @@
 //!   [`quote`] how input lines and Go's notations are; [`prompt`] asks for a password
 //! - each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed; [`context`]
 //!   is what all of them work with
-//! - [`cluster`] is the endpoints as one, over [`rpc`]; [`session`] keeps leases alive, [`queue`] waits for a turn,
+//! - [`cluster`] is the endpoints as one, over [`rpc`], encrypted by [`tls`]; [`session`] keeps leases alive, [`queue`] waits for a turn,
 //!   [`watching`] outlives connections, [`signals`] end what holds on, [`urls`] are looked at before they are sent
 //! - [`output`] has the formats; exit codes are one table ([`failure`])
 //!
 //! Nothing here ends the process or panics on what a user wrote.
 //!
-//! Deliberately absent so far: TLS, SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and
-//! fail.
+//! Deliberately absent so far: SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and fail.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments of arguments are help texts: brackets mean optional")]
 #![forbid(unsafe_code)]
@@ -32,6 +31,7 @@ pub mod quote;
 pub mod rpc;
 pub mod session;
 pub mod signals;
+pub mod tls;
 pub mod urls;
 pub mod usage;
 pub mod wal;

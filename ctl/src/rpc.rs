@@ -4,6 +4,7 @@
 //! which is [`crate::cluster`]'s.
 
 use crate::failure::{Exit, Failure};
+use crate::tls::{self, Encryption, Place};
 use http::uri::PathAndQuery;
 use plinth_api::metadata::{HAS_LEADER, TOKEN};
 use plinth_api::methods::{AUTHENTICATE, HEALTH_CHECK, Method};
@@ -43,6 +44,8 @@ pub struct Options {
     /// Largest answer taken.
     pub answer_bytes_max: usize,
     pub credentials: Credentials,
+    /// How connections are encrypted, where they are.
+    pub encryption: Encryption,
 }
 
 /// Who asks.
@@ -80,13 +83,26 @@ impl Client {
         let timeout = options.dial_timeout;
         let refused =
             |error: tonic::transport::Error| ConnectError::Refused(Failure::new(Exit::BadConnection, describe(&error)));
-        let target = Endpoint::from_shared(target(endpoint).map_err(ConnectError::Refused)?)
+        let (uri, encrypted) = match target(endpoint, options.encryption.is_wanted) {
+            Target::Clear(uri) => (uri, None),
+            Target::Encrypted(place) => {
+                let settings = options.encryption.settings().map_err(ConnectError::Refused)?;
+                (format!("https://{}", place.authority()), Some((place, settings)))
+            }
+        };
+        let target = Endpoint::from_shared(uri)
             .map_err(refused)?
             .connect_timeout(timeout)
             .http2_keep_alive_interval(options.keepalive_time.max(KEEPALIVE_TIME_MIN))
             .keep_alive_timeout(options.keepalive_timeout);
         // The limit above covers the TCP connection alone.
-        let channel = match tokio::time::timeout(timeout, target.connect()).await {
+        let connecting = async {
+            match encrypted {
+                None => target.connect().await,
+                Some((place, settings)) => tls::connect(target, place, settings).await,
+            }
+        };
+        let channel = match tokio::time::timeout(timeout, connecting).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(ConnectError::Unreachable(describe(&error))),
             Err(_) => return Err(ConnectError::Unreachable("no answer in time".to_owned())),
@@ -214,15 +230,27 @@ impl<Q, A> Stream<Q, A> {
     }
 }
 
-/// The URI of an endpoint as users write them.
-fn target(endpoint: &str) -> Result<String, Failure> {
-    if endpoint.starts_with("https://") || endpoint.starts_with("unixs:") {
-        return Err(Failure::unsupported(&format!("TLS (endpoint {endpoint})")));
+/// Where an endpoint is, and how it is spoken to.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    /// In clear, at this URI.
+    Clear(String),
+    /// With TLS.
+    Encrypted(Place),
+}
+
+/// Reads an endpoint as users write them. One that does not say whether to encrypt is encrypted if that `is_wanted`.
+fn target(endpoint: &str, is_wanted: bool) -> Target {
+    let path = |rest: &str| rest.strip_prefix("//").unwrap_or(rest).to_owned();
+    match endpoint.split_once(':') {
+        Some(("https", rest)) if rest.starts_with("//") => Target::Encrypted(Place::Tcp(path(rest))),
+        Some(("unixs", rest)) => Target::Encrypted(Place::Unix(path(rest))),
+        Some(("unix", rest)) if is_wanted => Target::Encrypted(Place::Unix(path(rest))),
+        Some(("unix", _)) => Target::Clear(endpoint.to_owned()),
+        Some(("http", rest)) if rest.starts_with("//") => Target::Clear(endpoint.to_owned()),
+        _ if is_wanted => Target::Encrypted(Place::Tcp(endpoint.to_owned())),
+        _ => Target::Clear(format!("http://{endpoint}")),
     }
-    if endpoint.starts_with("http://") || endpoint.starts_with("unix:") {
-        return Ok(endpoint.to_owned());
-    }
-    Ok(format!("http://{endpoint}"))
 }
 
 /// The innermost cause says most.
@@ -287,10 +315,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_become_uris() {
-        assert_eq!(target("127.0.0.1:2379").as_deref(), Ok("http://127.0.0.1:2379"));
-        assert_eq!(target("http://a:1").as_deref(), Ok("http://a:1"));
-        assert_eq!(target("unix:///tmp/s").as_deref(), Ok("unix:///tmp/s"));
-        assert_eq!(target("https://a:1").map_err(|failure| failure.exit), Err(Exit::Error));
+    fn endpoints_say_where_and_how() {
+        let clear = |uri: &str| Target::Clear(uri.to_owned());
+        let tcp = |address: &str| Target::Encrypted(Place::Tcp(address.to_owned()));
+        let unix = |path: &str| Target::Encrypted(Place::Unix(path.to_owned()));
+        for (endpoint, otherwise, wanted) in [
+            ("127.0.0.1:2379", clear("http://127.0.0.1:2379"), tcp("127.0.0.1:2379")),
+            ("http://a:1", clear("http://a:1"), clear("http://a:1")),
+            ("https://[::1]:1", tcp("[::1]:1"), tcp("[::1]:1")),
+            ("unix:///tmp/s", clear("unix:///tmp/s"), unix("/tmp/s")),
+            ("unixs:///tmp/s", unix("/tmp/s"), unix("/tmp/s")),
+        ] {
+            assert_eq!(target(endpoint, false), otherwise);
+            assert_eq!(target(endpoint, true), wanted);
+        }
     }
 }

@@ -132,6 +132,7 @@ fn reason(answer: &WatchResponse) -> String {
 mod tests {
     use super::*;
     use crate::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
+    use crate::tls::Encryption;
     use plinth_api::proto::etcdserverpb::ResponseHeader;
     use plinth_api::proto::mvccpb::{Event, KeyValue};
 
@@ -143,6 +144,7 @@ mod tests {
             request_bytes_max: REQUEST_BYTES_MAX,
             answer_bytes_max: ANSWER_BYTES_MAX,
             credentials: Credentials::None,
+            encryption: Encryption::default(),
         };
         let request = WatchCreateRequest { start_revision, ..WatchCreateRequest::default() };
         Watcher::new(Cluster::new(vec!["none".to_owned()], options), request)

@@ -4,7 +4,8 @@
 //! A tour, from the socket up:
 //!
 //! - [`rt`] is the runtime: tasks, queues, timers; [`turn`] says how long work passes its turn on
-//! - [`transport`] makes connected streams: addresses, listeners, dialling
+//! - [`transport`] makes connected streams: addresses, listeners, dialling; [`transport::tls`] encrypts them, and tells who
+//!   is at the other end
 //! - [`h2`] is HTTP/2 as a state machine: frames in, frames out, no socket; [`http1`] is HTTP/1.1 in the same way
 //! - [`grpc`] makes calls of HTTP/2 streams, and answers of replies; a handler implements its [`grpc::Service`]
 //! - [`server`] drives connections of clients: tells the protocols apart, reads, writes, keeps alive, drains
@@ -26,7 +27,7 @@ pub mod server;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)]
 mod sys;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "tls")]
 pub mod transport;
 #[cfg(feature = "runtime")]
 pub mod turn;

@@ -121,7 +121,8 @@ mod tests {
     /// What is made of a call with these metadata, from a client with a certificate.
     fn facts(metadata: &[(&str, &str)]) -> CallFacts {
         let fields = metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>();
-        let peer = Peer { address: PeerAddress::Unix, common_name: Some("of the certificate".to_owned()) };
+        let common_name = Some("of the certificate".to_owned());
+        let peer = Peer { address: PeerAddress::Unix, common_name, is_encrypted: true };
         CallFacts::of(&Call::new(Rc::new(fields), Rc::new(peer), None, Instant::now()))
     }
 

@@ -10,6 +10,7 @@ use crate::http::{
 };
 use crate::logging;
 use crate::metrics::{self, Check, Facts, PeerFigures, ProcessStats, ReactorMetrics, Schema, ScrapeCode};
+use crate::tls::Security;
 use plinth_engine::budget::Budget;
 use plinth_engine::command::AlarmKind;
 use plinth_engine::range::RangeQuery;
@@ -29,6 +30,7 @@ pub struct HttpEndpoints {
     schema: Arc<Schema>,
     gates: FeatureGates,
     tallies: Vec<Arc<Tally>>,
+    security: Security,
 }
 
 impl HttpEndpoints {
@@ -38,6 +40,7 @@ impl HttpEndpoints {
         link: Rc<Link>,
         config: &crate::config::Config,
         tallies: Vec<Arc<Tally>>,
+        security: Security,
     ) -> HttpEndpoints {
         let schema = Arc::new(home.metrics.schema(config.monitoring.extensive));
         HttpEndpoints {
@@ -47,12 +50,13 @@ impl HttpEndpoints {
             schema,
             gates: config.gates.clone(),
             tallies,
+            security,
         }
     }
 
     /// The answer to a request.
-    pub async fn respond(&self, request: &Http1Request, endpoints: Endpoints) -> Response {
-        let admission = self.access.admit(request, Connection::default());
+    pub async fn respond(&self, request: &Http1Request, endpoints: Endpoints, connection: Connection) -> Response {
+        let admission = self.access.admit(request, connection);
         if let Admission::Answered(response) = admission {
             return response;
         }
@@ -151,6 +155,7 @@ impl HttpEndpoints {
             gates: self.gates.clone(),
             process: ProcessStats::default(),
             log_lines_dropped: logging::dropped_lines(),
+            certificate_days: self.security.days_left(),
         };
         let schema = self.schema.clone();
         let render = move || {

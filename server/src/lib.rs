@@ -14,6 +14,7 @@
 //! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
+//! - [`tls`]: certificates and keys of both sides, as their files are now
 //! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
 //! - [`notify`], [`wake`]: wake a task from the same reactor, and from outside; [`sys`]: signals, heap, sockets;
 //!   [`resources`]: limits of the process
@@ -43,5 +44,6 @@ pub mod restore;
 pub mod service;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod tls;
 pub mod tokens;
 pub mod wake;

@@ -6,7 +6,7 @@ use crate::caller::CallFacts;
 use crate::config::Config;
 use crate::endpoints::HttpEndpoints;
 use crate::gateway::Gateway;
-use crate::http::{self, Access, Endpoints};
+use crate::http::{self, Access, Connection, Endpoints};
 use bytes::Bytes;
 use plinth_net::grpc::{BodyHandler, Call, Method, Service, StreamHandler, StreamReply, Tally, UnaryReply};
 use plinth_net::http1::{BodyMode, Http1Request};
@@ -44,7 +44,8 @@ impl Service for HomeService {
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
         let (http, endpoints) = (self.http.clone(), self.endpoints);
-        rt::spawn(async move { reply.respond(&http.respond(&request, endpoints).await) }).detach();
+        let connection = Connection::of(&reply.peer());
+        rt::spawn(async move { reply.respond(&http.respond(&request, endpoints, connection).await) }).detach();
     }
 }
 

@@ -127,14 +127,7 @@ fn the_static_pod_is_what_the_binary_takes() {
     let container = &pod["spec"]["containers"][0];
     let mut words = texts(&container["command"]);
     assert_eq!(words.remove(0), "etcd", "the binary goes by this name too");
-    // Every flag is known and its value understood, whether or not this version has what it asks for.
-    if let Err(error) = configured(&words, &[]) {
-        let missing = "not supported yet by this version: TLS towards clients; TLS towards peers";
-        assert!(error.contains(missing), "{error}");
-        words.retain(|word| !["-file", "-auth"].iter().any(|part| word.contains(part)));
-        words.iter_mut().for_each(|word| *word = word.replace("https://", "http://"));
-    }
-    let config = configured(&words, &[]).expect("without certificates it starts");
+    let config = configured(&words, &[]).expect("every flag is known, and its value understood");
     check_pod(&pod["spec"], container, &config);
     check_probes(container, &config);
 }

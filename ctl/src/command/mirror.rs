@@ -56,14 +56,18 @@ pub struct Args {
     /// Password there
     #[arg(long, default_value = "")]
     dest_password: String,
-    #[arg(long, hide = true)]
+    /// Certificate to show there
+    #[arg(long)]
     dest_cert: Option<String>,
-    #[arg(long, hide = true)]
+    /// Its key
+    #[arg(long)]
     dest_key: Option<String>,
-    #[arg(long, hide = true)]
+    /// Authorities to trust there
+    #[arg(long)]
     dest_cacert: Option<String>,
+    /// Whether an endpoint without a scheme is spoken to in clear, if no other flag asks for TLS
     #[arg(
-        long, hide = true, action = ArgAction::Set, value_parser = quote::parse_bool, num_args = 0..=1,
+        long, action = ArgAction::Set, value_parser = quote::parse_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", default_value = "true"
     )]
     dest_insecure_transport: bool,
@@ -77,22 +81,14 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let [endpoint] = args.args.as_slice() else {
         return Err(Failure::arguments("make-mirror takes one destination argument"));
     };
-    for (flag, value) in
-        [("dest-cert", &args.dest_cert), ("dest-key", &args.dest_key), ("dest-cacert", &args.dest_cacert)]
-    {
-        if value.is_some() {
-            return Err(Failure::unsupported(&format!("TLS (--{flag})")));
-        }
-    }
-    if !args.dest_insecure_transport {
-        return Err(Failure::unsupported("TLS"));
-    }
     if args.no_dest_prefix && !args.dest_prefix.is_empty() {
         let text = "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one";
         return Err(Failure::arguments(text));
     }
     let credentials = flags::user(&args.dest_user, &args.dest_password, "Destination Password: ")?;
-    let options = Options { credentials, ..context.options.clone() };
+    let files = [("cert", &args.dest_cert), ("key", &args.dest_key), ("cacert", &args.dest_cacert)];
+    let encryption = flags::encryption("dest-", files, args.dest_insecure_transport)?;
+    let options = Options { credentials, encryption, ..context.options.clone() };
     let dest_prefix = match (args.no_dest_prefix, args.dest_prefix.as_str()) {
         (false, "") => args.prefix.clone(),
         (_, prefix) => prefix.to_owned(),

@@ -33,6 +33,15 @@ pub struct Peer {
     pub address: PeerAddress,
     /// Common name of the verified client certificate, if TLS with client authentication is in use.
     pub common_name: Option<String>,
+    /// Whether nobody else reads along.
+    pub is_encrypted: bool,
+}
+
+impl Peer {
+    /// Somebody without a certificate, over a connection that is not encrypted.
+    pub fn in_clear(address: PeerAddress) -> Peer {
+        Peer { address, common_name: None, is_encrypted: false }
+    }
 }
 
 /// Metadata of a request: field names in lower case, values as they came.

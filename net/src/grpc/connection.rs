@@ -41,6 +41,7 @@ const SEND_BYTES_MAX: usize = i32::MAX as usize;
 const DEADLINE_STEP: Duration = Duration::from_millis(5);
 
 /// Bounds of the calls of a connection, and what it shares with the others of its reactor.
+#[derive(Clone)]
 pub struct CallLimits {
     /// Largest request message.
     pub max_recv_message_bytes: usize,
@@ -51,7 +52,7 @@ pub struct CallLimits {
     /// The answer to a call that its handler has let go of.
     pub abandoned: Status,
     /// Unary calls in flight on the reactor.
-    pub in_flight_on_reactor: Cell<usize>,
+    pub in_flight_on_reactor: Rc<Cell<usize>>,
     /// Bounds of requests that are not gRPC, if such are served (they are on TLS connections). `None`: they get 415.
     pub http: Option<Limits>,
     /// What the reactor counts.

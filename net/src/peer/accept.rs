@@ -23,11 +23,11 @@ use super::link::count;
 use super::outbox::Outbox;
 use super::peers::Core;
 use super::wire::{Answer, FrameDecoder, HELLO_MAGIC, Hello, Verdict};
-use crate::grpc::{Call, Method, Peer, PeerAddress, Service, StreamHandler, StreamReply, UnaryReply};
+use crate::grpc::{Call, Method, PeerAddress, Service, StreamHandler, StreamReply, UnaryReply};
 use crate::http1::Http1Request;
 use crate::server::{Http1Reply, Phase, Subscription, serve_http1};
 use crate::sys;
-use crate::transport::{Listener, Plain, Stream, write_all};
+use crate::transport::{Accepted, Acceptor, Listener, Stream, write_all};
 use crate::wait::within;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.
@@ -39,12 +39,12 @@ const REJECTIONS_MAX: usize = 64;
 const REJECTIONS_TIME: Duration = Duration::from_secs(600);
 
 /// Accepts until the transport stops.
-pub(super) async fn listen(core: Rc<Core>, listener: Listener) {
+pub(super) async fn listen(core: Rc<Core>, listener: Listener, acceptor: Acceptor) {
     let subscription = core.shutdown.subscribe(false);
     loop {
         match unless_stopped(&subscription, listener.accept()).await {
             None => return,
-            Some(Ok((stream, address))) => welcome(&core, stream, address),
+            Some(Ok((stream, address))) => welcome(&core, &acceptor, stream, address),
             // The system is short of something; it gets time to recover.
             Some(Err(_)) => sleep(ACCEPT_PAUSE).await,
         }
@@ -79,23 +79,28 @@ impl Drop for Place {
 }
 
 /// Takes a new connection, if there is room for one more stranger.
-fn welcome(core: &Rc<Core>, stream: TcpStream, address: PeerAddress) {
+fn welcome(core: &Rc<Core>, acceptor: &Acceptor, stream: TcpStream, address: PeerAddress) {
     let Some(place) = Place::take(&core.strangers, core.config.options.strangers_max) else { return };
     // Fails only if the other side is gone already.
     if sys::prepare_peer(&stream).is_err() {
         return;
     }
-    let task_core = Rc::clone(core);
+    let (task_core, acceptor) = (Rc::clone(core), acceptor.clone());
     core.spawn(async move {
         let subscription = task_core.shutdown.subscribe(false);
-        let _ = unless_stopped(&subscription, serve(&task_core, stream, address, place)).await;
+        let _ = unless_stopped(&subscription, serve(&task_core, &acceptor, stream, address, place)).await;
     });
 }
 
-async fn serve(core: &Rc<Core>, stream: TcpStream, address: PeerAddress, place: Place) {
-    let mut stream = Stream::Plain(Plain(stream));
+async fn serve(core: &Rc<Core>, acceptor: &Acceptor, stream: TcpStream, address: PeerAddress, place: Place) {
     let limit = core.config.options.dead_after;
-    let Some(Ok(first)) = within(limit, read_some(&mut stream, &core.read_buffer)).await else { return };
+    let Some(Some(accepted)) = within(limit, acceptor.accept(stream, address)).await else { return };
+    let Accepted { mut stream, peer, first } = accepted;
+    let mut first = Bytes::from(first);
+    if first.is_empty() {
+        let Some(Ok(read)) = within(limit, read_some(&mut stream, &core.read_buffer)).await else { return };
+        first = read;
+    }
     if first[0] == HELLO_MAGIC[0] {
         let hello = within(limit, read_opening(&mut stream, &core.read_buffer, first.into(), Hello::decode_with)).await;
         let Some(Ok(((hello, addresses), rest))) = hello else { return };
@@ -105,7 +110,6 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, address: PeerAddress, place: 
     drop(place);
     let max = core.config.options.http_connections_max;
     let Some(_place) = Place::take(&core.http_connections, max) else { return };
-    let peer = Peer { address, common_name: None };
     let service = Rc::new(Pages(Rc::clone(core)));
     let (limits, buffer) = (core.config.options.http, Rc::clone(&core.read_buffer));
     let served = serve_http1(stream, peer, first.into(), service, limits, buffer, &core.shutdown);

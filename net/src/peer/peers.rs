@@ -17,7 +17,7 @@ use super::requests::RequestError;
 use super::wire::{FrameHead, FrameKind, HEAD_BYTES};
 use super::{Lane, PeerConfig, PeerHandler};
 use crate::server::{Phase, ReadBuffer, Shutdown};
-use crate::transport::{Connector, Listener, Target};
+use crate::transport::{Acceptor, Connector, Listener, Target};
 use crate::wait::within;
 
 /// What all tasks share.
@@ -133,8 +133,8 @@ impl Peers {
     }
 
     /// Accepts members, and HTTP/1.1, on this listener until the transport stops. Several listeners are fine.
-    pub fn listen(&self, listener: Listener) {
-        self.core.spawn(listen(Rc::clone(&self.core), listener));
+    pub fn listen(&self, listener: Listener, acceptor: Acceptor) {
+        self.core.spawn(listen(Rc::clone(&self.core), listener, acceptor));
     }
 
     /// Where this member listens: whoever it connects to is told, and may not know it otherwise. What exceeds

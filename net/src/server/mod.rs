@@ -29,7 +29,7 @@ use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, PeerAddress, Se
 use crate::h2::frame::PREFACE;
 use crate::h2::{Config, KeepaliveConfig};
 use crate::http1::{Decoder, Limits};
-use crate::transport::{Plain, Stream, Transport};
+use crate::transport::{Accepted, Stream, Transport};
 pub(crate) use connection::ConnectionTimer;
 use connection::{ConnectionTask, Shared};
 use http1::{Http1Shared, Http1Task, REQUEST_TIMEOUT};
@@ -48,6 +48,8 @@ struct Common {
     options: ServerOptions,
     methods: Rc<MethodTable>,
     limits: Rc<CallLimits>,
+    /// Those of encrypted connections.
+    encrypted_limits: Rc<CallLimits>,
     read_buffer: Rc<RefCell<ReadBuffer>>,
     shutdown: Shutdown,
 }
@@ -62,14 +64,16 @@ pub async fn serve(listener: Listener, service: Rc<dyn Service>, options: Server
         max_in_flight_per_reactor: options.max_in_flight_per_reactor,
         overload: options.overload.clone(),
         abandoned: options.abandoned.clone(),
-        in_flight_on_reactor: Cell::new(0),
+        in_flight_on_reactor: Rc::new(Cell::new(0)),
         http: options.http_over_h2.then_some(options.http),
     };
+    let encrypted_limits = CallLimits { http: Some(options.http), ..limits.clone() };
     let common = Rc::new(Common {
         methods: Rc::new(MethodTable::new(service.methods())),
         service,
         options,
         limits: Rc::new(limits),
+        encrypted_limits: Rc::new(encrypted_limits),
         read_buffer: Rc::default(),
         shutdown: shutdown.clone(),
     });
@@ -106,14 +110,24 @@ async fn accept(listener: Listener, common: &Rc<Common>) {
     }
 }
 
-fn start(stream: TcpStream, address: PeerAddress, common: &Rc<Common>) {
-    let new = NewConnection {
-        transport: Stream::Plain(Plain(stream)),
-        peer: Rc::new(Peer { address, common_name: None }),
-        common: Rc::clone(common),
-        subscription: common.shutdown.subscribe(true),
-    };
-    rt::spawn(new.run()).detach();
+fn start(socket: TcpStream, address: PeerAddress, common: &Rc<Common>) {
+    let (common, subscription) = (Rc::clone(common), common.shutdown.subscribe(true));
+    rt::spawn(async move {
+        let accepted = unless_draining(&subscription, common.options.acceptor.accept(socket, address)).await;
+        let Some(Accepted { stream, peer, first }) = accepted else { return };
+        NewConnection { transport: stream, peer: Rc::new(peer), common, subscription }.run(first).await;
+    })
+    .detach();
+}
+
+/// What `future` yields, or nothing if the shutdown begins before.
+async fn unless_draining<T>(subscription: &Subscription, future: impl Future<Output = Option<T>>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match subscription.poll_phase(cx, Phase::Draining) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// What a connection's first bytes say.
@@ -159,8 +173,7 @@ struct NewConnection {
 
 impl NewConnection {
     /// Tells the protocols apart by the first bytes, then serves.
-    async fn run(mut self) {
-        let mut first = Vec::new();
+    async fn run(mut self, mut first: Vec<u8>) {
         let protocol = loop {
             match protocol(&first) {
                 Protocol::Unknown => match self.read_some().await {
@@ -202,7 +215,8 @@ impl NewConnection {
             timeout: options.keepalive_timeout,
         };
         let config = Config { max_concurrent_streams: options.max_concurrent_streams, keepalive };
-        let (limits, methods) = (Rc::clone(&self.common.limits), Rc::clone(&self.common.methods));
+        let limits = if self.peer.is_encrypted { &self.common.encrypted_limits } else { &self.common.limits };
+        let (limits, methods) = (Rc::clone(limits), Rc::clone(&self.common.methods));
         let tally = Arc::clone(&limits.tally);
         let mut core = GrpcConnection::new(config, limits, methods, self.peer, now);
         core.h2().receive(first.into(), now);

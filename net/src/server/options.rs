@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::grpc::{Code, Status, Tally};
 use crate::http1::Limits;
+use crate::transport::Acceptor;
 
 /// What a server allows its clients, and how it watches over them.
 #[derive(Clone, Debug)]
@@ -33,8 +34,10 @@ pub struct ServerOptions {
     pub farewell: Option<Status>,
     /// Bounds of HTTP requests that are not gRPC.
     pub http: Limits,
-    /// Whether such requests are served over HTTP/2 too; otherwise they get 415.
+    /// Whether such requests are served over HTTP/2 too where it is not encrypted; otherwise they get 415 there.
     pub http_over_h2: bool,
+    /// From accepted sockets to streams: in clear, or encrypted.
+    pub acceptor: Acceptor,
     /// Where the reactor counts; servers of one reactor may share it. `None`: nobody wants to know.
     pub tally: Option<Arc<Tally>>,
 }
@@ -58,6 +61,7 @@ impl Default for ServerOptions {
             farewell: None,
             http: Limits::default(),
             http_over_h2: false,
+            acceptor: Acceptor::clear(),
             tally: None,
         }
     }

@@ -10,6 +10,7 @@ use crate::rt::TcpStream;
 use super::resolve::Resolver;
 use super::stream::{Plain, Stream};
 use crate::sys;
+use crate::transport::tls::{self, ClientSettings, Source};
 use crate::wait::within;
 
 /// Where to connect to.
@@ -38,14 +39,28 @@ impl fmt::Display for Target {
     }
 }
 
+impl Target {
+    /// The host alone, which is what its certificate has to be for.
+    fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host)
+    }
+}
+
 /// Opens connections.
 #[derive(Clone, Default)]
-pub struct Connector {}
+pub struct Connector {
+    tls: Option<Source<ClientSettings>>,
+}
 
 impl Connector {
     /// One that speaks no TLS.
     pub fn clear() -> Connector {
-        Connector {}
+        Connector::default()
+    }
+
+    /// One that speaks TLS where a target asks for it, with the settings that `source` yields at each connection.
+    pub fn with_tls(source: Source<ClientSettings>) -> Connector {
+        Connector { tls: Some(source) }
     }
 
     /// Resolves the name of a target and connects to the first of its addresses that answers, all within `limit`.
@@ -69,12 +84,18 @@ impl Connector {
         if limit.is_zero() {
             return Err(timed_out("the peer did not answer in time"));
         }
-        if target.is_tls {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not configured"));
-        }
+        let source = match (target.is_tls, &self.tls) {
+            (false, _) => None,
+            (true, Some(source)) => Some(source),
+            (true, None) => return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not configured")),
+        };
+        let deadline = Instant::now() + limit;
         let stream = TcpStream::connect_timeout(address, limit).await?;
         sys::prepare_peer(&stream)?;
-        Ok(Stream::Plain(Plain(stream)))
+        let Some(source) = source else { return Ok(Stream::Plain(Plain(stream))) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stream = tls::connect(Plain(stream), target.host(), source, left).await?;
+        Ok(Stream::Tls(Box::new(stream)))
     }
 }
 

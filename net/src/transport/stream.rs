@@ -10,6 +10,7 @@ use crate::rt::TcpStream;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::sys;
+use crate::transport::tls::TlsStream;
 
 /// A byte stream that never blocks.
 pub trait Transport: 'static {
@@ -56,30 +57,36 @@ impl Transport for Plain {
 pub enum Stream {
     /// In clear.
     Plain(Plain),
+    /// Encrypted.
+    Tls(Box<TlsStream>),
 }
 
 impl Transport for Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Plain(plain) => plain.poll_read(cx, buffer),
+            Stream::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Plain(plain) => plain.poll_write(cx, slices),
+            Stream::Tls(tls) => tls.poll_write(cx, slices),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Plain(plain) => plain.poll_flush(cx),
+            Stream::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Plain(plain) => plain.poll_close(cx),
+            Stream::Tls(tls) => tls.poll_close(cx),
         }
     }
 }

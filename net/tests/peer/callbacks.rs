@@ -8,7 +8,7 @@ use bytes::Bytes;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, Peers, Refusal};
 use plinth_net::server::{Http1Reply, ListenOptions, Listener};
-use plinth_net::transport::Connector;
+use plinth_net::transport::{Acceptor, Connector};
 
 use super::support::{CLUSTER, Event, Member, PATIENCE, options, run, until};
 
@@ -73,7 +73,7 @@ fn busybody(act: impl Fn(&Rc<Peers>, &str) + 'static) -> (Rc<Peers>, SocketAddr)
     *handler.peers.borrow_mut() = Rc::downgrade(&peers);
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), ListenOptions::default()).unwrap();
     let address = listener.local_addr().unwrap();
-    peers.listen(listener);
+    peers.listen(listener, Acceptor::clear());
     (peers, address)
 }
 

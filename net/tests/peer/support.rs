@@ -14,7 +14,7 @@ use plinth_net::peer::wire::{Answer, Hello, Verdict};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, PeerOptions, Peers, Refusal};
 use plinth_net::rt;
 use plinth_net::server::{Http1Reply, ListenOptions, Listener};
-use plinth_net::transport::Connector;
+use plinth_net::transport::{Acceptor, Connector};
 use socket2::{Domain, Socket, Type};
 
 pub const CLUSTER: u64 = 0xc1;
@@ -180,7 +180,7 @@ impl Member {
         let peers = Peers::new(config, Connector::clear(), Rc::clone(&log) as _);
         let listener = Listener::bind(address, ListenOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();
-        peers.listen(listener);
+        peers.listen(listener, Acceptor::clear());
         Member { id, peers, log, address }
     }
 

@@ -230,7 +230,7 @@ impl Others for Link {
     }
 }
 
-/// Host and port of each peer URL that parses.
+/// The peer URLs that parse.
 fn addresses(urls: &[String]) -> Vec<String> {
-    urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| url.address().to_string()).collect()
+    urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| url.to_string()).collect()
 }

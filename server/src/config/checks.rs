@@ -4,6 +4,7 @@ use super::gates::Gate;
 use super::notice::Notice;
 use super::recorded::Recorded;
 use super::settings::{self, Config, DEFAULT_NAME, ELECTION_TIMEOUT_MILLIS_MAX};
+use super::tls;
 use super::url::{Url, join};
 use plinth_api::go::format_duration;
 
@@ -44,7 +45,7 @@ pub(super) fn check(config: &Config, given: &Recorded, notices: &mut Vec<Notice>
         );
         notices.push(notice.with("name", DEFAULT_NAME));
     }
-    check_tls_versions(config)?;
+    tls::check(config, notices)?;
     config.storage.auto_compaction()?;
     warn_about_values(config, given, notices);
     Ok(())
@@ -131,24 +132,6 @@ fn check_gates(config: &Config, notices: &mut Vec<Notice>) -> Result<(), String>
         return Err(
             "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned()
         );
-    }
-    Ok(())
-}
-
-fn check_tls_versions(config: &Config) -> Result<(), String> {
-    let version = |text: &str| match text {
-        "" => Ok(None),
-        "TLS1.2" => Ok(Some(12)),
-        "TLS1.3" => Ok(Some(13)),
-        other => Err(format!("unexpected TLS version {other:?} (must be one of: TLS1.2, TLS1.3)")),
-    };
-    let (min, max) = (&config.tls.min_version, &config.tls.max_version);
-    let (min_version, max_version) = (version(min)?, version(max)?);
-    if max_version.is_some() && min_version > max_version {
-        return Err(format!("min version ({min}) is greater than max version ({max})"));
-    }
-    if min_version == Some(13) && !config.tls.cipher_suites.is_empty() {
-        return Err("cipher suites cannot be configured when only TLS1.3 is enabled".to_owned());
     }
     Ok(())
 }

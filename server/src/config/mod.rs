@@ -27,6 +27,7 @@ mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unsupported;
 mod url;
 mod value;

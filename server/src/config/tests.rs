@@ -247,13 +247,61 @@ fn unusable_configurations_exit_with_1() {
 }
 
 #[test]
+fn unusable_settings_of_tls_exit_with_1() {
+    const CASES: &[(&[&str], &str)] = &[
+        (&["--cipher-suites=X"], "unexpected TLS cipher suite \"X\""),
+        (
+            &["--tls-max-version=TLS1.2", "--cipher-suites=TLS_RSA_WITH_AES_128_GCM_SHA256"],
+            "none of the given cipher suites can be used with TLS1.2",
+        ),
+        (&["--key-file=k"], "KeyFile and CertFile must both be present[key: k, cert: ]"),
+        (
+            &["--peer-client-cert-file=c"],
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: , cert: c]",
+        ),
+        (
+            &["--peer-cert-allowed-cn=a,b", "--peer-cert-allowed-hostname=c"],
+            "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a b], hostnames=[c])",
+        ),
+        (
+            &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+        ),
+        (
+            &["--listen-peer-urls=https://127.0.0.1:1"],
+            "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented",
+        ),
+        (
+            &["--listen-metrics-urls=https://127.0.0.1:1"],
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+        ),
+        (
+            &[
+                "--listen-client-urls=http://127.0.0.1:1",
+                "--advertise-client-urls=http://127.0.0.1:1",
+                "--listen-client-http-urls=http://127.0.0.1:1",
+            ],
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url http://127.0.0.1:1",
+        ),
+    ];
+    for (arguments, message) in CASES {
+        assert_eq!(refusal(arguments, &[]), (1, message.to_string()));
+    }
+    const WARNED: &[(&[&str], &str)] = &[
+        (&["--cert-file=c", "--key-file=k"], "scheme is http or unix while key and cert files are present"),
+        (&["--client-cert-auth"], "scheme is http or unix while --client-cert-auth is enabled"),
+        (&["--cert-file=c", "--key-file=k", "--auto-tls"], "ignoring client auto TLS since certs given"),
+        (&["--peer-cert-file=c", "--peer-key-file=k", "--peer-auto-tls"], "ignoring peer auto TLS since certs given"),
+        (&["--cipher-suites=TLS_RSA_WITH_AES_128_GCM_SHA256"], "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+    ];
+    for (arguments, words) in WARNED {
+        assert!(has_notice(&serve(arguments, &[]), words), "{arguments:?}");
+    }
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
     const REFUSED: &[(&[&str], &str)] = &[
-        (&["--cert-file=a"], "TLS towards clients"),
-        (&["--client-cert-auth"], "TLS towards clients"),
-        (&["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://a:1"], "TLS towards clients"),
-        (&["--peer-auto-tls"], "TLS towards peers"),
-        (&["--listen-peer-urls=https://127.0.0.1:1"], "TLS towards peers"),
         (&["--listen-peer-urls=unix://x"], "Unix sockets between members"),
         (&["--auth-token=jwt,pub-key=a"], "JWT"),
         (&["--discovery-token=t", "--discovery-endpoints=a"], "discovery"),
@@ -452,8 +500,7 @@ fn wrong_files_say_which_key() {
         ("- a", "not a map"),
         ("a: b: c", "error converting YAML to JSON"),
         ("election-timeout: 1", "should be at least as 5 times"),
-        ("peer-transport-security: {auto-tls: true}", "not supported yet by this version: TLS towards peers"),
-        ("client-transport-security: {allowed-hostname: [a, b]}", "TLS towards clients"),
+        ("client-transport-security: {cert-file: a}", "KeyFile and CertFile must both be present[key: , cert: a]"),
         ("discovery-config: {token: t}", "both --discovery-token and --discovery-endpoints must be set"),
     ];
     for (text, message) in CASES {

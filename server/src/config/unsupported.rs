@@ -5,7 +5,7 @@
 
 use super::gates::Gate;
 use super::notice::Notice;
-use super::settings::{Config, LogLevel, Tls};
+use super::settings::{Config, LogLevel};
 use super::url::Url;
 use std::time::Duration;
 
@@ -35,8 +35,6 @@ const NO_SUCH_FILES: &str = "files that are not needed any more are reused or re
 
 /// The list.
 const MISSING: &[Missing] = &[
-    Missing { what: "TLS towards clients", consequence: Refuse, asked: |c| wants_tls(&c.client_tls, client_urls(c)) },
-    Missing { what: "TLS towards peers", consequence: Refuse, asked: |c| wants_tls(&c.peer_tls, peer_urls(c)) },
     Missing { what: "Unix sockets between members", consequence: Refuse, asked: members_on_unix_sockets },
     Missing { what: "JWT authentication (--auth-token)", consequence: Refuse, asked: |c| c.auth.token != "simple" },
     Missing { what: "Bootstrap by discovery", consequence: Refuse, asked: wants_discovery },
@@ -96,22 +94,8 @@ pub(super) fn check(config: &Config, notices: &mut Vec<Notice>) -> Result<(), St
     if refused.is_empty() { Ok(()) } else { Err(format!("not supported yet by this version: {}", refused.join("; "))) }
 }
 
-fn client_urls(config: &Config) -> impl Iterator<Item = &Url> {
-    let addresses = &config.addresses;
-    addresses
-        .listen_client
-        .iter()
-        .chain(&addresses.listen_client_http)
-        .chain(&addresses.listen_metrics)
-        .chain(&addresses.advertise_client)
-}
-
 fn peer_urls(config: &Config) -> impl Iterator<Item = &Url> {
     config.addresses.listen_peer.iter().chain(&config.addresses.advertise_peer)
-}
-
-fn wants_tls<'a>(tls: &Tls, mut urls: impl Iterator<Item = &'a Url>) -> bool {
-    *tls != Tls::default() || urls.any(|url| url.scheme().is_tls())
 }
 
 fn members_on_unix_sockets(config: &Config) -> bool {

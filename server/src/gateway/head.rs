@@ -104,7 +104,7 @@ mod tests {
     use plinth_net::http1::{Limits, parse};
 
     fn peer() -> Rc<Peer> {
-        Rc::new(Peer { address: plinth_net::grpc::PeerAddress::Unix, common_name: None })
+        Rc::new(Peer::in_clear(plinth_net::grpc::PeerAddress::Unix))
     }
 
     fn request(fields: &str) -> Http1Request {

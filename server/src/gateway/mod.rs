@@ -248,6 +248,5 @@ impl Parts {
 
 /// What matters of the connection of a request.
 fn connection(reply: &Http1Reply) -> Connection {
-    let _ = reply.peer();
-    Connection::default()
+    Connection::of(&reply.peer())
 }

@@ -262,7 +262,7 @@ mod tests {
     fn call(slow: &Rc<SlowRequests>, answers: &Answers) -> UnaryReply {
         let answers = answers.clone();
         let reply = UnaryReply::local(move |result| answers.borrow_mut().push(result.map_err(|status| status.code)));
-        let caller = Caller { user: None, peer: Peer { address: PeerAddress::Unix, common_name: None }, token: None };
+        let caller = Caller { user: None, peer: Peer::in_clear(PeerAddress::Unix), token: None };
         let facts = CallFacts { caller, requires_leader: false, client_api_version: None, arrived: Instant::now() };
         slow.watch(methods::PUT.path, &facts, &Bytes::from_static(b"\x0a\x01k"), reply)
     }

@@ -2,6 +2,7 @@
 //!
 //! Applies to listeners for clients, not to those for metrics.
 
+use plinth_net::grpc::Peer;
 use plinth_net::http1::{Http1Request, Method, Response};
 
 /// The lists of `--host-whitelist` and `--cors`.
@@ -41,6 +42,13 @@ pub struct Connection {
     pub tls: bool,
     /// Its certificate carries a common name that authentication would use over gRPC, but not through the gateway.
     pub common_name_would_be_ignored: bool,
+}
+
+impl Connection {
+    /// That of a request's other end.
+    pub fn of(peer: &Peer) -> Connection {
+        Connection { tls: peer.is_encrypted, common_name_would_be_ignored: peer.common_name.is_some() }
+    }
 }
 
 /// The answer to the question whether a request may come in.

@@ -1,13 +1,16 @@
 //! Lines that supervisors, scripts and test frameworks wait for, in etcd's words and with its fields. They are
 //! functions so that the words exist once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use super::line::list;
-use crate::config::{AutoCompaction, Config, Url, join_urls, version};
+use crate::config::{AutoCompaction, Config, Tls, Url, join_urls, version};
 use plinth_api::go::format_duration;
+use plinth_net::transport::Rejected;
+use plinth_net::transport::tls::Failure;
 
 /// What auto compaction keeps; etcd shows a number of revisions as nanoseconds.
 fn retention(config: &Config) -> String {
@@ -106,6 +109,49 @@ pub fn ready_to_serve() {
 /// A listener without TLS serves. `traffic`: `grpc`, `http` or `grpc+http`.
 pub fn serving_insecurely(traffic: &str, address: &str) {
     info!(traffic, address, "serving client traffic insecurely; this is strongly discouraged!");
+}
+
+/// A listener with TLS serves.
+pub fn serving_securely(traffic: &str, address: &str) {
+    info!(traffic, address, "serving client traffic securely");
+}
+
+/// Listeners of this side (`client`, `peer`) will speak TLS.
+pub fn starting_with_tls(side: &str, tls: &Tls, cipher_suites: &[String]) {
+    let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    let tls_info = format!(
+        "cert = {}, key = {}, client-cert={}, client-key={}, trusted-ca = {}, client-cert-auth = {}, crl-file = {}",
+        file(&tls.cert_file),
+        file(&tls.key_file),
+        file(&tls.client_cert_file),
+        file(&tls.client_key_file),
+        file(&tls.trusted_ca_file),
+        tls.client_cert_auth,
+        file(&tls.crl_file)
+    );
+    info!("tls-info" = tls_info, "cipher-suites[]" = %list(cipher_suites), "starting with {side} TLS");
+}
+
+/// A connection was not let in. `side`: `client` or `peer`. Somebody who only looked whether the port is open is not
+/// worth a warning.
+pub fn rejected(side: &str, rejected: &Rejected) {
+    let address = rejected.address.to_string();
+    let server_name = rejected.server_name.as_deref().unwrap_or("");
+    let addresses: Vec<String> = rejected.ip_addresses.iter().map(ToString::to_string).collect();
+    let (addresses, names) = (list(&addresses), list(&rejected.dns_names));
+    let error = &rejected.failure;
+    if matches!(error, Failure::Eof) {
+        debug!("remote-addr" = address, "server-name" = server_name, %error, "rejected connection on {side} endpoint");
+        return;
+    }
+    warn!(
+        "remote-addr" = address,
+        "server-name" = server_name,
+        "ip-addresses[]" = %addresses,
+        "dns-names[]" = %names,
+        %error,
+        "rejected connection on {side} endpoint"
+    );
 }
 
 /// A signal ends the server: `terminated` or `interrupt`.

@@ -5,6 +5,7 @@ use super::{CallId, IN_FLIGHT_BYTES_MAX, ToEdge, ToHome};
 use crate::answer::refusal::RefusedStream;
 use crate::answer::status;
 use crate::caller::CallFacts;
+use crate::http::Connection;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
@@ -211,8 +212,9 @@ impl Service for EdgeService {
             return reply.respond(&Response::error(503, &status::TOO_MANY_REQUESTS.message));
         }
         let id = self.0.name();
+        let connection = Connection::of(&reply.peer());
         self.0.pending.borrow_mut().insert(id, Pending::Http(reply));
-        self.0.post(ToHome::Http(id, request));
+        self.0.post(ToHome::Http(id, request, connection));
     }
 }
 
@@ -285,7 +287,7 @@ mod tests {
     }
 
     fn call() -> Call {
-        let peer = Peer { address: PeerAddress::Unix, common_name: None };
+        let peer = Peer::in_clear(PeerAddress::Unix);
         Call::new(Rc::new(Vec::new()), Rc::new(peer), None, Instant::now())
     }
 

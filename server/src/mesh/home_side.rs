@@ -206,10 +206,10 @@ impl HomeSide {
             }
             ToHome::Drained(id, bytes) => self.drained(id, bytes),
             ToHome::Gone(id) => self.gone(id),
-            ToHome::Http(id, request) => {
+            ToHome::Http(id, request, connection) => {
                 let (http, sink, endpoints) = (self.http.clone(), self.sink.clone(), self.endpoints);
                 rt::spawn(async move {
-                    let response = http.respond(&request, endpoints).await;
+                    let response = http.respond(&request, endpoints, connection).await;
                     sink.post(ToEdge::Http(id, response));
                 })
                 .detach();

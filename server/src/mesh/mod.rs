@@ -21,6 +21,7 @@ pub mod edge;
 pub mod home_side;
 
 use crate::caller::CallFacts;
+use crate::http::Connection;
 use bytes::Bytes;
 use plinth_net::grpc::Status;
 use plinth_net::http1::{Http1Request, Response};
@@ -52,7 +53,7 @@ pub enum ToHome {
     /// The call is gone: reset, expired, or its connection lost.
     Gone(CallId),
     /// A request to an HTTP endpoint.
-    Http(CallId, Http1Request),
+    Http(CallId, Http1Request, Connection),
 }
 
 impl ToHome {
@@ -60,7 +61,7 @@ impl ToHome {
     fn bytes(&self) -> usize {
         let body = match self {
             ToHome::Unary(_, _, _, body) | ToHome::Message(_, body) => body.len(),
-            ToHome::Http(_, request) => request.body.len(),
+            ToHome::Http(_, request, _) => request.body.len(),
             ToHome::Open(..) | ToHome::HalfClose(_) | ToHome::Drained(..) | ToHome::Gone(_) => 0,
         };
         body + size_of::<ToHome>()

@@ -25,6 +25,8 @@ pub struct Facts {
     pub peers: PeerFacts,
     /// Lines of the log that were dropped because it could not be written fast enough.
     pub log_lines_dropped: u64,
+    /// Days that certificates are still valid, by who is shown them: `client`, `peer`.
+    pub certificate_days: Vec<(&'static str, f64)>,
 }
 
 /// The series made of facts, and of the one recorded family whose labels are not known beforehand.
@@ -91,6 +93,14 @@ fn server(facts: &Facts) -> Vec<Extra> {
         help: "1 for every active alarm.",
         samples: alarms,
     });
+    if !facts.certificate_days.is_empty() {
+        extras.push(Extra {
+            name: "plinth_certificate_days_left",
+            kind: Kind::Gauge,
+            help: "Days that the certificate shown to clients or peers is still valid.",
+            samples: facts.certificate_days.iter().map(|(side, days)| ("", label("side", side), *days)).collect(),
+        });
+    }
     extras.push(one(
         "plinth_log_lines_dropped_total",
         Kind::Counter,

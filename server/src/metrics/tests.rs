@@ -30,6 +30,7 @@ fn facts() -> Facts {
         process: ProcessStats::read(),
         peers: PeerFacts::default(),
         log_lines_dropped: 0,
+        certificate_days: vec![("client", 12.5)],
     }
 }
 

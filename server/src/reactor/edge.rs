@@ -1,12 +1,13 @@
 //! A reactor that has connections and no group: everything it is asked goes to the home.
 
-use super::listen::{self, Sharing};
+use super::listen::{self, Servers, Sharing};
 use crate::api;
 use crate::config::Config;
 use crate::mesh::channel::{Receiver, Sender};
 use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
 use crate::service;
+use crate::tls::Security;
 use plinth_net::grpc::Tally;
 use plinth_net::rt::{self, Reactor};
 use plinth_net::server::Shutdown;
@@ -18,13 +19,14 @@ use std::sync::Arc;
 pub fn start(
     number: usize,
     config: &Config,
+    security: &Security,
     to_home: Sender<Vec<ToHome>>,
     to_edge: Receiver<Vec<ToEdge>>,
     tally: Arc<Tally>,
 ) -> io::Result<Reactor<()>> {
-    let config = config.clone();
+    let (config, security) = (config.clone(), security.clone());
     super::start(number, config.reactors.pin, move || async move {
-        if let Err(error) = run(config, to_home, to_edge, tally).await {
+        if let Err(error) = run(config, security, to_home, to_edge, tally).await {
             tracing::error!(reactor = number, %error, "an edge reactor does not serve");
         }
     })
@@ -32,6 +34,7 @@ pub fn start(
 
 async fn run(
     config: Config,
+    security: Security,
     to_home: Sender<Vec<ToHome>>,
     to_edge: Receiver<Vec<ToEdge>>,
     tally: Arc<Tally>,
@@ -41,7 +44,9 @@ async fn run(
     let Some(_) = to_edge.receive().await else { return Ok(()) };
     let shutdown = Shutdown::new();
     let service = service::for_clients(Rc::new(EdgeService(edge.clone())), &config, &tally);
-    let servers = listen::start(&config.addresses.listen_client, &config, Sharing::Joins, service, &shutdown, &tally)?;
+    let start = Servers { config: &config, security: &security, shutdown: &shutdown, tally: &tally };
+    let urls = &config.addresses.listen_client;
+    let servers = start.start(urls, listen::carries(&config), Sharing::Joins, service)?;
     if !to_home.send(Vec::new()).await {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use super::part;
 use crate::answer::status;
 use crate::config::{Config, Url};
 use crate::logging::events;
+use crate::tls::{Carries, Security};
 use plinth_net::grpc::{Service, Tally};
 use plinth_net::http1::Limits;
 use plinth_net::rt;
@@ -25,25 +26,48 @@ pub enum Sharing {
     Joins,
 }
 
-/// Binds the given URLs and starts serving. `tally`: where they count.
-pub fn start(
-    urls: &[Url],
-    config: &Config,
-    shared: Sharing,
-    service: Rc<dyn Service>,
-    shutdown: &Shutdown,
-    tally: &Arc<Tally>,
-) -> Result<Vec<rt::Task<()>>, String> {
-    let mut servers = Vec::new();
-    for url in urls {
-        if shared == Sharing::Joins && url.scheme().is_unix() {
-            continue;
+/// What the servers of a reactor have in common.
+pub struct Servers<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// TLS.
+    pub security: &'a Security,
+    /// Ends them.
+    pub shutdown: &'a Shutdown,
+    /// Where they count.
+    pub tally: &'a Arc<Tally>,
+}
+
+impl Servers<'_> {
+    /// Binds the given URLs and starts serving what they carry. Those of one address share its socket.
+    pub fn start(
+        &self,
+        urls: &[Url],
+        carries: Carries,
+        shared: Sharing,
+        service: Rc<dyn Service>,
+    ) -> Result<Vec<rt::Task<()>>, String> {
+        let mut servers = Vec::new();
+        for (number, url) in urls.iter().enumerate() {
+            let is_done = urls[..number].iter().any(|earlier| earlier.address() == url.address());
+            if is_done || shared == Sharing::Joins && url.scheme().is_unix() {
+                continue;
+            }
+            let together: Vec<&Url> = urls.iter().filter(|other| other.address() == url.address()).collect();
+            let options = ServerOptions {
+                acceptor: self.security.client_acceptor(&together, carries),
+                ..server_options(self.config, self.tally)
+            };
+            let listener = bind(url, self.config, shared)?;
+            servers.push(rt::spawn(serve(listener, service.clone(), options, self.shutdown.clone())));
         }
-        let listener = bind(url, config, shared)?;
-        let server = serve(listener, service.clone(), server_options(config, tally), shutdown.clone());
-        servers.push(rt::spawn(server));
+        Ok(servers)
     }
-    Ok(servers)
+}
+
+/// What listeners for clients carry: gRPC alone if HTTP has listeners of its own.
+pub fn carries(config: &Config) -> Carries {
+    if config.addresses.listen_client_http.is_empty() { Carries::All } else { Carries::Grpc }
 }
 
 /// Listens on a URL's address. Errors are worded as etcd's.
@@ -63,7 +87,8 @@ pub fn bind(url: &Url, config: &Config, shared: Sharing) -> Result<Listener, Str
 /// Says which addresses are served.
 pub fn announce(urls: &[Url], traffic: &str) {
     for url in urls {
-        events::serving_insecurely(traffic, url.address());
+        let announce = if url.scheme().is_tls() { events::serving_securely } else { events::serving_insecurely };
+        announce(traffic, url.address());
     }
 }
 

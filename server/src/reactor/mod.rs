@@ -22,6 +22,7 @@ use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
 use crate::metrics;
 use crate::resources;
 use crate::sys::Signals;
+use crate::tls::Security;
 use crate::wake;
 use plinth_net::grpc::Tally;
 use plinth_net::rt::{self, Reactor};
@@ -75,6 +76,10 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     if let Err(error) = resources::check_locked_memory() {
         return fail("the server cannot start", &error);
     }
+    let security = match Security::new(&config) {
+        Ok(security) => security,
+        Err(error) => return fail("the server cannot start", &error),
+    };
     let signals = Arc::new(signals);
     let taken = Arc::new(AtomicI32::new(0));
     let mut channels = Vec::new();
@@ -84,12 +89,12 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
         let (to_edge, to_edge_receiver) = channel::bounded(CHANNEL_BATCHES);
         let tally = new_tally(&config);
         channels.push(EdgeChannels { to_home, to_edge, tally: tally.clone() });
-        match edge::start(number, &config, to_home_sender, to_edge_receiver, tally) {
+        match edge::start(number, &config, &security, to_home_sender, to_edge_receiver, tally) {
             Ok(edge) => edges.push(edge),
             Err(error) => return fail(&reactor_trouble(number), &error),
         }
     }
-    let result = run_home(&config, folder, channels, signals.clone(), taken.clone());
+    let result = run_home(&config, security, folder, channels, signals.clone(), taken.clone());
     for edge in edges {
         // An edge ends with its channel. What it has to say was logged by it, unless it never ran.
         if let Err(error) = edge.join() {
@@ -111,6 +116,7 @@ fn new_tally(config: &Config) -> Arc<Tally> {
 
 fn run_home(
     config: &Config,
+    security: Security,
     folder: &DataDir,
     channels: Vec<EdgeChannels>,
     signals: Arc<Signals>,
@@ -119,7 +125,7 @@ fn run_home(
     let (config, member_dir, log_dir) =
         (config.clone(), folder.member_dir().to_path_buf(), folder.log_dir().to_path_buf());
     let reactor = start(0, config.reactors.pin, move || async move {
-        serve::run(config, &member_dir, &log_dir, channels, signals, taken).await
+        serve::run(config, security, &member_dir, &log_dir, channels, signals, taken).await
     });
     let reactor = reactor.map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
     reactor.join().map_err(|error| error.to_string())?

@@ -6,10 +6,10 @@ use crate::config::{Config, Gate};
 use crate::home::others::Others;
 use crate::home::{Home, Profile};
 use crate::logging::events;
+use crate::tls::Security;
 use plinth_engine::command::{Command, MemberAttributes};
 use plinth_net::peer::{PeerConfig, PeerOptions};
 use plinth_net::rt::sleep;
-use plinth_net::transport::Connector;
 use plinth_raft::Member;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const REMOVED_DELAY: Duration = Duration::from_secs(1);
 const PUBLISH_RETRY: Duration = Duration::from_millis(100);
 
 /// The transport to the other members, without connections yet.
-pub fn link(profile: &Profile, config: &Config, first_members: Vec<Member>) -> Rc<Link> {
+pub fn link(profile: &Profile, config: &Config, security: &Security, first_members: Vec<Member>) -> Rc<Link> {
     let cluster = &config.cluster;
     let peer_config = PeerConfig {
         cluster: profile.cluster_id,
@@ -33,13 +33,14 @@ pub fn link(profile: &Profile, config: &Config, first_members: Vec<Member>) -> R
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
     let advertised = config.addresses.advertise_peer.iter().map(|url| url.as_str().to_string()).collect();
-    Link::new(peer_config, Connector::clear(), first_members, advertised)
+    Link::new(peer_config, security.connector(), first_members, advertised)
 }
 
 /// Starts listening for the other members and dials them.
-pub fn connect(home: &Rc<Home>, link: &Link, config: &Config) -> Result<(), String> {
+pub fn connect(home: &Rc<Home>, link: &Link, config: &Config, security: &Security) -> Result<(), String> {
     for url in &config.addresses.listen_peer {
-        link.peers().listen(listen::bind(url, config, listen::Sharing::Alone)?);
+        let listener = listen::bind(url, config, listen::Sharing::Alone)?;
+        link.peers().listen(listener, security.member_acceptor(url));
     }
     link.attach(home);
     link.follow_members(home);

@@ -1,6 +1,6 @@
 //! The reactor of the group, from boot to the last flush.
 
-use super::listen::{self, Sharing};
+use super::listen::{self, Servers, Sharing};
 use super::part::part;
 use super::{EdgeChannels, new_tally, peers, wait_for_signal};
 use crate::api::{self, Api, maintenance};
@@ -20,6 +20,7 @@ use crate::metrics::ReactorMetrics;
 use crate::passwords::Passwords;
 use crate::service::{self, HomeService};
 use crate::sys::Signals;
+use crate::tls::{Carries, Security};
 use crate::tokens::Tokens;
 use crate::tokens::simple::SimpleTokens;
 use crate::wake::Woken;
@@ -41,6 +42,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(300);
 /// Runs the member. An error is why it cannot go on.
 pub async fn run(
     config: Config,
+    security: Security,
     member_dir: &Path,
     log_dir: &Path,
     channels: Vec<EdgeChannels>,
@@ -59,13 +61,13 @@ pub async fn run(
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
     let metrics = Rc::new(ReactorMetrics::new(api::method_table()));
     let queues = Queues::create();
-    let link = peers::link(&profile, &config, first_members);
+    let link = peers::link(&profile, &config, &security, first_members);
     let users = identification(&config).map_err(|error| text(&error))?;
     let home = Home::new(profile, data, queues, (member, hub), metrics, link.clone(), users);
     let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
-    peers::connect(&home, &link, &config)?;
+    peers::connect(&home, &link, &config, &security)?;
     home.pump.notify();
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
@@ -78,12 +80,12 @@ pub async fn run(
 
     let tally = new_tally(&config);
     let tallies = channels.iter().map(|channel| channel.tally.clone()).chain([tally.clone()]).collect();
-    let http = Rc::new(HttpEndpoints::new(home.clone(), link.clone(), &config, tallies));
+    let http = Rc::new(HttpEndpoints::new(home.clone(), link.clone(), &config, tallies, security.clone()));
     let ready = async { peers::join(&home, &link, &config).await.map(|()| true) };
     let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
     let mut serving = Serving::default();
     if is_ready {
-        let starting = async { serve(&home, &config, &http, channels, &tally).await.map(Some) };
+        let starting = async { serve(&home, &config, &http, channels, &tally, &security).await.map(Some) };
         if let Some(started) = starting.or(async { (&mut ends).await.map(|()| None) }).await? {
             serving = started;
             ends.await?;
@@ -216,6 +218,7 @@ async fn serve(
     http: &Rc<HttpEndpoints>,
     channels: Vec<EdgeChannels>,
     tally: &Arc<Tally>,
+    security: &Security,
 ) -> Result<Serving, String> {
     let shutdown = Shutdown::new();
     let addresses = &config.addresses;
@@ -223,10 +226,11 @@ async fn serve(
     let api = Rc::new(Api::new(home.clone()));
     let service = service::for_clients(HomeService::new(api.clone(), http.clone(), client), config, tally);
     let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
-    let mut servers = listen::start(&addresses.listen_client, config, sharing, service.clone(), &shutdown, tally)?;
-    servers.extend(listen::start(&addresses.listen_client_http, config, Sharing::Alone, service, &shutdown, tally)?);
+    let start = Servers { config, security, shutdown: &shutdown, tally };
+    let mut servers = start.start(&addresses.listen_client, listen::carries(config), sharing, service.clone())?;
+    servers.extend(start.start(&addresses.listen_client_http, Carries::All, Sharing::Alone, service)?);
     let metrics_api = HomeService::new(api.clone(), http.clone(), Endpoints::Metrics);
-    servers.extend(listen::start(&addresses.listen_metrics, config, Sharing::Alone, metrics_api, &shutdown, tally)?);
+    servers.extend(start.start(&addresses.listen_metrics, Carries::Metrics, Sharing::Alone, metrics_api)?);
     for channel in &channels {
         channel.to_edge.send(Vec::new()).await;
     }

@@ -1,9 +1,11 @@
 //! The server's unsafe code: handing file descriptors to the reactor, signals, and the allocator's settings.
 
 mod heap;
+mod secrets;
 mod signals;
 
 pub use heap::give_back_freed_memory;
+pub use secrets::leave_no_core_dump;
 pub use signals::Signals;
 
 use plinth_net::rt::UnixStream;

@@ -136,7 +136,8 @@ fn what_is_refused_and_how() {
             "Error: bad lease ID arg (strconv.ParseInt: parsing \"x\": invalid syntax), expecting ID in Hex",
         ),
         ("get k --cert ", 1, ""),
-        ("get k --cert x", 1, "Error: TLS (--cert) is not supported yet"),
+        ("get k --cert x", 128, "Error: KeyFile and CertFile must both be present[key: , cert: x]"),
+        ("get k --cacert /nonexistent", 128, "Error: open /nonexistent: no such file or directory"),
     ] {
         let ran = tool.line(line);
         match text {

@@ -21,6 +21,7 @@ const CRATES: &[&[&str]] = &[
 const SERVER: &[&[&str]] = &[
     &["caller", "config", "notify", "passwords", "resources", "sys", "tokens", "wake"],
     &["datadir", "logging", "metrics"],
+    &["tls"],
     &["answer", "http"],
     &["home"],
     &["cluster"],
