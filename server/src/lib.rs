@@ -16,6 +16,7 @@
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`tls`]: certificates and keys of both sides, as their files are now
 //! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
+//! - [`failpoints`]: faults on purpose, in builds that have them
 //! - [`notify`], [`wake`]: wake a task from the same reactor, and from outside; [`sys`]: signals, heap, sockets;
 //!   [`resources`]: limits of the process
 
@@ -30,6 +31,7 @@ pub mod config;
 pub mod conversion;
 pub mod datadir;
 pub mod endpoints;
+pub mod failpoints;
 pub mod gateway;
 pub mod home;
 pub mod http;

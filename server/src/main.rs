@@ -7,7 +7,7 @@
 use plinth_server::config::{self, Command, Config};
 use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};
-use plinth_server::{logging, reactor, resources, restore};
+use plinth_server::{failpoints, logging, reactor, resources, restore};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
@@ -82,6 +82,10 @@ fn serve(loaded: config::Loaded) -> ExitCode {
     };
     if let Err(error) = sys::give_back_freed_memory() {
         eprintln!("plinth: a thread cannot be started: {error}");
+        return ExitCode::FAILURE;
+    }
+    if let Err(error) = failpoints::start() {
+        eprintln!("plinth: {error}");
         return ExitCode::FAILURE;
     }
     resources::raise_limits();

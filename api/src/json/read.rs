@@ -32,6 +32,12 @@ static ENGINES: [[GeneralPurpose; 2]; 2] = [
     ],
 ];
 
+/// `\u` and four digits.
+const HALF_BYTES: usize = 6;
+
+/// What Go says of a value that ends too soon.
+const TRUNCATED: &str = "proto: unexpected EOF";
+
 /// Where the length of a message belongs, and what it is.
 struct Length {
     at: usize,
@@ -325,7 +331,14 @@ impl<'a> Reader<'a> {
                 b't' => ('\t', 1),
                 b'u' => match code_point(rest) {
                     Some(found) => found,
-                    None => return Err(self.syntax(start, &bad_escape(rest))),
+                    None => {
+                        // Where the other half would be, whatever is there.
+                        let behind = &json[self.at - 1 - (rest.len() - 5)..];
+                        return Err(match behind.get(..HALF_BYTES) {
+                            Some(shown) => self.syntax(start, &bad_escape(shown)),
+                            None => TRUNCATED.to_string(),
+                        });
+                    }
                 },
                 other => (char::from(other), 1),
             };
@@ -350,10 +363,8 @@ fn code_point(rest: &str) -> Option<(char, usize)> {
 }
 
 /// What is wrong with half a pair: Go shows what stands in place of the other half.
-fn bad_escape(rest: &str) -> String {
-    let behind = rest.get(5..).unwrap_or_default();
-    let shown: String = behind.chars().take(6).collect();
-    format!("invalid escape code {shown:?} in string")
+fn bad_escape(shown: &[u8]) -> String {
+    format!("invalid escape code {:?} in string", String::from_utf8_lossy(shown))
 }
 
 /// A number, in the bits that protobuf writes.

@@ -194,6 +194,11 @@ fn faults_are_told_in_the_words_of_go() {
         ("{\"range_end\":\"\",\n \"rangeEnd\":\"\"}", "proto: (line 2:2): duplicate field \"rangeEnd\""),
         (r#"{"keys_only":"true"}"#, "proto: (line 1:14): invalid value for bool field keysOnly: \"true\""),
         (r#"{"é":1,"key":7}"#, "proto: (line 1:14): invalid value for bytes field key: 7"),
+        (r#"{"x":"\ud800"}"#, "proto: unexpected EOF"),
+        (
+            r#"{"x":"\ud800","y":"\u0041"}"#,
+            "proto: syntax error (line 1:6): invalid escape code \"\\\",\\\"y\\\":\" in string",
+        ),
         (r#"{"key":"\ud800\u0041"}"#, "proto: syntax error (line 1:8): invalid escape code \"\\\\u0041\" in string"),
     ] {
         assert_eq!(range(json).expect_err(json), expected, "{json}");

@@ -233,6 +233,7 @@ async fn stream_range(
         if reply.is_closed() || home.is_stopping() {
             return Err(status::STOPPED);
         }
+        crate::fail_point!("beforeRangeStreamChunk");
         let mut pairs = Vec::new();
         let budget = Budget { pairs: keys, bytes: 4 * chunk_bytes, visits: Budget::STEP.visits };
         let step = home.state().member.store().range_step(&mut cursor, budget, &mut pairs);

@@ -55,6 +55,7 @@ pub fn time_to_live(Request { home, caller, body, reply }: Request) {
         Err(refusal) => return reply.fail(refusal),
     };
     if home.keeps_leases() {
+        crate::fail_point!("beforeLookupWhenLeaseTimeToLive");
         return answer_time_to_live(&home, stamp, &remaining(&home, &request), reply);
     }
     rt::spawn(async move {

@@ -5,6 +5,7 @@ use super::kv::decode;
 use crate::answer::status;
 use crate::cluster::{corruption, handover};
 use crate::config::version;
+use crate::fail_point;
 use crate::home::Home;
 use crate::home::space::shrink;
 use crate::home::waiter::Waiter;
@@ -153,11 +154,14 @@ pub fn hash(Request { home, reply, .. }: Request) {
 
 /// `Defragment`: gives free space at the end of the file back, online. Nobody else is stopped meanwhile.
 pub fn defragment(Request { home, reply, .. }: Request) {
+    fail_point!("defragOpenFileError", |text: String| reply.fail(Status::new(Code::Unknown, text)));
     rt::spawn(async move {
         let start = Instant::now();
         let before = home.state().member.store().trees().size_bytes();
         home.metrics.defrag_inflight.add(1);
+        fail_point!("defragBeforeCopy");
         let result = shrink(&home).await;
+        fail_point!("defragBeforeRename");
         home.metrics.defrag_inflight.add(-1);
         let after = home.state().member.store().trees().size_bytes();
         home.metrics.backend_defrag.record_duration(start.elapsed());

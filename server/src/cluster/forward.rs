@@ -8,6 +8,7 @@
 use super::Link;
 use super::{corruption, membership};
 use crate::answer::status;
+use crate::fail_point;
 use crate::home::Home;
 use crate::home::leases;
 use crate::home::others::LeaseRenewal;
@@ -154,11 +155,13 @@ pub async fn promote(home: &Rc<Home>, link: &Link, id: MemberId) -> Result<(), S
 pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Question, body: Bytes, answerer: Answerer) {
     match question {
         Question::Renew => {
+            fail_point!("beforeServeHTTPLeaseRenew");
             let home = home.clone();
             rt::spawn(async move { answerer.answer(renew_for(&home, &body).await) }).detach();
             return;
         }
         Question::TimeToLive => {
+            fail_point!("beforeLookupWhenForwardLeaseTimeToLive");
             return answerer.answer(match leases::time_to_live_fields(home, body) {
                 Ok(fields) => answer(&fields),
                 Err(status) => refusal(&status),

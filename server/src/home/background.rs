@@ -42,6 +42,7 @@ fn step(home: &Rc<Home>) -> Result<Option<Duration>, StoreError> {
     let catches_up = {
         let mut guard = home.state_mut();
         let State { member, hub, .. } = &mut *guard;
+        crate::fail_point!(if hub.stats().unsynced > 0, "beforeSyncWatchers");
         history::catch_up(member, hub)?
     };
     let catches_up = watching::deliver_ready(home) || catches_up;
@@ -62,7 +63,10 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let begun = home.clock.read();
+    crate::fail_point!("compactBeforeCommitScheduledCompact");
+    crate::fail_point!("compactBeforeCommitBatch");
     let progress = history::compact(&mut state.member, &mut state.hub, home.profile.pace.compaction_step)?;
+    crate::fail_point!("compactAfterCommitBatch");
     state.stages.compacted(progress, &home.metrics, begun, home.clock.read());
     let finished = state.member.store().finished_compact_revision();
     let (done, waiting) = std::mem::take(&mut state.physical).into_iter().partition(|(at, _)| *at <= finished);

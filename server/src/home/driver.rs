@@ -5,6 +5,7 @@ use super::waiter::Waiter;
 use super::{Home, HomeMember, State, flush, watching};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
+use crate::fail_point;
 use crate::metrics::{Stage, Success};
 use crate::wake::Woken;
 use plinth_engine::lease::Millis;
@@ -51,9 +52,11 @@ fn step(home: &Rc<Home>, effects: &mut Effects<Waiter>) -> Result<Pumped, Fatal>
     if home.has_readable() {
         serve_readable(home);
     }
+    fail_point!(if home.state().member.pending_commands() > 0, "raftBeforeSave");
     let mut turn = Turn { home, has_work: false, at: begun };
     let pumped = round::run(&mut turn, effects)?;
     home.end_round();
+    fail_point!("raftBeforeAdvance");
     Ok(if home.has_readable() { Pumped::More } else { pumped })
 }
 
@@ -97,6 +100,7 @@ impl Outside for Turn<'_> {
         let State { member, stages, .. } = &mut *guard;
         stages.advanced(member, &self.home.metrics, self.at, now);
         (self.has_work, self.at) = (member.has_committed(), now);
+        fail_point!(if self.has_work, "beforeApplyOneEntryNormal");
     }
 
     fn must_wait(&mut self) -> bool {
@@ -147,6 +151,8 @@ impl Outside for Turn<'_> {
     }
 
     fn send(&mut self, messages: &mut Vec<PeerMessage>) {
+        fail_point!(if !messages.is_empty() && self.home.state().member.is_leader(), "raftBeforeLeaderSend");
+        fail_point!(if !messages.is_empty() && !self.home.state().member.is_leader(), "raftBeforeFollowerSend");
         self.home.others.send_all(self.home, messages);
     }
 
@@ -250,6 +256,7 @@ fn installed(home: &Home, meta: &SnapshotMeta) {
     for (_, waiter) in physical {
         waiter.fail(status::LEADER_CHANGED);
     }
+    fail_point!("raftAfterApplySnap");
     tracing::info!(index = meta.id.index, term = meta.id.term, "applied snapshot");
 }
 
@@ -269,6 +276,7 @@ fn role_changed(home: &Home, change: RoleChange) {
 pub async fn watch_log(home: Rc<Home>, mut woken: Woken) -> std::io::Result<()> {
     loop {
         woken.wait().await?;
+        fail_point!("raftAfterSave");
         home.pump.notify();
     }
 }

@@ -123,9 +123,11 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
     }
     let written = start.elapsed();
     writer.sync()?;
+    crate::fail_point!("beforeCommit");
     let (offset, bytes) = flush.meta();
     writer.write_at(offset, bytes)?;
     writer.sync()?;
+    crate::fail_point!("afterCommit");
     Ok(written)
 }
 

@@ -395,6 +395,7 @@ impl Home {
         writer: FileWriter,
         place: Box<dyn FnOnce() -> std::io::Result<()>>,
     ) -> bool {
+        crate::fail_point!("applyBeforeOpenSnapshot");
         let (mut effects, now) = (Effects::default(), self.clock.now());
         let result = {
             let member = &mut self.state.borrow_mut().member;

@@ -49,6 +49,7 @@ fn deliver(home: &Home, state: &mut State, key: StreamKey, most: usize) -> usize
             break;
         }
         let mut is_open = false;
+        crate::fail_point!("beforeSendWatchResponse");
         // Encoded where it is sent from. A call that has ended takes nothing.
         reply.send(|out| {
             let before = out.len();

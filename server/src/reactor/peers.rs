@@ -70,6 +70,7 @@ pub async fn join(home: &Rc<Home>, link: &Link, config: &Config) -> Result<(), S
 
 async fn publish(home: &Home, attributes: MemberAttributes) -> Result<(), plinth_net::grpc::Status> {
     home.barrier().await?;
+    crate::fail_point!("beforePublishing");
     home.propose(Command::SetMemberAttributes(attributes)).await.map(|_| ())
 }
 

@@ -142,9 +142,15 @@ impl Connection {
         Some(serde_json::from_slice(&chunk).expect("JSON"))
     }
 
-    /// A whole answer. `HEAD` has none behind its head.
+    /// A whole answer.
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
+        self.rest(&mut answer);
+        answer
+    }
+
+    /// The body behind a head.
+    pub fn rest(&mut self, answer: &mut Answer) {
         if answer.header("transfer-encoding") == Some("chunked") {
             while let Some(chunk) = self.next_chunk() {
                 answer.body.extend_from_slice(&chunk);
@@ -153,7 +159,6 @@ impl Connection {
             let length = length.parse().expect("a number");
             answer.body = self.take(length);
         }
-        answer
     }
 }
 
