@@ -1,12 +1,14 @@
 //! Who waits for which command: the open batch and the batches on their way through consensus.
 //!
-//! Invariants: sequences only grow; batches of this member come back from consensus in the order in which they
-//! were proposed (an entry that never comes back was lost with a leadership and its waiters are failed).
+//! Invariants: sequences only grow; batches of this member come back from consensus in the order in which they were
+//! proposed. One that does not was lost with a leadership, or is still on its way to somebody who will lead again: nobody can
+//! say that it never happens, so its waiters wait on until their time is over, and it is not proposed again. One that is known
+//! not to have left this member goes back to the others that wait for a leader.
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BYTES_PENDING_MAX, COMMANDS_PENDING_MAX};
 use plinth_engine::lease::Millis;
 use plinth_raft::batch::BatchBuilder;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Commands of one future entry, and who waits for them.
 pub(crate) struct OpenBatch<W> {
@@ -37,11 +39,15 @@ pub(crate) struct Pending<W> {
     open: OpenBatch<W>,
     /// Full batches, oldest first; the open one is younger than all of them.
     closed: VecDeque<OpenBatch<W>>,
+    /// How many of them, the oldest, were proposed already and came back.
+    restored: usize,
     proposed: VecDeque<Proposed<W>>,
+    /// Batches that did not come back in their turn, by sequence.
+    overdue: BTreeMap<u64, Proposed<W>>,
     next_sequence: u64,
     commands: usize,
     bytes: usize,
-    /// Batches made so far, and the commands in them.
+    /// Batches made so far, and the commands in them; those that were restored count again. Only grows.
     made: (u64, u64),
 }
 
@@ -51,7 +57,9 @@ impl<W> Pending<W> {
         Pending {
             open: OpenBatch::new(),
             closed: VecDeque::new(),
+            restored: 0,
             proposed: VecDeque::new(),
+            overdue: BTreeMap::new(),
             next_sequence: first_sequence,
             commands: 0,
             bytes: 0,
@@ -102,6 +110,7 @@ impl<W> Pending<W> {
             self.close_open();
         }
         let batch = self.closed.pop_front()?;
+        self.restored = self.restored.saturating_sub(1);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.made = (self.made.0 + 1, self.made.1 + batch.waiters.len() as u64);
@@ -129,28 +138,61 @@ impl<W> Pending<W> {
         self.proposed.push_back(Proposed { sequence, term, since, bytes, commands, waiters });
     }
 
+    /// A batch could not be proposed: it is the next to be, before all that are younger.
+    pub(crate) fn restore(&mut self, batch: OpenBatch<W>) {
+        assert!(self.restored <= self.closed.len(), "what came back waits with the others");
+        self.closed.insert(self.restored, batch);
+        self.restored += 1;
+    }
+
+    /// The batch of this sequence has not left this member: since when it is waited for, and by whom. Nothing if everybody
+    /// has given it up; then it never happens.
+    pub(crate) fn take_unsent(&mut self, sequence: u64) -> Option<(Millis, Vec<W>)> {
+        let at = self.proposed.iter().position(|batch| batch.sequence == sequence)?;
+        let batch = self.proposed.remove(at).expect("it was just found");
+        if batch.waiters.is_empty() {
+            self.forget(batch.commands, batch.bytes);
+            return None;
+        }
+        Some((batch.since, batch.waiters))
+    }
+
     /// An entry of `term` is being applied. What was proposed in earlier terms and did not come back before it is in no
-    /// log that counts: its waiters go to `lost`. (A copy may still be on its way to somebody who will lead again, so
-    /// they cannot be told that it never happens.)
-    pub(crate) fn pass_term(&mut self, term: u64, lost: &mut Vec<W>) {
+    /// log that counts, but a copy may still be on its way.
+    pub(crate) fn pass_term(&mut self, term: u64) {
         while self.proposed.front().is_some_and(|front| front.term < term) {
             let batch = self.proposed.pop_front().expect("front exists");
-            self.forget(batch.commands, batch.bytes);
-            lost.extend(batch.waiters);
+            self.wait_on(batch);
         }
     }
 
-    /// The waiters of a batch that came back from consensus; those of batches before it, which are lost, go to `lost`.
-    pub(crate) fn committed(&mut self, sequence: u64, lost: &mut Vec<W>) -> Vec<W> {
+    /// The waiters of a batch that came back from consensus. Those of batches before it wait on.
+    pub(crate) fn committed(&mut self, sequence: u64) -> Vec<W> {
+        if let Some(batch) = self.overdue.remove(&sequence) {
+            self.forget(batch.commands, batch.bytes);
+            return batch.waiters;
+        }
         while self.proposed.front().is_some_and(|front| front.sequence <= sequence) {
             let batch = self.proposed.pop_front().expect("front exists");
-            self.forget(batch.commands, batch.bytes);
             if batch.sequence == sequence {
+                self.forget(batch.commands, batch.bytes);
                 return batch.waiters;
             }
-            lost.extend(batch.waiters);
+            self.wait_on(batch);
         }
         Vec::new()
+    }
+
+    fn wait_on(&mut self, batch: Proposed<W>) {
+        match batch.waiters.is_empty() {
+            true => self.forget(batch.commands, batch.bytes),
+            false => drop(self.overdue.insert(batch.sequence, batch)),
+        }
+    }
+
+    /// The outcome of these commands, which have happened, will not be known here.
+    pub(crate) fn outcome_unknown(&mut self, sequence: u64, since: Millis, waiters: Vec<W>) {
+        self.wait_on(Proposed { sequence, term: 0, since, bytes: 0, commands: 0, waiters });
     }
 
     /// Gives up on everything that has waited since before `deadline`; the commands may still be applied.
@@ -160,9 +202,14 @@ impl<W> Pending<W> {
                 expired.append(&mut batch.waiters);
             }
         }
+        for (_, mut batch) in self.overdue.extract_if(.., |_, batch| batch.since < deadline).collect::<Vec<_>>() {
+            self.forget(batch.commands, batch.bytes);
+            expired.append(&mut batch.waiters);
+        }
         // Without a leader batches stay here. What is given up before it was proposed never happens.
         while self.closed.front().is_some_and(|batch| batch.since < deadline) {
             let batch = self.closed.pop_front().expect("front exists");
+            self.restored = self.restored.saturating_sub(1);
             self.give_up(batch, expired);
         }
         if !self.open.waiters.is_empty() && self.open.since < deadline {
@@ -183,9 +230,11 @@ impl<W> Pending<W> {
         }
         let open = std::mem::replace(&mut self.open, OpenBatch::new());
         out.extend(open.waiters);
-        for mut batch in self.proposed.drain(..) {
+        let overdue = std::mem::take(&mut self.overdue).into_values();
+        for mut batch in overdue.chain(self.proposed.drain(..)) {
             out.append(&mut batch.waiters);
         }
+        self.restored = 0;
         self.commands = 0;
         self.bytes = 0;
     }
@@ -200,13 +249,14 @@ impl<W> Pending<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plinth_raft::batch::Batch;
 
     fn push(pending: &mut Pending<u32>, waiter: u32) {
         pending.push_with(|out| out.extend_from_slice(b"command"), waiter, Millis(1));
     }
 
     #[test]
-    fn batches_come_back_in_order_and_lost_ones_are_told() {
+    fn batches_come_back_in_order_and_lost_ones_wait_on() {
         let mut pending = Pending::new(5);
         let mut sequences = Vec::new();
         for waiter in 0..3 {
@@ -218,29 +268,69 @@ mod tests {
             sequences.push(sequence);
         }
         assert_eq!(sequences, [5, 6, 7]);
-        let mut lost = Vec::new();
-        assert_eq!(pending.committed(6, &mut lost), [1]);
-        assert_eq!(lost, [0]);
-        assert_eq!(pending.commands(), 1);
-        assert!(pending.committed(6, &mut lost).is_empty(), "a batch comes back once");
+        assert_eq!(pending.committed(6), [1]);
+        assert_eq!(pending.commands(), 2, "the first one may still come");
+        assert!(pending.committed(6).is_empty(), "a batch comes back once");
+        let mut expired = Vec::new();
+        pending.expire(Millis(1), &mut expired);
+        assert!(expired.is_empty());
+        pending.expire(Millis(2), &mut expired);
+        expired.sort_unstable();
+        assert_eq!(expired, [0, 2]);
+        assert_eq!(pending.committed(5), [0; 0]);
     }
 
     #[test]
-    fn what_an_earlier_term_lost_is_told_with_the_next_one() {
+    fn what_an_earlier_term_lost_waits_on_and_may_come_late() {
         let mut pending = Pending::new(1);
         for (term, waiter) in [(3, 0), (3, 1), (4, 2)] {
             push(&mut pending, waiter);
             let (batch, sequence) = pending.next().expect("one command waits");
             pending.proposed(sequence, term, batch.since, 7, batch.waiters);
         }
-        let mut lost = Vec::new();
-        pending.pass_term(3, &mut lost);
-        assert!(lost.is_empty());
-        assert_eq!(pending.committed(1, &mut lost), [0]);
-        pending.pass_term(4, &mut lost);
-        assert_eq!(lost, [1]);
-        assert_eq!(pending.committed(3, &mut lost), [2]);
+        pending.pass_term(3);
+        assert_eq!(pending.committed(1), [0]);
+        pending.pass_term(4);
+        assert_eq!(pending.committed(3), [2]);
+        assert_eq!(pending.commands(), 1);
+        assert_eq!(pending.committed(2), [1], "a copy was still on its way");
         assert_eq!(pending.commands(), 0);
+    }
+
+    #[test]
+    fn what_has_not_left_is_proposed_again_in_order() {
+        let mut pending = Pending::new(1);
+        let mut sent = Vec::new();
+        for waiter in 0..3 {
+            push(&mut pending, waiter);
+            let (mut batch, sequence) = pending.next().expect("one command waits");
+            let bytes = batch.builder.finish(plinth_raft::MemberId(1), sequence);
+            pending.proposed(sequence, 1, batch.since, bytes.len(), batch.waiters);
+            sent.push(bytes);
+        }
+        push(&mut pending, 3);
+        for sequence in [1, 2] {
+            let (since, waiters) = pending.take_unsent(sequence).expect("it was proposed");
+            let batch = Batch::parse(&sent[sequence as usize - 1]).expect("a batch");
+            pending.restore(OpenBatch { builder: BatchBuilder::resume(&batch), waiters, since });
+        }
+        assert_eq!(pending.take_unsent(1).map(|_| ()), None);
+        let mut order = Vec::new();
+        while let Some((mut batch, sequence)) = pending.next() {
+            order.push((sequence, batch.waiters.clone()));
+            let bytes = batch.builder.finish(plinth_raft::MemberId(1), sequence);
+            assert_eq!(Batch::parse(&bytes).expect("a batch").len(), 1);
+            pending.proposed(sequence, 2, batch.since, bytes.len(), batch.waiters);
+        }
+        assert_eq!(order, [(4, vec![0]), (5, vec![1]), (6, vec![3])]);
+        assert_eq!((pending.committed(3), pending.committed(4)), (vec![2], vec![0]));
+        assert_eq!(pending.batches(), (6, 6));
+        // Who has given up is not surprised later.
+        let mut expired = Vec::new();
+        pending.expire(Millis(2), &mut expired);
+        assert_eq!(expired, [1, 3]);
+        assert!(pending.take_unsent(5).is_none() && !pending.has_batch());
+        assert!(pending.committed(6).is_empty() && pending.commands() == 0);
     }
 
     #[test]

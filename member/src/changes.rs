@@ -11,6 +11,8 @@ struct Waiting<W> {
     change: Bytes,
     since: Millis,
     waiter: W,
+    /// It is known not to have left this member.
+    is_unsent: bool,
 }
 
 /// All changes this member has proposed and not seen committed. Their number is bounded by who may ask: each waits for
@@ -25,7 +27,21 @@ impl<W> Changes<W> {
     }
 
     pub(crate) fn push(&mut self, change: Bytes, waiter: W, since: Millis) {
-        self.waiting.push_back(Waiting { change, since, waiter });
+        self.waiting.push_back(Waiting { change, since, waiter, is_unsent: false });
+    }
+
+    /// A change has not left this member: it is to be proposed again, as long as somebody waits for it.
+    pub(crate) fn unsent(&mut self, change: &[u8]) {
+        if let Some(waiting) = self.waiting.iter_mut().rfind(|waiting| waiting.change == change) {
+            waiting.is_unsent = true;
+        }
+    }
+
+    /// The oldest change that is to be proposed again.
+    pub(crate) fn next_unsent(&mut self) -> Option<Bytes> {
+        let waiting = self.waiting.iter_mut().find(|waiting| waiting.is_unsent)?;
+        waiting.is_unsent = false;
+        Some(waiting.change.clone())
     }
 
     /// The change was committed: who waits for it.
@@ -57,6 +73,9 @@ mod tests {
         for (waiter, change, since) in [('a', "same", 1), ('c', "other", 3), ('b', "same", 2)] {
             changes.push(Bytes::from_static(change.as_bytes()), waiter, Millis(since));
         }
+        changes.unsent(b"other");
+        changes.unsent(b"nobody waits for it");
+        assert_eq!((changes.next_unsent(), changes.next_unsent()), (Some(Bytes::from_static(b"other")), None));
         assert_eq!(changes.applied(b"same"), Some('a'));
         let mut expired = Vec::new();
         changes.expire(Millis(3), &mut expired);

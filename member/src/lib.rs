@@ -4,8 +4,9 @@
 //! Tour: `member` joins log, consensus and store, with `batching`, `reads` and `changes` for who waits; [`round`] is the
 //! order in which it is driven; [`keeper`] decides about leases (since when, says `tenure`), [`history`] feeds watchers and
 //! compacts, [`compare`] looks whether all members hold the same, [`handover`] gives leadership away, [`space`] looks after
-//! a full disk, [`addresses`] says where others are found, `install` takes a snapshot over, [`backup`] makes one in etcd's
-//! format; [`recover`] and [`records`] read what is stored; [`planted`] holds mistakes for the simulator to find.
+//! a full disk, [`addresses`] says where others are found, [`transfer`] copies snapshots, `install` takes one over,
+//! [`backup`] makes one in etcd's format; [`recover`] and [`records`] read what is stored; [`planted`] holds mistakes for
+//! the simulator to find.
 //!
 //! Sans-I/O like the crates it joins: time is an argument, the disk is behind [`plinth_wal::Disk`] and
 //! [`plinth_engine::trees::Trees`], and what the outside has to do comes back as [`Effects`]. The server drives one
@@ -40,5 +41,6 @@ pub mod recover;
 pub mod round;
 pub mod space;
 mod tenure;
+pub mod transfer;
 
 pub use member::{Applied, Changed, Effects, Fatal, Lost, META_CONF_STATE, Member, MemberConfig, Pumped, SubmitError};

@@ -4,7 +4,7 @@
 //! log has a slot, hands readies to the log, submits the next flush, applies a bounded number of committed commands
 //! and releases reads. Its order is the order of latency: the disk gets its next work before apply begins.
 
-use crate::batching::Pending;
+use crate::batching::{OpenBatch, Pending};
 use crate::changes::Changes;
 use crate::install::Arrived;
 use crate::limits::READS_PENDING_MAX;
@@ -12,6 +12,7 @@ use crate::reads::Reads;
 use crate::records;
 use crate::recover::{self, Identity};
 use crate::tenure::Tenure;
+use bytes::Bytes;
 use plinth_engine::auth::SignIn;
 use plinth_engine::author::Author;
 use plinth_engine::budget::Budget;
@@ -22,7 +23,7 @@ use plinth_engine::lease::Millis;
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode};
-use plinth_raft::batch::Batch;
+use plinth_raft::batch::{Batch, BatchBuilder};
 use plinth_raft::error::{BatchError, GroupError, ProposeError, StepError, TransferError};
 use plinth_raft::log::RecoveredLog;
 use plinth_raft::{
@@ -71,7 +72,7 @@ pub enum SubmitError {
 pub enum Lost {
     /// Not done in time. It may still happen.
     Timeout,
-    /// Leadership moved before it was committed. It may still happen.
+    /// Leadership moved before the moment of a read was known.
     LeaderChanged,
     /// There is no leader to ask.
     NoLeader,
@@ -234,6 +235,8 @@ pub struct Member<D: Disk, T: Trees, W> {
     request_timeout_millis: u64,
     event_mode: EventMode,
     pub(crate) tenure: Tenure,
+    /// The leader that could not be reached since the last tick.
+    unreached: Option<MemberId>,
     lost: Vec<W>,
 }
 
@@ -263,6 +266,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             request_timeout_millis: config.request_timeout_millis,
             event_mode: EventMode::Off,
             tenure: Tenure::new(config.lease_extension_millis),
+            unreached: None,
             lost: Vec::new(),
         })
     }
@@ -293,6 +297,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Time passes by one tick of consensus; requests that have waited too long are given up.
     pub fn tick(&mut self, now: Millis, out: &mut Effects<W>) {
         self.group.tick();
+        self.unreached = None;
         if self.wal.space() == SpaceState::Short {
             self.wal.retry_space();
         }
@@ -325,7 +330,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.wal.poll()?;
         loop {
             self.settle_persisted(out);
-            let mut moved = self.propose(out);
+            self.propose_changes();
+            let mut moved = self.propose();
             moved |= self.start_reads();
             while let Some(ready) = self.group.ready() {
                 self.take_ready(ready, now, out)?;
@@ -406,6 +412,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.group.provide_snapshot(to, meta);
     }
 
+    /// A follower that was told of this snapshot has stopped fetching it: it may have gone down, and knows nothing of it now.
+    pub fn announce_snapshot_again(&mut self, to: MemberId, meta: SnapshotMeta) {
+        self.group.announce_snapshot_again(to, meta);
+    }
+
     /// A follower has fetched its snapshot, or it could not be made or was given up.
     pub fn report_snapshot(&mut self, to: MemberId, arrived: bool) {
         self.group.report_snapshot(to, arrived);
@@ -445,7 +456,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.committed.clear();
         if let Some(mut applying) = self.applying.take() {
             out.applied.append(&mut applying.answered);
-            out.lost.extend(applying.waiters.map(|waiter| (waiter, Lost::LeaderChanged)));
+            let waiters = applying.waiters.collect();
+            self.pending.outcome_unknown(applying.batch.sequence(), applying.since, waiters);
         }
         let lsn = recover::append_snapshot_mark(&mut self.wal, self.group_id, meta.id);
         self.placed.clear();
@@ -476,8 +488,23 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         }
     }
 
+    /// Proposes changes of the configuration again that have not left this member.
+    fn propose_changes(&mut self) {
+        if self.group.leader().is_none() || self.unreached == self.group.leader() {
+            return;
+        }
+        while let Some(data) = self.changes.next_unsent() {
+            let change = ConfChange::decode(&data).expect("an own change is one");
+            if self.group.propose_conf_change(&change).is_err() {
+                // Another one is under way.
+                self.changes.unsent(&data);
+                return;
+            }
+        }
+    }
+
     /// Closes a batch if the log can take it at once.
-    fn propose(&mut self, out: &mut Effects<W>) -> bool {
+    fn propose(&mut self) -> bool {
         if !self.pending.has_batch() || !self.wal.can_flush() || self.group.leader().is_none() {
             return false;
         }
@@ -485,18 +512,45 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             // The next leader takes it, in a moment; if there is none, this one goes on.
             return false;
         }
+        if self.unreached.is_some() && self.unreached == self.group.leader() {
+            return false;
+        }
         let Some((mut batch, sequence)) = self.pending.next() else { return false };
         let payload = batch.builder.finish(self.identity.member, sequence);
         self.pending.recycle(batch.builder);
         let bytes = payload.len();
-        match self.group.propose(payload) {
-            Ok(()) => self.pending.proposed(sequence, self.group.term(), batch.since, bytes, batch.waiters),
-            Err(_) => {
-                self.pending.forget(batch.waiters.len(), bytes);
-                out.lost.extend(batch.waiters.into_iter().map(|waiter| (waiter, Lost::LeaderChanged)));
+        if self.group.propose(payload.clone()).is_ok() {
+            self.pending.proposed(sequence, self.group.term(), batch.since, bytes, batch.waiters);
+            return true;
+        }
+        // Too much is under way, or leadership just moves: it has to wait.
+        self.restore(&payload, batch.since, batch.waiters);
+        false
+    }
+
+    /// Commands that are in no log, and on no way to one, wait for their turn again.
+    fn restore(&mut self, payload: &Bytes, since: Millis, waiters: Vec<W>) {
+        let batch = Batch::parse(payload).expect("an own batch is one");
+        self.pending.restore(OpenBatch { builder: BatchBuilder::resume(&batch), waiters, since });
+    }
+
+    /// The transport has not taken this message, and will not: no byte of it leaves. Commands in it are proposed again, to
+    /// this leader with the next tick, or to the next one at once.
+    pub fn report_unsent(&mut self, message: &PeerMessage) {
+        if message.body != PeerBody::Propose {
+            return;
+        }
+        self.unreached = Some(message.to);
+        for entry in &message.entries {
+            if entry.kind == EntryKind::ConfChange {
+                self.changes.unsent(&entry.data);
+            } else if let Ok(batch) = Batch::parse(&entry.data)
+                && batch.origin() == self.identity.member
+                && let Some((since, waiters)) = self.pending.take_unsent(batch.sequence())
+            {
+                self.restore(&entry.data, since, waiters);
             }
         }
-        true
     }
 
     fn start_reads(&mut self) -> bool {
@@ -601,13 +655,10 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         };
         // Before the term is passed: a batch that was forwarded may have been proposed in an earlier one.
         let waiters = match &batch {
-            Some(batch) if batch.origin() == self.identity.member => {
-                self.pending.committed(batch.sequence(), &mut self.lost)
-            }
+            Some(batch) if batch.origin() == self.identity.member => self.pending.committed(batch.sequence()),
             _ => Vec::new(),
         };
-        self.pending.pass_term(entry.term, &mut self.lost);
-        self.give_up(Lost::LeaderChanged, out);
+        self.pending.pass_term(entry.term);
         match batch {
             Some(batch) => {
                 assert!(

@@ -24,6 +24,10 @@ pub enum Planted {
     LeadsWithoutSpace,
     /// What members say of where they are found is not heard.
     SendersNotFound,
+    /// The mark on a snapshot names an entry that is not in it, and who copies it does not look.
+    SnapshotMislabelled,
+    /// A follower that has stopped copying its snapshot is not told again.
+    SnapshotsToldOnce,
     /// A leader compares what others hold now with what it held before it asked.
     ComparedTooEarly,
 }

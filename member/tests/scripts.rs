@@ -234,6 +234,9 @@ impl Script {
             if self.nodes.get(&to).is_some_and(|node| node.process.is_some()) {
                 self.member(to).step(message).expect("nothing is lost");
                 self.round(to);
+            } else if self.up().contains(&message.from.0) {
+                // There is no connection to who is down, and the transport knows.
+                self.member(message.from.0).report_unsent(&message);
             }
         }
     }

@@ -51,6 +51,11 @@ impl BatchBuilder {
         BatchBuilder { bytes: Vec::new(), count: 0 }
     }
 
+    /// Goes on with the commands of a batch that was sealed and not used; it will get another sequence.
+    pub fn resume(batch: &Batch) -> Self {
+        BatchBuilder { bytes: batch.bytes.to_vec(), count: batch.count }
+    }
+
     /// Appends one encoded command.
     ///
     /// # Panics

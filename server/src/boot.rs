@@ -13,6 +13,7 @@ use plinth_engine::pagefile::FileWriter;
 use plinth_engine::store::StoreConfig;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
+use plinth_net::transport::Connector;
 use plinth_raft::{ConfState, EntryId, GroupConfig, RecoveredLog};
 use plinth_wal::{GroupId, Wal, WalId, WalOptions};
 use plinth_wal_uring::{SyncMode, UringDisk, UringError, UringOptions};
@@ -90,7 +91,14 @@ fn log_options(request_bytes_max: u64) -> WalOptions {
 }
 
 /// Opens or creates everything below the folders of the data and of the log.
-pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted, BootError> {
+///
+/// A member without data asks others by `connector` who is there.
+pub async fn boot(
+    config: &Config,
+    folder: &Path,
+    log_folder: &Path,
+    connector: &Connector,
+) -> Result<Booted, BootError> {
     let start = Instant::now();
     let log_options = log_options(config.limits.request_bytes_max);
     let election_millis = config.cluster.election_timeout.as_millis() as u64;
@@ -128,11 +136,12 @@ pub fn boot(config: &Config, folder: &Path, log_folder: &Path) -> Result<Booted,
         took = ?start.elapsed(),
         "recovered"
     );
-    assemble(config, store, recovered, election_millis, data, writer)
+    assemble(config, connector, store, recovered, election_millis, data, writer).await
 }
 
-fn assemble(
+async fn assemble(
     config: &Config,
+    connector: &Connector,
     store: HomeStore,
     recovered: recover::Recovered<UringDisk>,
     election_millis: u64,
@@ -144,7 +153,7 @@ fn assemble(
     let identity = match identity {
         Some(identity) if recover::is_bootstrapped(&log) => identity,
         _ => {
-            let (identity, members) = begin(config, &mut wal, &mut log)?;
+            let (identity, members) = begin(config, connector, &mut wal, &mut log).await?;
             make_durable(&mut wal)?;
             first_members = members;
             identity
@@ -204,13 +213,14 @@ fn hex(id: u64) -> String {
 }
 
 /// Appends the first records of a member that founds or joins a cluster.
-fn begin(
+async fn begin(
     config: &Config,
+    connector: &Connector,
     wal: &mut Wal<UringDisk>,
     log: &mut RecoveredLog,
 ) -> Result<(Identity, Vec<plinth_raft::Member>), BootError> {
     config.check_before_bootstrap().map_err(PlanError::Flags)?;
-    let (identity, members, what) = match bootstrap::plan(config)? {
+    let (identity, members, what) = match bootstrap::plan(config, connector).await? {
         Plan::Found { identity, members } => {
             *log = recover::append_bootstrap(wal, GROUP, identity, bootstrap::contexts(&members));
             (identity, members, "bootstrapped a new cluster")

@@ -238,7 +238,7 @@ fn fill_gauges(home: &Home, link: &Link) {
     metrics.is_leader.set_bool(group.role() == Role::Leader);
     metrics.is_learner.set_bool(home.is_learner());
     metrics.auth_revision.set_unsigned(store.auth().revision());
-    metrics.snapshot_apply_in_progress.set_bool(link.fetching.borrow().is_some());
+    metrics.snapshot_apply_in_progress.set_bool(link.snapshots.is_fetching());
     metrics.proposals_applied.set_unsigned(group.applied());
     metrics.proposals_committed.set_unsigned(group.commit());
     metrics.proposals_pending.set_unsigned(member.pending_commands() as u64);

@@ -32,7 +32,7 @@ struct Server {
     child: Child,
     lines: mpsc::Receiver<serde_json::Value>,
     client_port: Port,
-    _peer_port: Port,
+    peer_port: Port,
 }
 
 impl Server {
@@ -60,7 +60,7 @@ impl Server {
                 }
             }
         });
-        Server { child, lines, client_port, _peer_port: peer_port }
+        Server { child, lines, client_port, peer_port }
     }
 
     /// The next line with this message.
@@ -224,4 +224,47 @@ fn a_server_announces_itself_answers_probes_and_ends_in_order() {
     // etcd ends by the signal itself once it is done, or with 0 as the first process of a container.
     let by_the_signal = std::os::unix::process::ExitStatusExt::signal(&status) == Some(15);
     assert!(status.success() || by_the_signal, "{status}");
+}
+
+/// A founder asks the others whether there is a cluster already. Those that do not answer cost it one time-out together, and
+/// whoever asks it meanwhile is answered at once.
+#[test]
+fn a_founder_waits_once_for_all_who_do_not_answer() {
+    let silent = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().join("data");
+    let server = Server::start_as(data_dir.to_str().expect("UTF-8"), |command| {
+        let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let own = words.iter().position(|word| word == "--initial-advertise-peer-urls").expect("given") + 1;
+        let others = silent.iter().zip(["b", "c", "d"]);
+        let others = others.map(|(port, name)| format!("{name}=http://{}", port.local_addr().expect("bound")));
+        let all: Vec<String> = others.chain([format!("a={}", words[own])]).collect();
+        command.args(["--initial-cluster", &all.join(",")]);
+    });
+    let start = std::time::Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(server.peer_port.address()) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "nobody listens: {error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.write_all(b"GET /members HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("the member is starting\n"), "{answer}");
+    let seconds = |line: &serde_json::Value| {
+        let time = line["ts"].as_str().expect("a time");
+        let [minutes, seconds] = [&time[14..16], &time[17..23]].map(|part| part.parse::<f64>().expect("a number"));
+        60.0 * minutes + seconds
+    };
+    let failures = [(); 3].map(|()| server.wait_for("failed to get cluster response"));
+    for failure in &failures {
+        let error = failure["error"].as_str().expect("an error");
+        assert!(error.starts_with("read tcp 127.0.0.1:") && error.ends_with(": i/o timeout"), "{error}");
+    }
+    let apart = (seconds(&failures[2]) - seconds(&failures[0])).rem_euclid(3600.0);
+    assert!(apart < 1.5, "they were asked one after the other, {apart} s apart");
+    server.wait_for("bootstrapped a new cluster");
 }

@@ -70,6 +70,7 @@ fn run_cluster(seed: u64) -> Result<Report, String> {
         ("elections", done.elections),
         ("snapshots installed", done.snapshots),
         ("changes of members", done.changes),
+        ("moves", done.moves),
         ("comparisons of members", done.compared),
         ("handovers", done.handed_over),
     ];

@@ -16,6 +16,7 @@
 //!
 //! - [`Peers`]: the handle, which one reactor owns
 //! - `link`, `dial`, `requests`: the side that dials; `accept`, `inbound`: the side that accepts
+//! - [`turn_away`]: the port before there is a member behind it
 //! - `connection`, `outbox`: one connection of either side, once both have agreed to talk
 //! - [`wire`]: the bytes
 //!
@@ -31,6 +32,7 @@ mod outbox;
 mod peers;
 mod refusal;
 mod requests;
+mod starting;
 pub mod wire;
 
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub use options::{PeerConfig, PeerOptions};
 pub use peers::Peers;
 pub use refusal::Refusal;
 pub use requests::RequestError;
+pub use starting::turn_away;
 
 use crate::http1::Http1Request;
 use crate::server::Http1Reply;

@@ -8,6 +8,8 @@
 //! - *A snapshot is asked for once* for each follower, and not for one that has not been heard from lately.
 //! - *What follows an offered snapshot is kept* in the leader's log until the follower has it (`Log::trim`), within bounds that
 //!   the shell can watch: a follower that installs one does not find that it needs the next.
+//! - *It may be announced again* as long as it travels: whoever copies it already ignores that, and a follower that went down
+//!   in the middle begins anew at once.
 //! - *A snapshot the log already has the end of* only moves the commit index (log matching).
 //! - *An older one* is answered with what is committed: the leader goes on from there.
 //! - *Who is not in its configuration* does not take it: a member counts on being among the members it knows.
@@ -50,6 +52,15 @@ impl Core {
         };
         peer.progress.snapshot_sent(meta.id.index);
         self.say(to, PeerBody::Snapshot(meta));
+    }
+
+    /// The announcement of a snapshot that travels may have been lost, or been forgotten by a follower that went down.
+    pub(crate) fn announce_again(&mut self, to: MemberId, meta: SnapshotMeta) {
+        let travels =
+            |peer: &super::Progress| peer.state == PeerState::Snapshot && peer.pending_snapshot == meta.id.index;
+        if self.is_leader() && self.tracker.get(to).is_some_and(travels) {
+            self.say(to, PeerBody::Snapshot(meta));
+        }
     }
 
     /// Followers to ask the shell a snapshot for.

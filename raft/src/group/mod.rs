@@ -292,6 +292,11 @@ impl Group {
         self.core.offer_snapshot(to, meta);
     }
 
+    /// Announces a snapshot again that was announced to a follower, if that still waits for it.
+    pub fn announce_snapshot_again(&mut self, to: MemberId, meta: SnapshotMeta) {
+        self.core.announce_again(to, meta);
+    }
+
     /// Whether a snapshot arrived, or could not be sent or even made.
     pub fn report_snapshot(&mut self, to: MemberId, arrived: bool) {
         self.core.snapshot_reported(to, arrived);

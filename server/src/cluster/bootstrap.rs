@@ -5,6 +5,7 @@ use super::fetch::{self, ClusterView};
 use crate::config::{ClusterState, Config, Url};
 use bytes::Bytes;
 use plinth_member::recover::Identity;
+use plinth_net::transport::Connector;
 use plinth_raft::{Member, MemberChange, MemberId};
 use std::collections::BTreeMap;
 
@@ -55,21 +56,22 @@ pub enum PlanError {
 }
 
 /// Decides from the flags, asking the other members where that is needed.
-pub fn plan(config: &Config) -> Result<Plan, PlanError> {
+pub async fn plan(config: &Config, connector: &Connector) -> Result<Plan, PlanError> {
     let named = config.cluster.initial_members().map_err(PlanError::Flags)?;
-    let others = || named.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls);
+    let others = named.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls);
+    let others: Vec<Url> = others.cloned().collect();
     match config.cluster.state {
         ClusterState::New => {
             let plan = found(&config.name, &named, &config.cluster.token)?;
             if let (Plan::Found { identity, .. }, true) = (&plan, named.len() > 1)
-                && let Ok(view) = fetch::cluster_view(others())
+                && let Ok(view) = fetch::cluster_view(connector, &others).await
             {
                 refuse_if_known(identity.member, &view)?;
             }
             Ok(plan)
         }
         ClusterState::Existing => {
-            let view = fetch::cluster_view(others()).map_err(PlanError::Unreachable)?;
+            let view = fetch::cluster_view(connector, &others).await.map_err(PlanError::Unreachable)?;
             join(&config.name, &named, view)
         }
     }

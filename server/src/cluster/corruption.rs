@@ -13,7 +13,7 @@ use plinth_engine::compact::WorkBudget;
 use plinth_engine::hash::{HashKv, HashStep};
 use plinth_member::compare::{self, Check, Hashed};
 use plinth_net::grpc::{Code, Status};
-use plinth_net::rt::sleep;
+use plinth_net::rt::{self, sleep};
 use plinth_net::turn;
 use plinth_raft::MemberId;
 use std::collections::BTreeMap;
@@ -79,15 +79,23 @@ async fn ask(link: &Link, member: MemberId, revision: i64, only_kept: bool) -> R
     decode(answer).ok_or_else(|| "a malformed hash".to_string())
 }
 
-/// Before this member serves: an error if another one holds something else at the same revision.
-pub async fn check_at_start(home: &Rc<Home>, link: &Link) -> Result<(), String> {
+/// Before this member serves: an error if another one holds something else at the same revision. All are asked at once.
+pub async fn check_at_start(home: &Rc<Home>, link: &Rc<Link>) -> Result<(), String> {
     let own = hash(home, 0).await.map_err(|status| status.message.into_owned())?;
-    for member in link.others() {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        while link.connected_since(member).is_none() && Instant::now() < deadline {
-            sleep(Duration::from_millis(20)).await;
-        }
-        match ask(link, member, own.hash.revision, false).await {
+    let ask_one = |member: MemberId| {
+        let link = link.clone();
+        let answer = async move {
+            let deadline = Instant::now() + CONNECT_TIMEOUT;
+            while link.connected_since(member).is_none() && Instant::now() < deadline {
+                sleep(Duration::from_millis(20)).await;
+            }
+            ask(&link, member, own.hash.revision, false).await
+        };
+        (member, rt::spawn(answer))
+    };
+    let asked: Vec<_> = link.others().into_iter().map(ask_one).collect();
+    for (member, answer) in asked {
+        match answer.await {
             Ok(other) if own.contradicts(&other) => {
                 tracing::error!(peer = %member, revision = own.hash.revision, "data differs from the peer's");
                 return Err(format!(

@@ -6,7 +6,7 @@
 //! An answer begins with a byte: 0, then the answer; or 1, the gRPC code and the message of a status.
 
 use super::Link;
-use super::{corruption, membership};
+use super::{corruption, membership, snapshots};
 use crate::answer::status;
 use crate::fail_point;
 use crate::home::Home;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 pub enum Question {
     /// Renew these leases: ids, eight bytes each; answered by times to live, 0 for a lease that is not there.
     Renew = 1,
-    /// A piece of a snapshot, see `snapshot_source`.
+    /// A piece of a snapshot, see `plinth_member::transfer`.
     Piece = 2,
     /// `LeaseTimeToLive`: the client's request; answered by the response without its header.
     TimeToLive = 3,
@@ -182,7 +182,7 @@ async fn respond_later(
     answerer: Answerer,
 ) {
     let result = match question {
-        Question::Piece => link.source.piece(&home, &link, from, &body),
+        Question::Piece => snapshots::piece(&home, &link, from, &body),
         Question::Promote => match <[u8; 8]>::try_from(&body[..]) {
             Ok(id) => membership::promote(&home, MemberId(u64::from_le_bytes(id))).await.map(|()| Bytes::new()),
             Err(_) => Err(status::UNKNOWN_QUESTION),

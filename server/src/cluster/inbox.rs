@@ -2,7 +2,7 @@
 
 use super::Link;
 use super::forward::{self, Question};
-use super::{member_list, snapshot_fetch};
+use super::{member_list, snapshots};
 use crate::answer::status;
 use crate::config::version;
 use crate::home::Home;
@@ -59,7 +59,7 @@ impl PeerHandler for Inbox {
         turn::short_work_came();
         self.with(|home, link| match PeerMessage::decode(&payload) {
             Ok(message) if message.from.0 == from && message.to.0 == home.profile.member_id => match message.body {
-                PeerBody::Snapshot(_) => snapshot_fetch::announced(home, link, message),
+                PeerBody::Snapshot(_) => snapshots::announced(home, link, message),
                 _ => home.step(message),
             },
             Ok(message) => {

@@ -4,8 +4,7 @@
 
 use super::forward::{self, Question, Renewals};
 use super::inbox::Inbox;
-use super::snapshot_fetch::Fetching;
-use super::snapshot_source::{self, Source};
+use super::snapshots::{self, Snapshots};
 use crate::config::Url;
 use crate::home::Home;
 use crate::home::others::{Answer, LeaseRenewal, Others};
@@ -33,10 +32,8 @@ pub struct Link {
     seen_changes: Cell<Option<u64>>,
     /// Keep-alives on their way to the leader.
     pub renewals: RefCell<Renewals>,
-    /// Snapshots that followers fetch from here.
-    pub source: Source,
-    /// The snapshot that is being fetched from the leader.
-    pub fetching: RefCell<Option<Rc<Fetching>>>,
+    /// Snapshots that followers copy, and the one that is copied from the leader.
+    pub snapshots: Snapshots,
     counts: RefCell<BTreeMap<MemberId, Counts>>,
     head: RefCell<Vec<u8>>,
     parts: RefCell<Vec<Bytes>>,
@@ -67,8 +64,7 @@ impl Link {
             advertised,
             seen_changes: Cell::new(None),
             renewals: RefCell::default(),
-            source: Source::default(),
-            fetching: RefCell::default(),
+            snapshots: Snapshots::default(),
             counts: RefCell::default(),
             head: RefCell::default(),
             parts: RefCell::default(),
@@ -165,11 +161,15 @@ impl Others for Link {
     fn send_all(&self, home: &Home, messages: &mut Vec<PeerMessage>) {
         for message in messages.drain(..) {
             let (to, is_snapshot) = (message.to, matches!(message.body, PeerBody::Snapshot(_)));
+            // Kept for the case that nothing of it leaves; its bytes are shared.
+            let proposal = matches!(message.body, PeerBody::Propose).then(|| message.clone());
             let is_answer = !matches!(message.body, PeerBody::Append { .. } | PeerBody::Snapshot(_));
             if self.send(message) {
                 continue;
             }
-            if is_snapshot {
+            if let Some(proposal) = proposal {
+                home.state_mut().member.report_unsent(&proposal);
+            } else if is_snapshot {
                 home.state_mut().member.report_snapshot(to, false);
             } else if !is_answer {
                 home.state_mut().member.report_unreachable(to);
@@ -204,11 +204,11 @@ impl Others for Link {
     }
 
     fn provide_snapshot(self: Rc<Self>, home: &Rc<Home>, to: MemberId) {
-        snapshot_source::provide(home, &self, to);
+        snapshots::provide(home, &self, to);
     }
 
     fn data_replaced(&self) {
-        self.source.clear();
+        self.snapshots.data_replaced();
     }
 
     fn renew_at_leader(self: Rc<Self>, home: &Rc<Home>, renewal: LeaseRenewal) {

@@ -5,7 +5,7 @@
 //! - [`member_list`]: the list of members as the peer port shows it
 //! - [`Link`]: the connections to all other members; [`inbox`]: what comes in through them
 //! - [`forward`]: what only the leader can answer
-//! - [`snapshot_source`], [`snapshot_fetch`]: how a member that lags behind gets the leader's data
+//! - [`snapshots`]: how a member that lags behind gets the leader's data
 //! - [`membership`]: promotion, and the strict checks of a change
 //! - [`handover`]: giving leadership to another member
 //! - [`corruption`]: whether all members hold the same
@@ -19,7 +19,6 @@ pub mod inbox;
 mod link;
 pub mod member_list;
 pub mod membership;
-pub mod snapshot_fetch;
-pub mod snapshot_source;
+pub mod snapshots;
 
 pub use link::{Counts, Link};

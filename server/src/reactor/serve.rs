@@ -50,9 +50,11 @@ pub async fn run(
     taken: Arc<AtomicI32>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
+    let (listeners, connector) = (peers::bind(&config).await?, security.connector());
     let converted = conversion::convert(&config, member_dir, log_dir).map_err(|error| text(&error))?;
-    let Booted { member, profile, data, writer, first_members } =
-        boot::boot(&config, member_dir, log_dir).map_err(|error| text(&error))?;
+    let booted = boot::boot(&config, member_dir, log_dir, &connector);
+    let booted = peers::turn_away_until(&listeners, booted).await;
+    let Booted { member, profile, data, writer, first_members } = booted.map_err(|error| text(&error))?;
     if let Some(converted) = converted {
         // From here on consensus may add to the log.
         converted.set_aside().map_err(|error| text(&error))?;
@@ -67,7 +69,7 @@ pub async fn run(
     let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
-    peers::connect(&home, &link, &config, &security)?;
+    peers::connect(&home, &link, &config, &security, listeners);
     home.pump.notify();
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };

@@ -1,7 +1,7 @@
 //! A member that was away for more than the log remembers is fed from a snapshot, beside the load.
 
 use super::cluster::{Cluster, put};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// More than the leader keeps of its log for followers.
 const MEGABYTES: usize = 160;
@@ -57,6 +57,29 @@ async fn a_copy_that_is_interrupted_goes_on() {
     cluster.net.part(ids[away], ids[3 - leader - away]);
     tokio::time::sleep(Duration::from_secs(3)).await;
     cluster.net.mend();
+    cluster.wait_until_ready(away);
+    cluster.wait_until_equal(&[0, 1, 2]).await;
+}
+
+/// A follower that goes down while it fetches is fed again as soon as it is back, not when the leader loses patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_cut_off_begins_again_at_once() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    fill(&cluster, leader, MEGABYTES).await;
+    for _ in 0..2 {
+        cluster.restart(away);
+        cluster.wait_for_log(away, "receiving snapshot");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!cluster.log(away).contains("installed snapshot"), "it was too fast to be cut off");
+        cluster.kill(away);
+    }
+    let start = Instant::now();
+    cluster.restart(away);
+    cluster.wait_for_log(away, "receiving snapshot");
+    assert!(start.elapsed() < Duration::from_secs(6), "it waits for a snapshot: {:?}", start.elapsed());
     cluster.wait_until_ready(away);
     cluster.wait_until_equal(&[0, 1, 2]).await;
 }

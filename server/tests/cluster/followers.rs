@@ -106,3 +106,49 @@ async fn every_member_compacts_what_the_leader_compacts_by_itself() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
+
+/// Who writes through a follower when the leader dies is not told that it has: what has not left the follower is proposed to
+/// the next leader, and of the rest nobody knows more than that it was not done in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_through_a_follower_outlives_the_leader() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let follower = (leader + 1) % 3;
+    let mut puts = Vec::new();
+    let mut known = None;
+    for number in 0..150 {
+        if number == 30 {
+            // Commands travel on this lane.
+            let is_loss = |line: &&str| line.contains("lost connection to peer") && line.contains("Bulk");
+            let lost = |cluster: &Cluster| cluster.log(follower).lines().filter(is_loss).count();
+            let before = lost(&cluster);
+            cluster.kill(leader);
+            // Written a little later than it is known.
+            while lost(&cluster) == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            known = Some(Instant::now());
+        }
+        let mut client = cluster.client(follower).await;
+        let put = async move {
+            let answer = client.put(format!("put/{number}"), "v", None).await;
+            answer.map(|_| ()).map_err(|error| error.to_string())
+        };
+        puts.push((known.is_some(), tokio::spawn(put)));
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let (mut done, mut unknown) = (0, 0);
+    for (is_later, put) in puts {
+        match put.await.expect("no panic") {
+            Ok(()) => done += usize::from(is_later),
+            Err(error) => {
+                let text = "etcdserver: request timed out, possibly due to previous leader failure";
+                assert!(error.contains(text), "{error}");
+                assert!(!is_later, "it was asked when there was no connection to the leader");
+                unknown += 1;
+            }
+        }
+    }
+    println!("{done} puts done that were asked after the leader was lost, {unknown} before of unknown fate");
+    assert_eq!(done, 120);
+}

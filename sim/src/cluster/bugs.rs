@@ -16,8 +16,8 @@ pub enum Bug {
     ReadsWithoutRound,
     /// The network hands proposals over twice.
     ProposalsDoubled,
-    /// The mark on a snapshot names an entry that is not in it.
-    SnapshotMislabelled,
+    /// The transport says of proposals that they have not left which have.
+    SentCallsItselfUnsent,
     /// A leader renews leases without asking the others whether it still leads.
     RenewalsWithoutRound,
     /// Now and then a watcher misses a message.
@@ -32,13 +32,15 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 20] = [
+    pub const ALL: [(Bug, u64); 23] = [
         (Bug::VotesForgotten, 100),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
         (Bug::ReadsWithoutRound, 40),
         (Bug::ProposalsDoubled, 20),
-        (Bug::SnapshotMislabelled, 20),
+        (Bug::SentCallsItselfUnsent, 20),
+        (Bug::Shell(Planted::SnapshotMislabelled), 100),
+        (Bug::Shell(Planted::SnapshotsToldOnce), 100),
         (Bug::RenewalsWithoutRound, 100),
         (Bug::WatchMessagesLost, 20),
         (Bug::WatchMessagesDoubled, 20),
@@ -53,6 +55,7 @@ impl Bug {
         (Bug::Shell(Planted::HistoryWithoutPrev), 20),
         (Bug::Shell(Planted::ComparedTooEarly), 40),
         (Bug::Shell(Planted::LeadsWithoutSpace), 20),
+        (Bug::Shell(Planted::SendersNotFound), 100),
     ];
 
     /// Its name on the command line.
@@ -88,6 +91,14 @@ impl Bug {
                 options.checkpoints = Some(1);
             }
             Bug::Shell(Planted::IdleWithoutWaiters) => options.compaction = true,
+            Bug::Shell(Planted::SendersNotFound) => {
+                options.faults = vec![Fault::Change, Fault::Crash, Fault::Transfer];
+                (options.storms, options.calm, options.storm) = (1, 300 * MS, 12 * SECOND);
+            }
+            Bug::Shell(Planted::SnapshotsToldOnce) => {
+                options.faults = vec![Fault::Crash, Fault::Partition];
+                (options.loss, options.window, options.calm) = (10, 5, 300 * MS);
+            }
             Bug::Shell(Planted::LeadsWithoutSpace) => options.full_leader = true,
             Bug::Shell(Planted::LeasesTrickle) => options.crowd = 1000,
             _ => {}

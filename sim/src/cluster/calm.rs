@@ -6,9 +6,13 @@ use super::node::{at_of, tree_content};
 use super::options::{MS, SECOND, Time};
 use super::world::{Broken, Event, World};
 use plinth_engine::trees::TreeId;
+use plinth_raft::PeerState;
+use std::collections::BTreeMap;
 
 /// A calm must have brought the cluster back by then.
 const CALM_MAX: Time = 60 * SECOND;
+/// A member that was announced a snapshot, and does not copy it, may be so for this long, at most.
+const SNAPSHOT_BEGINS: Time = 8 * SECOND;
 /// How long after a calm leases that nobody holds may still be there, at most: the longest TTL, what an election adds,
 /// a second try, drift.
 const LEASES_GONE: Time = 30 * SECOND;
@@ -33,9 +37,11 @@ impl World {
         self.is_well = false;
         self.plan(0, Event::Probe);
         let end = self.now + CALM_MAX;
+        let mut waiting = BTreeMap::new();
         loop {
             let until = self.now + 200 * MS;
             while self.next(until)? {}
+            self.check_snapshots_begin(&mut waiting)?;
             match self.why_not_well() {
                 None => return Ok(()),
                 Some(why) if self.now >= end => {
@@ -45,6 +51,25 @@ impl World {
                 Some(_) => {}
             }
         }
+    }
+
+    /// A member that needs a snapshot of the leader begins to copy it soon, whatever became of the copies before.
+    fn check_snapshots_begin(&self, waiting: &mut BTreeMap<usize, Time>) -> Result<(), Broken> {
+        let leader = self.leader().and_then(|leader| self.nodes[leader].process.as_ref());
+        let peers = leader.map(|process| process.member.group().status().peers).unwrap_or_default();
+        let waits = |at: usize| {
+            let idle = self.nodes[at].process.as_ref().is_some_and(|process| process.fetch.is_idle());
+            idle && peers.iter().any(|peer| at_of(peer.member) == at && peer.state == PeerState::Snapshot)
+        };
+        for at in 0..self.nodes.len() {
+            let since = *waiting.entry(at).or_insert(self.now);
+            if !waits(at) {
+                waiting.remove(&at);
+            } else if self.now > since + SNAPSHOT_BEGINS {
+                return Err(format!("member {at} waits for its snapshot, which nobody copies").into());
+            }
+        }
+        Ok(())
     }
 
     /// Members of the configuration that has been applied last.
@@ -63,8 +88,8 @@ impl World {
                 None => format!("member {} is down, retired: {}", node.at, node.is_retired),
                 Some(process) => {
                     let status = process.member.group().status();
-                    let (served, fetches) = (process.served.len(), process.fetch.is_some());
-                    format!("member {}: serves {served}, fetches {fetches}, {status:?}", node.at)
+                    let (served, fetches) = (process.source.len(), process.fetch.current());
+                    format!("member {}: serves {served}, fetches {fetches:?}, {status:?}", node.at)
                 }
             });
         }

@@ -16,7 +16,8 @@ use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode, Hub};
 use plinth_member::round::{self, Outside};
-use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped, history};
+use plinth_member::transfer::Lost as LostPiece;
+use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped, history, records};
 use plinth_raft::{MemberId, PeerBody, PeerMessage, Role, RoleChange, SnapshotMeta};
 use plinth_wal::sim_disk::{Loss, SimDisk};
 
@@ -35,7 +36,7 @@ impl World {
         self.plan(pause, Event::Tick { at, life });
         self.around(at, |around, effects| round::tick(around, effects))?;
         self.look_for_space(at)?;
-        self.forget_snapshots(at);
+        self.look_after_snapshots(at);
         self.pump(at)
     }
 
@@ -106,9 +107,11 @@ impl World {
 
     /// Moves a member on as far as it goes without waiting.
     pub(super) fn pump(&mut self, at: usize) -> Result<(), Broken> {
-        if let Err(fatal) = self.offer_fetched(at) {
-            return self.stop(at, &fatal);
-        }
+        self.fetch_on(at)?;
+        self.pump_once(at)
+    }
+
+    pub(super) fn pump_once(&mut self, at: usize) -> Result<(), Broken> {
         for _ in 0..3 {
             match self.around(at, |around, effects| round::run(around, effects))? {
                 None => return Ok(()),
@@ -140,7 +143,7 @@ impl World {
     }
 
     /// A member cannot go on. After a fault that is as it should be.
-    fn stop(&mut self, at: usize, fatal: &Fatal) -> Result<(), Broken> {
+    pub(super) fn stop(&mut self, at: usize, fatal: &Fatal) -> Result<(), Broken> {
         match fatal {
             Fatal::Wal(_) => self.crash(at, Some(Loss::Nothing)),
             Fatal::Install { .. } if self.options.crashes_at_install => self.crash(at, None),
@@ -153,7 +156,7 @@ impl World {
     fn installed(&mut self, at: usize, meta: &SnapshotMeta) -> Result<(), Broken> {
         let process = self.nodes[at].process.as_mut().expect("it runs");
         process.flush = None;
-        process.served.clear();
+        process.source.clear();
         process.stored = process.member.store().applied().index;
         let checked = self.truth.check_store(process.member.store());
         checked.map_err(|why| format!("member {at} installs: {why}"))?;
@@ -215,8 +218,24 @@ impl World {
 
     /// Sends a packet to another member.
     pub(super) fn send(&mut self, from: usize, to: usize, packet: Packet) {
-        if to >= self.nodes.len() {
+        if to >= self.nodes.len() || !(packet.is_answer() || self.finds(from, to)) {
             return;
+        }
+        // There is no connection, and the transport knows: not a byte leaves.
+        if let Packet::Peer(message) = &packet
+            && message.body == PeerBody::Propose
+            && (!self.nodes[to].is_up() || !self.net.is_open(from, to))
+            && self.random.chance(70)
+            && let Some(process) = &mut self.nodes[from].process
+        {
+            return process.member.report_unsent(message);
+        }
+        if self.bug == Some(Bug::SentCallsItselfUnsent)
+            && let Packet::Peer(message) = &packet
+            && self.random.chance(10)
+            && let Some(process) = &mut self.nodes[from].process
+        {
+            process.member.report_unsent(message);
         }
         if self.bug == Some(Bug::CommitWithoutQuorum) {
             self.claim_held(from, to, &packet);
@@ -242,6 +261,41 @@ impl World {
         self.plan(last - self.now, Event::Packet { from, at: to, packet: Box::new(packet) });
     }
 
+    /// Whether a member knows a URL at which another one listens.
+    fn finds(&self, from: usize, to: usize) -> bool {
+        let Some(process) = &self.nodes[from].process else { return false };
+        let known = process.book.known().get(&id_of(to));
+        known.is_some_and(|known| self.nodes[to].urls.iter().any(|url| known.contains(url)))
+    }
+
+    /// What a connection begins with: who was removed is told so, others say where they listen. Whether they may go on.
+    fn introduce(&mut self, from: usize, at: usize) -> Result<bool, Broken> {
+        let process = self.nodes[at].process.as_ref().expect("it runs");
+        let removed = records::is_removed(process.member.store(), id_of(from)).map_err(|error| error.to_string())?;
+        if removed && self.net.is_open(at, from) && self.nodes[from].is_up() {
+            self.tell(|| format!("member {at} tells member {from} that it was removed"));
+            self.nodes[from].is_retired = true;
+            self.crash(from, Some(Loss::Nothing));
+        }
+        let urls = self.nodes[from].urls.clone();
+        let process = self.nodes[at].process.as_mut().expect("it runs");
+        if !removed && process.book.known().get(&id_of(from)) != Some(&urls) {
+            let told = process.book.introduced(process.member.store(), id_of(from), &urls);
+            told.map_err(|error| error.to_string())?;
+        }
+        Ok(!removed)
+    }
+
+    /// The list of members may have changed.
+    fn follow_members(&mut self, at: usize) -> Result<(), Broken> {
+        let process = self.nodes[at].process.as_mut().expect("it runs");
+        let changes = process.member.conf_changes();
+        if process.seen_changes.replace(changes) != Some(changes) {
+            process.book.follow(process.member.store()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Tells a leader that a follower holds what it is only being sent.
     fn claim_held(&mut self, from: usize, to: usize, packet: &Packet) {
         let Packet::Peer(message) = packet else { return };
@@ -255,6 +309,9 @@ impl World {
         if !self.net.is_open(from, at) && self.bug != Some(Bug::CommitWithoutQuorum) {
             return Ok(());
         }
+        if !packet.is_answer() && !self.introduce(from, at)? {
+            return Ok(());
+        }
         let frames = self.options.frames;
         match packet {
             Packet::Peer(mut message) => {
@@ -263,8 +320,7 @@ impl World {
                     message = PeerMessage::decode(&frame).map_err(|error| format!("a frame: {error}"))?;
                 }
                 if matches!(message.body, PeerBody::Snapshot(_)) {
-                    self.begin_fetch(at, message);
-                    return Ok(());
+                    return self.announced(at, message);
                 }
                 let process = self.nodes[at].process.as_mut().expect("it runs");
                 if let Err(fatal) = process.member.step(message) {
@@ -281,11 +337,9 @@ impl World {
                 self.take_hash(at, from, revision, hashed);
                 Ok(())
             }
-            Packet::Ask { snapshot, piece } => self.serve(at, from, snapshot, piece),
-            Packet::Piece { snapshot, piece, content } => self.take_piece(at, snapshot, piece, content),
-            Packet::NoSnapshot { snapshot } => {
-                self.drop_fetch(at, snapshot);
-                Ok(())
+            Packet::Ask { asked, question } => self.serve(at, from, asked, &question),
+            Packet::Piece { asked, answer } => {
+                self.take_piece(at, asked, answer.ok_or_else(|| LostPiece::Refused("there is none".into())))
             }
         }
     }
@@ -342,23 +396,23 @@ impl World {
             // The log keeps what the flush before this one did not hold, as in the server.
             let before = std::mem::replace(&mut process.stored, applied);
             process.member.stored_up_to(before);
+            self.offer_snapshots(at)?;
             return Ok(1 + self.random.below(2 * FLUSH_EVERY));
         }
         if !process.member.is_between_entries() {
             return Ok(disk_time);
         }
-        if self.bug == Some(Bug::SnapshotMislabelled) {
-            self.pin_snapshots(at)?;
-        }
         let process = self.nodes[at].process.as_mut().expect("it runs");
         let applied = process.member.store().applied().index;
         let begun = process.member.store_mut().trees_mut().begin_flush();
         process.flush = begun.map_err(|error| failed(error.to_string()))?.map(|flush| FlushJob::new(flush, applied));
-        let process = self.nodes[at].process.as_ref().expect("it runs");
         let begun = process.flush.is_some();
-        // Without room for a flush there is no state to pin that holds all of it.
+        // With nothing to flush all of it is there. Without room for a flush there is no state that holds all of it.
         if begun || !process.member.store().trees().is_overdrawn() {
-            self.pin_snapshots(at)?;
+            process.flushed_for.append(&mut process.wanted);
+        }
+        if !begun {
+            self.offer_snapshots(at)?;
         }
         Ok(if begun { disk_time } else { 1 + self.random.below(2 * FLUSH_EVERY) })
     }
@@ -472,6 +526,10 @@ impl Outside for Around<'_> {
 
     fn wake_background(&mut self) {
         self.world.wake(self.at);
+    }
+
+    fn settled(&mut self) -> Result<(), Stop> {
+        Ok(self.world.follow_members(self.at)?)
     }
 
     /// It is told, and stops for ever.

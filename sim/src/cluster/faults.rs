@@ -4,11 +4,11 @@
 //! would leave too few who are well, as the server refuses to.
 
 use super::clients::{Answer, Ask, Call, Caller};
-use super::node::{Node, id_of, record};
+use super::node::{Node, at_of, id_of, record, url_of};
 use super::options::{Fault, SECOND};
 use super::world::{Broken, Event, WAKE_MAX, World};
 use plinth_member::records;
-use plinth_raft::{MemberChange, MemberId};
+use plinth_raft::{Member, MemberChange, MemberId};
 use plinth_wal::sim_disk::Loss;
 
 const EIO: i32 = 5;
@@ -162,6 +162,10 @@ impl World {
             return Ok(());
         }
         let voters = status.conf.voters;
+        if self.random.chance(25) {
+            self.relocate(leader, &voters);
+            return Ok(());
+        }
         if self.nodes.len() < MEMBERS_MAX && (voters.len() < 4 || self.random.chance(30)) {
             let at = self.nodes.len();
             let is_learner = self.random.chance(70);
@@ -169,7 +173,9 @@ impl World {
                 return Ok(());
             }
             let founders = self.options.members;
-            let node = Node::new(at, founders, &mut self.random, &self.options);
+            let mut node = Node::new(at, founders, &mut self.random, &self.options);
+            let others = self.nodes.iter();
+            node.first = others.map(|node| Member { peer_urls: node.urls.clone(), ..record(node.at, false) }).collect();
             self.nodes.push(node);
             self.start(at)?;
             self.call(Caller::Admin, leader, Ask::Change(MemberChange::Add(record(at, is_learner))));
@@ -182,8 +188,27 @@ impl World {
         Ok(())
     }
 
+    /// Some member moves: it listens at both places until the list is known to have the new one.
+    fn relocate(&mut self, leader: usize, voters: &[u64]) {
+        let who = MemberId(voters[self.random.below(voters.len() as u64) as usize]);
+        if self.nodes[at_of(who)].urls.len() > 1 {
+            // It is not known whether the list has the last move.
+            return;
+        }
+        self.outcome.moves += 1;
+        let url = url_of(at_of(who), self.outcome.moves);
+        self.nodes[at_of(who)].urls.push(url.clone());
+        self.call(Caller::Admin, leader, Ask::Change(MemberChange::UpdatePeerUrls(who, vec![url])));
+    }
+
     /// Who administers the cluster is told something.
-    pub(super) fn admin_answered(&mut self, _call: &Call, answer: &Answer) {
-        self.outcome.changes += u64::from(matches!(answer, Answer::Done(..)));
+    pub(super) fn admin_answered(&mut self, call: &Call, answer: &Answer) {
+        if !matches!(answer, Answer::Done(..)) {
+            return;
+        }
+        self.outcome.changes += 1;
+        if let Ask::Change(MemberChange::UpdatePeerUrls(who, urls)) = &call.ask {
+            self.nodes[at_of(*who)].urls.retain(|url| urls.contains(url));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! cut are lost as well.
 
 use super::options::{MS, Options, Time};
+use bytes::Bytes;
 use plinth_member::compare::Hashed;
 use plinth_raft::{Lane, PeerBody, PeerMessage};
 use plinth_wal::sim_disk::Rng;
@@ -13,18 +14,19 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub enum Packet {
     Peer(PeerMessage),
-    /// A follower asks for a piece of a snapshot.
+    /// A follower asks for a piece of a snapshot, or gives it up.
     Ask {
-        snapshot: u64,
-        /// Which piece, from 0.
-        piece: usize,
+        /// Number of the snapshot, and page, to know the answer by.
+        asked: (u64, u64),
+        /// What it asks.
+        question: Bytes,
     },
-    /// The answer: offset and bytes; nothing behind the last piece.
+    /// The answer.
     Piece {
-        snapshot: u64,
-        piece: usize,
-        /// What it holds, if there is such a piece.
-        content: Option<(u64, Vec<u8>)>,
+        /// As asked.
+        asked: (u64, u64),
+        /// The piece, if there is one.
+        answer: Option<Bytes>,
     },
     /// The leader asks for the hash of the data at a revision.
     AskHash {
@@ -35,10 +37,6 @@ pub enum Packet {
         revision: i64,
         /// The hash, unless the member has not come so far, or has compacted it.
         hashed: Option<Hashed>,
-    },
-    /// The answer if there is no such snapshot any more.
-    NoSnapshot {
-        snapshot: u64,
     },
 }
 
@@ -55,11 +53,19 @@ impl Packet {
         }
     }
 
+    /// Whether it comes back on the connection of who asked.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Packet::Piece { .. } | Packet::Hash { .. })
+    }
+
     /// A proposal that arrives twice is appended twice: transports must not do that.
     fn may_double(&self) -> bool {
         !matches!(self, Packet::Peer(PeerMessage { body: PeerBody::Propose, .. }))
     }
 }
+
+/// A proposal may be so late.
+const LATE: Time = 4000 * MS;
 
 /// See the module.
 #[derive(Debug)]
@@ -129,6 +135,10 @@ impl Network {
             if !self.reorder {
                 at = at.max(*last);
                 *last = at;
+            }
+            // What was handed over long ago may arrive when somebody else has led and the receiver leads again.
+            if !packet.may_double() && random.chance(3) {
+                at += random.below(LATE);
             }
             arrivals.push(at);
         }

@@ -2,7 +2,7 @@
 
 use super::bugs::Bug;
 use super::options::{Options, Time};
-use super::snapshots::{Fetch, Served};
+use super::snapshots::{Copied, PIECE_BYTES};
 use super::watchers::Tap;
 use crate::data_file::{self, SimContent};
 use crate::flush::FlushJob;
@@ -13,10 +13,12 @@ use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{EventMode, Hub, HubConfig};
+use plinth_member::addresses::AddressBook;
 use plinth_member::compare::Check;
 use plinth_member::limits::APPLY_PER_PUMP;
 use plinth_member::recover::{self, Identity};
 use plinth_member::space::Lookout;
+use plinth_member::transfer::{Fetch, Source};
 use plinth_member::{Effects, Member, MemberConfig};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
@@ -88,6 +90,10 @@ pub struct Node {
     pub slow: (u64, Time),
     /// Its disks are full until then.
     pub full_until: Time,
+    /// Where it listens, the newest place last: by these URLs, and no others, it is reached.
+    pub urls: Vec<String>,
+    /// The members that it is told of when it is made.
+    pub first: Vec<plinth_raft::Member>,
     /// One of the first members, who knows all of them.
     pub founders: usize,
     /// It knows that it was removed and does not start again.
@@ -99,6 +105,10 @@ pub struct Node {
 /// Everything that a crash takes.
 pub struct Process {
     pub member: SimMember,
+    /// Where it finds the others.
+    pub book: AddressBook,
+    /// Its count of configuration changes when the list was last read.
+    pub seen_changes: Option<u64>,
     /// Taken in after every pump.
     pub effects: Effects<u64>,
     pub hub: Hub,
@@ -108,12 +118,16 @@ pub struct Process {
     pub flush: Option<FlushJob>,
     /// The last entry that the flush before held.
     pub stored: u64,
-    /// Followers that wait for a snapshot to be pinned.
+    /// Followers that need a snapshot.
     pub wanted: Vec<MemberId>,
-    /// Snapshots that others fetch.
-    pub served: BTreeMap<u64, Served>,
-    /// A snapshot on its way here.
-    pub fetch: Option<Fetch>,
+    /// Those of them for which the flush under way, or the last one, was begun.
+    pub flushed_for: Vec<MemberId>,
+    /// Snapshots that others copy.
+    pub source: Source,
+    /// The snapshot that is copied from the leader.
+    pub fetch: Fetch,
+    /// Its file.
+    pub copied: Option<Copied>,
     /// What it remembers of a full disk.
     pub lookout: Lookout,
     /// The background has something to do.
@@ -135,9 +149,14 @@ pub fn at_of(id: MemberId) -> usize {
     id.0 as usize - 1
 }
 
+/// Where a member listens that has moved so many times.
+pub fn url_of(at: usize, moves: u64) -> String {
+    format!("http://{at}.{moves}:2380")
+}
+
 /// A member's record.
 pub fn record(at: usize, is_learner: bool) -> plinth_raft::Member {
-    let peer_urls = vec![format!("http://{at}:2380")];
+    let peer_urls = vec![url_of(at, 0)];
     // With the name that it would publish when it starts.
     let name = format!("m{at}");
     plinth_raft::Member { id: id_of(at), name, peer_urls, is_learner, ..plinth_raft::Member::default() }
@@ -157,6 +176,8 @@ impl Node {
             wakes_in: 0,
             slow: (1, 0),
             full_until: 0,
+            urls: vec![url_of(at, 0)],
+            first: Vec::new(),
             founders,
             is_retired: false,
             behind: None,
@@ -170,19 +191,23 @@ impl Node {
         self.life += 1;
         (self.stands_until, self.wakes_in) = (0, 0);
         match self.boot(random, options, bug) {
-            Ok(member) => {
+            Ok((member, book)) => {
                 let hub = Hub::new(hub_config(random), member.store().revision());
                 let stored = member.store().applied().index;
                 self.process = Some(Process {
                     member,
+                    book,
+                    seen_changes: None,
                     effects: Effects::default(),
                     hub,
                     taps: BTreeMap::new(),
                     flush: None,
                     stored,
                     wanted: Vec::new(),
-                    served: BTreeMap::new(),
-                    fetch: None,
+                    flushed_for: Vec::new(),
+                    source: Source::new(PIECE_BYTES),
+                    fetch: Fetch::default(),
+                    copied: None,
                     lookout: Lookout::default(),
                     is_woken: false,
                     check: None,
@@ -196,7 +221,12 @@ impl Node {
         }
     }
 
-    fn boot(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<SimMember, String> {
+    fn boot(
+        &mut self,
+        random: &mut Rng,
+        options: &Options,
+        bug: Option<Bug>,
+    ) -> Result<(SimMember, AddressBook), String> {
         let store = open_store(self.data.clone(), options)?;
         let applied = data_file::applied(&store);
         let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
@@ -208,12 +238,15 @@ impl Node {
         let recover::Recovered { mut wal, identity, log: mut entries, .. } = recovered;
         let own = Identity { member: id_of(self.at), cluster: CLUSTER };
         let is_founder = self.at < self.founders;
+        let mut book = AddressBook::new(own.member, Vec::new());
         if identity.is_none() || (is_founder && !recover::is_bootstrapped(&entries)) {
             if is_founder {
                 let member = |at| (id_of(at), MemberChange::Add(record(at, false)).encode());
+                book = AddressBook::new(own.member, (0..self.founders).map(|at| record(at, false)).collect());
                 entries = recover::append_bootstrap(&mut wal, GROUP, own, (0..self.founders).map(member).collect());
             } else {
                 recover::append_joining(&mut wal, GROUP, own);
+                book = AddressBook::new(own.member, self.first.clone());
             }
             self.write_out(&mut wal)?;
         }
@@ -241,7 +274,7 @@ impl Node {
         };
         let mut member = Member::new(config, wal, entries, store).map_err(|error| error.to_string())?;
         member.set_event_mode(EventMode::Plain);
-        Ok(member)
+        Ok((member, book))
     }
 
     /// Makes the first records durable.

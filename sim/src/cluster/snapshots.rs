@@ -1,221 +1,186 @@
-//! Snapshots between members: the leader pins a flushed state, the follower fetches it piece by piece and offers it.
-//!
-//! Pieces are asked for one after the other, and again if an answer does not come, so that a transfer survives lost
-//! messages and short partitions. Who serves forgets a snapshot that nobody has asked about for a while.
+//! Snapshots between members: what `plinth_member::transfer` decides, carried out over packets and simulated files.
 
-use super::bugs::Bug;
 use super::network::Packet;
-use super::node::{at_of, open_store};
-use super::options::{MS, SECOND, Time};
+use super::node::{Process, at_of, id_of, open_store};
+use super::options::{MS, Time};
 use super::world::{Broken, Event, World};
+use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::testing::SimStore;
-use plinth_engine::pagefile::{PageFile, PageStore, PageWriter, Pin, SnapshotCursor};
+use plinth_engine::pagefile::{PageFile, PageStore, PageWriter};
 use plinth_engine::store::Store;
-use plinth_member::META_CONF_STATE;
-use plinth_raft::{ConfState, EntryId, MemberId, PeerBody, PeerMessage, SnapshotMeta};
+use plinth_member::transfer::{Lost, News, Piece, Refused, Step};
+use plinth_raft::{EntryId, PeerMessage};
 
 /// Bytes of a piece, about.
-const PIECE_BYTES: usize = 40_000;
-/// Who fetches asks again after this time.
-const ASK_AGAIN: Time = 400 * MS;
-/// And gives up after so many times.
-const ASKS_MAX: u32 = 20;
-/// Who serves gives up when nobody has asked for this time.
-const SERVE_MAX: Time = 10 * SECOND;
+pub const PIECE_BYTES: usize = 40_000;
+/// An answer that takes longer is lost.
+const ANSWER_WITHIN: Time = 400 * MS;
 
-/// A snapshot that somebody may fetch.
-pub struct Served {
-    to: MemberId,
-    pin: Pin,
-    cursor: SnapshotCursor,
-    pieces: Vec<(u64, Vec<u8>)>,
-    is_whole: bool,
-    is_fetched: bool,
-    asked_at: Time,
-}
-
-/// A snapshot on its way here.
-pub struct Fetch {
-    message: PeerMessage,
-    snapshot: u64,
+/// The file of a copy.
+pub struct Copied {
+    number: u64,
     file: SimStore,
-    piece: usize,
-    asks: u32,
-    arrived: Option<Store<PageFile<SimStore>>>,
-}
-
-fn number_of(message: &PeerMessage) -> u64 {
-    let PeerBody::Snapshot(meta) = &message.body else { panic!("a snapshot message") };
-    u64::from_le_bytes(meta.context[..].try_into().expect("eight bytes"))
+    opened: Option<Store<PageFile<SimStore>>>,
 }
 
 impl World {
-    /// Pins what a flush has just begun to make durable, for everybody who waits. `stale` is the plan to pin first and
-    /// name later what is applied by then.
-    pub(super) fn pin_snapshots(&mut self, at: usize) -> Result<(), Broken> {
-        let now = self.now;
-        let mislabelled = self.bug == Some(Bug::SnapshotMislabelled);
-        let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        for to in std::mem::take(&mut process.wanted) {
-            let process = self.nodes[at].process.as_mut().expect("it runs");
-            let store = process.member.store();
-            let conf = store.meta(META_CONF_STATE).map_err(|error| error.to_string())?;
-            let conf = ConfState::decode(conf.ok_or("a leader without a configuration")?);
-            let conf = conf.map_err(|error| error.to_string())?;
-            let id = EntryId { index: store.applied().index, term: store.applied().term };
-            if !mislabelled {
-                assert!(process.flush.is_none() || process.flush.as_ref().is_some_and(|job| job.applied == id.index));
-            }
-            let trees = process.member.store_mut().trees_mut();
-            let pin = trees.pin();
-            let cursor = trees.snapshot_start(&pin).map_err(|error| error.to_string())?;
-            self.snapshots += 1;
-            let served =
-                Served { to, pin, cursor, pieces: Vec::new(), is_whole: false, is_fetched: false, asked_at: now };
-            process.served.insert(self.snapshots, served);
-            let context = self.snapshots.to_le_bytes().to_vec().into();
-            process.member.provide_snapshot(to, SnapshotMeta { id, conf, context });
-            let number = self.snapshots;
-            self.tell(|| format!("member {at} pins snapshot {number} at {id:?} for {to}"));
+    fn process_and_time(&mut self, at: usize) -> Option<(&mut Process, Millis)> {
+        let now = self.nodes[at].clock.read(self.now);
+        self.nodes[at].process.as_mut().map(|process| (process, now))
+    }
+
+    /// A flush has ended that began after these followers were to get a snapshot.
+    pub(super) fn offer_snapshots(&mut self, at: usize) -> Result<(), Broken> {
+        let Some((process, _)) = self.process_and_time(at) else { return Ok(()) };
+        for to in std::mem::take(&mut process.flushed_for) {
+            let (process, now) = self.process_and_time(at).expect("it runs");
+            let offered = process.source.offer(&mut process.member, to, now);
+            let id = offered.map_err(|error| format!("member {at} cannot make a snapshot: {error}"))?;
+            self.tell(|| format!("member {at} pins a snapshot at {id:?} for {to}"));
         }
         self.plan_pump(at);
         Ok(())
     }
 
-    /// A leader's message about a snapshot arrived: fetch it, unless that one is on its way already.
-    pub(super) fn begin_fetch(&mut self, at: usize, message: PeerMessage) {
-        let snapshot = number_of(&message);
-        let Some(process) = &mut self.nodes[at].process else { return };
-        if process.fetch.as_ref().is_some_and(|fetch| fetch.snapshot >= snapshot) {
-            return;
+    /// Looks after those who copy.
+    pub(super) fn look_after_snapshots(&mut self, at: usize) {
+        let Some((process, now)) = self.process_and_time(at) else { return };
+        for (to, news) in process.source.look_after(&mut process.member, now) {
+            self.tell(|| format!("member {at}: snapshot for {to}: {news:?}"));
         }
-        let file = SimStore::new();
-        let told = format!("member {at} is to fetch snapshot {snapshot} of term {}", message.term);
-        process.fetch = Some(Fetch { message, snapshot, file, piece: 0, asks: 0, arrived: None });
-        self.tell(|| told);
-        self.ask(at, snapshot, 0);
     }
 
-    /// Asks for the next piece, and plans to ask again.
-    pub(super) fn ask(&mut self, at: usize, snapshot: u64, piece: usize) {
-        let life = self.nodes[at].life;
-        let Some(process) = &mut self.nodes[at].process else { return };
-        let Some(fetch) = &mut process.fetch else { return };
-        if (fetch.snapshot, fetch.piece) != (snapshot, piece) || fetch.arrived.is_some() {
-            return;
+    /// A leader's message about a snapshot arrived.
+    pub(super) fn announced(&mut self, at: usize, message: PeerMessage) -> Result<(), Broken> {
+        let Some((process, now)) = self.process_and_time(at) else { return Ok(()) };
+        let begun = process.fetch.announced(&process.member, message, now).is_some();
+        let current = process.fetch.current();
+        if begun {
+            self.tell(|| format!("member {at} is to fetch {current:?}"));
         }
-        fetch.asks += 1;
-        if fetch.asks > ASKS_MAX {
-            process.fetch = None;
-            self.tell(|| format!("member {at} gives up snapshot {snapshot}"));
-            return;
-        }
-        let leader = at_of(fetch.message.from);
-        self.send(at, leader, Packet::Ask { snapshot, piece });
-        self.plan(ASK_AGAIN, Event::AskAgain { at, life, snapshot, piece });
+        self.fetch_on(at)
     }
 
-    /// Somebody asks for a piece.
-    pub(super) fn serve(&mut self, at: usize, from: usize, snapshot: u64, piece: usize) -> Result<(), Broken> {
-        let now = self.now;
-        let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        let Some(served) = process.served.get_mut(&snapshot) else {
-            self.send(at, from, Packet::NoSnapshot { snapshot });
-            return Ok(());
+    /// Somebody asks for a piece, or gives up.
+    pub(super) fn serve(&mut self, at: usize, from: usize, asked: (u64, u64), question: &[u8]) -> Result<(), Broken> {
+        let Some((process, now)) = self.process_and_time(at) else { return Ok(()) };
+        let answer = match process.source.answer(&mut process.member, id_of(from), question, now) {
+            Ok((piece, news)) => {
+                if news == Some(News::GivenUp) {
+                    self.plan_pump(at);
+                }
+                Some(piece)
+            }
+            Err(Refused::Data(error)) => return Err(format!("member {at}: snapshot: {error}").into()),
+            Err(Refused::Gone | Refused::Malformed) => None,
         };
-        served.asked_at = now;
-        let trees = process.member.store().trees();
-        while served.pieces.len() <= piece && !served.is_whole {
-            let pieces = &mut served.pieces;
-            let mut write = |offset: u64, bytes: &[u8]| pieces.push((offset, bytes.to_vec()));
-            let more = trees.snapshot_step(&served.pin, &mut served.cursor, PIECE_BYTES, &mut write);
-            served.is_whole = !more.map_err(|error| format!("snapshot: {error}"))?;
-        }
-        let content = served.pieces.get(piece).cloned();
-        if content.is_none() {
-            served.is_fetched = true;
-            process.member.report_snapshot(served.to, true);
-            self.plan_pump(at);
-        }
-        self.send(at, from, Packet::Piece { snapshot, piece, content });
+        self.send(at, from, Packet::Piece { asked, answer });
         Ok(())
     }
 
-    /// Gives up snapshots that nobody wants any more.
-    pub(super) fn forget_snapshots(&mut self, at: usize) {
-        let now = self.now;
-        let Some(process) = &self.nodes[at].process else { return };
-        let leads = process.member.is_leader();
-        let old: Vec<u64> = process
-            .served
-            .iter()
-            .filter(|(_, served)| served.asked_at + SERVE_MAX < now || !leads)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in old {
-            let process = self.nodes[at].process.as_mut().expect("it runs");
-            let served = process.served.remove(&number).expect("listed");
-            process.member.store_mut().trees_mut().unpin(served.pin);
-            let fate = if served.is_fetched { "was fetched" } else { "is given up" };
-            let told = format!("member {at}: snapshot {number} {fate}");
-            if leads && !served.is_fetched {
-                process.member.report_snapshot(served.to, false);
-            }
-            self.tell(|| told);
-        }
-    }
-
-    /// A piece arrived.
+    /// An answer arrived, or is given up.
     pub(super) fn take_piece(
         &mut self,
         at: usize,
-        snapshot: u64,
-        piece: usize,
-        content: Option<(u64, Vec<u8>)>,
+        (number, page): (u64, u64),
+        answer: Result<bytes::Bytes, Lost>,
     ) -> Result<(), Broken> {
-        let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        let Some(fetch) = &mut process.fetch else { return Ok(()) };
-        if (fetch.snapshot, fetch.piece) != (snapshot, piece) || fetch.arrived.is_some() {
-            return Ok(());
+        let Some((process, now)) = self.process_and_time(at) else { return Ok(()) };
+        process.fetch.answered(number, page, answer, now);
+        self.fetch_on(at)
+    }
+
+    /// Does what is to be done for the copy under way, as far as that goes without waiting.
+    pub(super) fn fetch_on(&mut self, at: usize) -> Result<(), Broken> {
+        let life = self.nodes[at].life;
+        while let Some((process, now)) = self.process_and_time(at) {
+            let may_install = process.flush.is_none();
+            let Some(step) = process.fetch.step(&process.member, may_install, now) else { return Ok(()) };
+            match step {
+                Step::Wait { until } => {
+                    let pause = self.nodes[at].clock.really(until.0.saturating_sub(now.0)).max(1);
+                    self.plan(pause, Event::Fetch { at, life });
+                    return Ok(());
+                }
+                Step::Ask { number, page, to, question } => {
+                    let asked = (number, page);
+                    self.send(at, at_of(to), Packet::Ask { asked, question });
+                    self.plan(ANSWER_WITHIN, Event::Unanswered { at, life, asked });
+                }
+                Step::GiveUp { to, question } => self.send(at, at_of(to), Packet::Ask { asked: (0, 0), question }),
+                Step::Drop { number, why, .. } => {
+                    process.copied.take_if(|copied| copied.number == number);
+                    self.tell(|| format!("member {at} drops its copy {number}: {why}"));
+                }
+                Step::Offer { number, message } => return self.offer_copied(at, number, message),
+                step => self.handle_file(at, step, now)?,
+            }
         }
-        let Some((offset, bytes)) = content else {
-            fetch.file.sync().map_err(|error| error.to_string())?;
-            let store = open_store(std::mem::take(&mut fetch.file), &self.options);
-            fetch.arrived = Some(store.map_err(|why| format!("the fetched snapshot does not open: {why}"))?);
-            self.tell(|| format!("member {at} has snapshot {snapshot}"));
-            self.plan_pump(at);
-            return Ok(());
-        };
-        let end = offset + bytes.len() as u64;
-        if fetch.file.len() < end {
-            fetch.file.grow(end).map_err(|error| error.to_string())?;
-        }
-        fetch.file.write_at(offset, &bytes).map_err(|error| error.to_string())?;
-        fetch.piece += 1;
-        fetch.asks = 0;
-        self.ask(at, snapshot, piece + 1);
         Ok(())
     }
 
-    /// The leader does not have it any more.
-    pub(super) fn drop_fetch(&mut self, at: usize, snapshot: u64) {
-        let Some(process) = &mut self.nodes[at].process else { return };
-        if process.fetch.as_ref().is_some_and(|fetch| fetch.snapshot == snapshot && fetch.arrived.is_none()) {
-            process.fetch = None;
+    /// What concerns the file of a copy. Disks that are full take nothing.
+    fn handle_file(&mut self, at: usize, step: Step, now: Millis) -> Result<(), Broken> {
+        let is_full = self.nodes[at].full_until > self.now;
+        let (process, _) = self.process_and_time(at).expect("it runs");
+        match step {
+            Step::Begin { number, .. } => {
+                process.copied = Some(Copied { number, file: SimStore::new(), opened: None });
+                process.fetch.written(number, Ok(()), now);
+            }
+            Step::Write { number, piece, is_last, .. } => {
+                let copied = process.copied.as_mut().filter(|copied| copied.number == number);
+                let file = &mut copied.ok_or("a piece of a copy without a file")?.file;
+                let written = if is_full { Err("no room".to_string()) } else { write(file, piece, is_last) };
+                process.fetch.written(number, written, now);
+            }
+            Step::Open { number } => {
+                let copied = process.copied.as_mut().filter(|copied| copied.number == number);
+                let copied = copied.ok_or("a copy without a file is opened")?;
+                let file = std::mem::take(&mut copied.file);
+                let store = open_store(file, &self.options)
+                    .map_err(|why| format!("the fetched snapshot does not open: {why}"))?;
+                let id = EntryId { index: store.applied().index, term: store.applied().term };
+                let (process, _) = self.process_and_time(at).expect("it runs");
+                process.copied = Some(Copied { number, file: SimStore::new(), opened: Some(store) });
+                process.fetch.opened(number, Ok(id), now);
+                self.tell(|| format!("member {at} has copy {number}, of {id:?}"));
+            }
+            other => return Err(format!("{other:?} is no matter of a file").into()),
         }
+        Ok(())
     }
 
-    /// Offers a snapshot that is here as soon as the member may install it.
-    pub(super) fn offer_fetched(&mut self, at: usize) -> Result<(), plinth_member::Fatal> {
+    /// Offers a copy to consensus.
+    fn offer_copied(&mut self, at: usize, number: u64, message: PeerMessage) -> Result<(), Broken> {
         let fails = self.options.crashes_at_install && self.random.chance(20);
-        let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        let ready =
-            process.fetch.take_if(|fetch| fetch.arrived.is_some() && process.member.may_install(fetch.message.term));
-        let Some(Fetch { message, arrived: Some(store), .. }) = ready else { return Ok(()) };
-        let at_term = message.term;
+        let (process, _) = self.process_and_time(at).expect("it runs");
+        let copied = process.copied.take_if(|copied| copied.number == number);
+        let store = copied.and_then(|copied| copied.opened).ok_or("what is offered was opened")?;
+        let index = store.applied().index;
+        let term = message.term;
         let place = move || if fails { Err(std::io::Error::other("the machine goes down")) } else { Ok(()) };
         let offered = process.member.offer_snapshot(message, store, Box::new(place));
-        self.tell(|| format!("member {at} offers its snapshot of term {at_term}"));
-        offered
+        self.tell(|| format!("member {at} offers its copy {number} of term {term}"));
+        if let Err(fatal) = offered {
+            return self.stop(at, &fatal);
+        }
+        self.pump_once(at)?;
+        if let Some((process, _)) = self.process_and_time(at) {
+            let is_taken = process.member.store().applied().index >= index;
+            process.fetch.offered(number, is_taken);
+        }
+        Ok(())
     }
+}
+
+fn write(file: &mut SimStore, piece: Piece, is_last: bool) -> Result<(), String> {
+    for (offset, bytes) in piece {
+        let end = offset + bytes.len() as u64;
+        if file.len() < end {
+            file.grow(end).map_err(|error| error.to_string())?;
+        }
+        file.write_at(offset, &bytes).map_err(|error| error.to_string())?;
+    }
+    if is_last { file.sync().map_err(|error| error.to_string()) } else { Ok(()) }
 }

@@ -13,6 +13,7 @@ use super::options::{MS, Options, SECOND, Time};
 use super::truth::Truth;
 use super::watchers::Watcher;
 use crate::linear::Operation;
+use plinth_member::transfer::Lost;
 use plinth_raft::MemberId;
 use plinth_wal::sim_disk::{Loss, Rng, SimMedium};
 use std::cmp::Reverse;
@@ -39,6 +40,8 @@ pub struct Outcome {
     pub snapshots: u64,
     /// Changes of the members applied.
     pub changes: u64,
+    /// Times a member moved.
+    pub moves: u64,
     /// Comparisons of all members that came to an end.
     pub compared: u64,
     /// Leadership handed over on purpose.
@@ -74,7 +77,8 @@ pub(super) enum Event {
     Keep { at: usize, life: u64, log: SimMedium },
     Start { at: usize },
     Packet { from: usize, at: usize, packet: Box<Packet> },
-    AskAgain { at: usize, life: u64, snapshot: u64, piece: usize },
+    Unanswered { at: usize, life: u64, asked: (u64, u64) },
+    Fetch { at: usize, life: u64 },
     Client { client: usize },
     Holder { holder: usize },
     Watch { number: usize },
@@ -101,7 +105,8 @@ impl Event {
             | Event::ScanLeases { at, life }
             | Event::Compare { at, life }
             | Event::Judge { at, life }
-            | Event::AskAgain { at, life, .. } => Some((*at, Some(*life))),
+            | Event::Fetch { at, life }
+            | Event::Unanswered { at, life, .. } => Some((*at, Some(*life))),
             Event::Packet { at, .. } => Some((*at, None)),
             _ => None,
         }
@@ -159,7 +164,6 @@ pub struct World {
     pub(super) leases: BTreeMap<i64, Lease>,
     pub(super) last_lease: i64,
     pub(super) watchers: Vec<Watcher>,
-    pub(super) snapshots: u64,
     pub(super) in_storm: bool,
     /// A question of the probe was answered since it was asked.
     pub(super) is_well: bool,
@@ -223,7 +227,6 @@ impl World {
             history: BTreeMap::new(),
             leases: BTreeMap::new(),
             last_lease: 0,
-            snapshots: 0,
             in_storm: false,
             is_well: false,
             outcome: Outcome::default(),
@@ -344,10 +347,8 @@ impl World {
                 if node.is_up() || node.is_retired { Ok(()) } else { self.start(at) }
             }
             Event::Packet { from, at, packet } => self.deliver(from, at, *packet),
-            Event::AskAgain { at, snapshot, piece, .. } => {
-                self.ask(at, snapshot, piece);
-                Ok(())
-            }
+            Event::Unanswered { at, asked, .. } => self.take_piece(at, asked, Err(Lost::Unanswered)),
+            Event::Fetch { at, .. } => self.fetch_on(at),
             Event::Client { client } => {
                 self.client(client);
                 Ok(())

@@ -1,0 +1,249 @@
+//! The leader's side: what is pinned for whom, and the pieces of it.
+//!
+//! The pace is gentle, so that the log's own writes do not wait behind those of the copy, here or there; but when the log is
+//! about to outrun what consensus keeps for the follower, speed is everything: an outdated copy is worth nothing.
+//!
+//! Invariants: one snapshot for each follower at most; a pin is given back when nobody copies from it any more, when nobody
+//! has for [`SILENCE_MILLIS`], or when this member does not lead any more; a follower that waits and does not ask is told again
+//! within [`AGAIN_MILLIS`].
+
+use super::{GIVE_UP, write_pair};
+use crate::member::{META_CONF_STATE, Member};
+use crate::planted::{Planted, is_planted};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use plinth_engine::lease::Millis;
+use plinth_engine::pagefile::{PageFile, PageStore, Pin, SnapshotCursor};
+use plinth_engine::store::{self, Store, meta};
+use plinth_engine::trees::{TreeError, TreeId};
+use plinth_raft::{ConfState, EntryId, MemberId, PeerState, SnapshotMeta};
+use plinth_wal::Disk;
+use std::collections::BTreeMap;
+
+/// A follower that asks for nothing this long is given up.
+const SILENCE_MILLIS: u64 = 30_000;
+
+/// A follower that waits, and asks for nothing this long, is told again: it may have gone down, or have heard nothing.
+const AGAIN_MILLIS: u64 = 800;
+
+/// The pace of a copy that has time, in KiB per second.
+const GENTLE_KIB: u32 = 32 << 10;
+
+/// From here on a copy has no time, in percent of what consensus keeps of the log.
+const URGENT_PERCENT: usize = 50;
+
+/// A state that followers copy.
+struct Offered {
+    number: u64,
+    meta: SnapshotMeta,
+    pin: Pin,
+    cursor: SnapshotCursor,
+    copying: BTreeMap<MemberId, Copying>,
+}
+
+/// How far a follower is.
+struct Copying {
+    /// When it last asked.
+    asked: Millis,
+    /// When it was last told of the snapshot.
+    told: Millis,
+    /// It was sent the last piece.
+    has_all: bool,
+}
+
+/// What has become of a follower's copy, for counts and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It has all pieces.
+    Sent,
+    /// It has given up.
+    GivenUp,
+    /// It was told again.
+    ToldAgain,
+    /// It has been silent for too long.
+    Silent,
+}
+
+/// Why there is no piece.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is not a question.
+    #[error("a malformed question for a piece of a snapshot")]
+    Malformed,
+    /// There is no such snapshot for this follower any more.
+    #[error("there is no such snapshot any more")]
+    Gone,
+    /// The data file cannot be read.
+    #[error(transparent)]
+    Data(#[from] TreeError),
+}
+
+/// See the module.
+pub struct Source {
+    offered: Vec<Offered>,
+    last_number: u64,
+    /// Bytes of a piece, more or less.
+    piece_bytes: usize,
+}
+
+impl Source {
+    /// One that sends pieces of about so many bytes.
+    pub fn new(piece_bytes: usize) -> Source {
+        Source { offered: Vec::new(), last_number: 0, piece_bytes }
+    }
+
+    /// Pins the last complete state for a follower, and has consensus announce it, or say that there is none. Its last entry.
+    pub fn offer<D: Disk, S: PageStore, W>(
+        &mut self,
+        member: &mut Member<D, PageFile<S>, W>,
+        to: MemberId,
+        now: Millis,
+    ) -> Result<EntryId, String> {
+        self.release(member, to);
+        let pin = member.store_mut().trees_mut().pin();
+        let described = describe(member.store(), &pin).and_then(|described| {
+            let cursor = member.store().trees().snapshot_start(&pin).map_err(|error| error.to_string())?;
+            Ok((described, cursor))
+        });
+        let ((id, conf), cursor) = match described {
+            Ok(described) => described,
+            Err(error) => {
+                member.store_mut().trees_mut().unpin(pin);
+                member.report_snapshot(to, false);
+                return Err(error);
+            }
+        };
+        // Told apart from those of other lives and other members.
+        self.last_number = (self.last_number + 1).max(now.0 << 20 | id.index & 0xf_ffff);
+        let number = self.last_number;
+        let context = write_pair(number, member.store().trees().snapshot_bytes(&pin));
+        let meta = SnapshotMeta { id, conf, context };
+        let copying = BTreeMap::from([(to, Copying { asked: now, told: now, has_all: false })]);
+        self.offered.push(Offered { number, meta: meta.clone(), pin, cursor, copying });
+        member.provide_snapshot(to, meta);
+        Ok(id)
+    }
+
+    /// Answers a question for a piece, or takes notice that a copy is given up.
+    pub fn answer<D: Disk, S: PageStore, W>(
+        &mut self,
+        member: &mut Member<D, PageFile<S>, W>,
+        from: MemberId,
+        mut question: &[u8],
+        now: Millis,
+    ) -> Result<(Bytes, Option<News>), Refused> {
+        if question.len() != 16 {
+            return Err(Refused::Malformed);
+        }
+        let (number, page) = (question.get_u64_le(), question.get_u64_le());
+        let known = self.offered.iter_mut().find(|offered| offered.number == number);
+        let Some(offered) = known.filter(|offered| offered.copying.contains_key(&from)) else {
+            return Err(Refused::Gone);
+        };
+        if page == GIVE_UP {
+            self.release(member, from);
+            member.report_snapshot(from, false);
+            return Ok((Bytes::new(), Some(News::GivenUp)));
+        }
+        let urgency = member.group().snapshot_urgency_percent();
+        let (piece, is_last) = cut(member.store(), offered, page, urgency, self.piece_bytes)?;
+        let copying = Copying { asked: now, told: now, has_all: is_last };
+        offered.copying.insert(from, copying);
+        Ok((piece, is_last.then_some(News::Sent)))
+    }
+
+    /// Tells those again that have been silent, gives those up that have been for too long, and forgets who is done. To be
+    /// called some times a second.
+    pub fn look_after<D: Disk, S: PageStore, W>(
+        &mut self,
+        member: &mut Member<D, PageFile<S>, W>,
+        now: Millis,
+    ) -> Vec<(MemberId, News)> {
+        if self.offered.is_empty() {
+            return Vec::new();
+        }
+        let (leads, status) = (member.is_leader(), member.group().status());
+        let waits = |to: MemberId| status.peers.iter().any(|p| p.member == to && p.state == PeerState::Snapshot);
+        let (mut over, mut news) = (Vec::new(), Vec::new());
+        for offered in &mut self.offered {
+            for (&to, copying) in &mut offered.copying {
+                let (asked, told) = (now.0.saturating_sub(copying.asked.0), now.0.saturating_sub(copying.told.0));
+                if !leads || copying.has_all && !waits(to) {
+                    over.push(to);
+                } else if asked > SILENCE_MILLIS {
+                    over.push(to);
+                    news.push((to, News::Silent));
+                } else if waits(to) && asked.min(told) > AGAIN_MILLIS && !is_planted(Planted::SnapshotsToldOnce) {
+                    copying.told = now;
+                    member.announce_snapshot_again(to, offered.meta.clone());
+                    news.push((to, News::ToldAgain));
+                }
+            }
+        }
+        over.into_iter().for_each(|to| self.release(member, to));
+        for (to, _) in news.iter().filter(|(_, news)| *news == News::Silent) {
+            member.report_snapshot(*to, false);
+        }
+        news
+    }
+
+    /// The data was replaced by a snapshot from somebody else: the pins are void.
+    pub fn clear(&mut self) {
+        self.offered.clear();
+    }
+
+    /// How many are offered.
+    pub fn len(&self) -> usize {
+        self.offered.len()
+    }
+
+    /// Whether none is offered.
+    pub fn is_empty(&self) -> bool {
+        self.offered.is_empty()
+    }
+
+    /// A follower does not copy any more.
+    fn release<D: Disk, S: PageStore, W>(&mut self, member: &mut Member<D, PageFile<S>, W>, to: MemberId) {
+        for offered in &mut self.offered {
+            offered.copying.remove(&to);
+        }
+        for free in self.offered.extract_if(.., |offered| offered.copying.is_empty()) {
+            member.store_mut().trees_mut().unpin(free.pin);
+        }
+    }
+}
+
+/// Reads the entry and the configuration that a pinned state ends with.
+fn describe<S: PageStore>(store: &Store<PageFile<S>>, pin: &Pin) -> Result<(EntryId, ConfState), String> {
+    let text = |error: TreeError| error.to_string();
+    let trees = store.trees();
+    let applied = trees.pinned_get(pin, TreeId::Meta, meta::APPLIED).map_err(text)?;
+    let id = applied.and_then(store::EntryId::decode).ok_or("the data file does not say what is applied")?;
+    let id = if is_planted(Planted::SnapshotMislabelled) { store.applied() } else { id };
+    let conf = trees.pinned_get(pin, TreeId::Meta, META_CONF_STATE).map_err(text)?;
+    let conf = conf.ok_or("the data file does not hold the configuration")?;
+    let conf = ConfState::decode(conf).map_err(|error| error.to_string())?;
+    Ok((EntryId { index: id.index, term: id.term }, conf))
+}
+
+/// The piece that begins with a page, and whether it is the last one.
+fn cut<S: PageStore>(
+    store: &Store<PageFile<S>>,
+    offered: &mut Offered,
+    page: u64,
+    urgency_percent: usize,
+    bytes: usize,
+) -> Result<(Bytes, bool), TreeError> {
+    offered.cursor.seek(usize::try_from(page).unwrap_or(usize::MAX));
+    let mut piece = BytesMut::with_capacity(bytes + (bytes >> 3));
+    piece.put_u64_le(0);
+    piece.put_u8(0);
+    piece.put_u32_le(if urgency_percent >= URGENT_PERCENT { 0 } else { GENTLE_KIB });
+    let more = store.trees().snapshot_step(&offered.pin, &mut offered.cursor, bytes, &mut |offset, bytes| {
+        piece.put_u64_le(offset);
+        piece.put_u32_le(bytes.len() as u32);
+        piece.put_slice(bytes);
+    })?;
+    piece[..8].copy_from_slice(&(offered.cursor.position() as u64).to_le_bytes());
+    piece[8] = u8::from(!more);
+    Ok((piece.freeze(), !more))
+}
