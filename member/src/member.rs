@@ -8,12 +8,13 @@ use crate::batching::{OpenBatch, Pending};
 use crate::changes::Changes;
 use crate::install::Arrived;
 use crate::limits::READS_PENDING_MAX;
+use crate::planted::{Planted, is_planted};
 use crate::reads::Reads;
 use crate::records;
 use crate::recover::{self, Identity};
 use crate::tenure::Tenure;
 use bytes::Bytes;
-use plinth_engine::auth::SignIn;
+use plinth_engine::auth::{ROOT, SignIn};
 use plinth_engine::author::Author;
 use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, CommandError, CommandKind, CommandRef};
@@ -692,6 +693,8 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             let (author, _) = Author::split(bytes).map_err(|damaged| unreadable(damaged.into()))?;
             let command = Command::access(bytes).map_err(unreadable)?;
             let is_awaited = !applying.waiters.as_slice().is_empty();
+            let everybody = Some(Author { user: ROOT, auth_revision: u64::MAX });
+            let author = if is_planted(Planted::RightsWhereAsked) && !is_awaited { everybody } else { author };
             let result = match self.store.apply_step(&mut applying.job, (author, command), now, is_awaited, budget) {
                 Ok(None) => return Ok(false),
                 Ok(Some(outcome)) => Ok(outcome),

@@ -28,6 +28,8 @@ pub enum Planted {
     SnapshotMislabelled,
     /// A follower that has stopped copying its snapshot is not told again.
     SnapshotsToldOnce,
+    /// Whether an author may is looked at only where somebody waits for the outcome.
+    RightsWhereAsked,
     /// A leader compares what others hold now with what it held before it asked.
     ComparedTooEarly,
 }

@@ -8,7 +8,22 @@ use plinth_api::metadata::{AUTHORIZATION, CLIENT_API_VERSION, GATEWAY_ACCEPT, HA
 use plinth_engine::author::Author;
 use plinth_net::grpc::{Call, Peer};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// Whether users matter, as the home has said last: reactors without a store look at it where a moment more or less is no
+/// matter, and nowhere decide by it who may do what.
+static USERS_MATTER: AtomicBool = AtomicBool::new(false);
+
+/// See [`note_users`].
+pub fn users_matter() -> bool {
+    USERS_MATTER.load(Ordering::Relaxed)
+}
+
+/// The home says whether users matter.
+pub fn note_users(matter: bool) {
+    USERS_MATTER.store(matter, Ordering::Relaxed);
+}
 
 /// Who asks. What its fields claim was checked by whoever fills them: the certificate by the handshake, the user by the
 /// guard of the handlers; the token is as it was sent.

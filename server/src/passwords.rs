@@ -1,9 +1,12 @@
-//! Passwords: hashed and compared by threads of their own, because one bcrypt takes tens of milliseconds.
+//! Passwords: hashed and compared by threads of their own, because one bcrypt takes tens of milliseconds. The same threads
+//! sign tokens.
 //!
 //! Invariants: at most [`WAITING_MAX`] passwords wait, and a fixed number is worked on: whoever asks beyond that is told at
 //! once, so that a flood of wrong passwords costs the reactor nothing but that. Passwords are in memory only while they are
 //! worked on or wait for it, and are never logged.
 
+use crate::tokens::jwt::Issuer;
+use crate::tokens::unix_seconds;
 use atomic_waker::AtomicWaker;
 use std::future::poll_fn;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -41,6 +44,7 @@ enum Work {
     Hash { password: String, cost: u32 },
     Compare { password: String, hash: Vec<u8>, is_known: bool },
     Letters,
+    Token { issuer: Issuer, user: String, revision: u64 },
 }
 
 /// What came of it.
@@ -48,6 +52,7 @@ enum Made {
     Hash(Vec<u8>),
     IsEqual(bool),
     Random([u8; 32]),
+    Token(String),
 }
 
 /// A result on its way from a thread to the task that waits.
@@ -109,7 +114,7 @@ impl Passwords {
         }
         match self.carry_out(Work::Hash { password, cost: self.cost }).await? {
             Made::Hash(hash) => Ok(hash),
-            Made::IsEqual(_) | Made::Random(_) => Err(PasswordError::Broken),
+            _ => Err(PasswordError::Broken),
         }
     }
 
@@ -122,7 +127,7 @@ impl Passwords {
         let hash = hash.unwrap_or_else(|| format!("$2a${:02}${NOBODYS}", self.cost).into_bytes());
         match self.carry_out(Work::Compare { password, hash, is_known }).await? {
             Made::IsEqual(is_equal) => Ok(is_equal),
-            Made::Hash(_) | Made::Random(_) => Err(PasswordError::Broken),
+            _ => Err(PasswordError::Broken),
         }
     }
 
@@ -133,7 +138,18 @@ impl Passwords {
     pub async fn random(&self) -> Result<[u8; 32], PasswordError> {
         match self.carry_out(Work::Letters).await? {
             Made::Random(random) => Ok(random),
-            Made::Hash(_) | Made::IsEqual(_) => Err(PasswordError::Broken),
+            _ => Err(PasswordError::Broken),
+        }
+    }
+
+    /// A signed token.
+    ///
+    /// # Errors
+    /// If it cannot be signed, or too many wait.
+    pub async fn token(&self, issuer: Issuer, user: String, revision: u64) -> Result<String, PasswordError> {
+        match self.carry_out(Work::Token { issuer, user, revision }).await? {
+            Made::Token(token) => Ok(token),
+            _ => Err(PasswordError::Broken),
         }
     }
 
@@ -178,6 +194,9 @@ fn carry_out(work: Work) -> Result<Made, PasswordError> {
             let hash = String::from_utf8(hash).unwrap_or_default();
             let is_equal = bcrypt::verify(password, &hash).unwrap_or(false);
             Ok(Made::IsEqual(is_equal && is_known))
+        }
+        Work::Token { issuer, user, revision } => {
+            issuer.issue(&user, revision, unix_seconds()).map(Made::Token).ok_or(PasswordError::Broken)
         }
         Work::Letters => {
             let mut random = [0; 32];

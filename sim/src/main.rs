@@ -73,6 +73,7 @@ fn run_cluster(seed: u64) -> Result<Report, String> {
         ("moves", done.moves),
         ("comparisons of members", done.compared),
         ("handovers", done.handed_over),
+        ("denied", done.denied),
     ];
     Ok((figures, done.trace))
 }

@@ -20,9 +20,10 @@ fn forty_seeds_keep_every_promise_and_repeat_exactly() {
         sum.elections += done.elections;
         sum.snapshots += done.snapshots;
         sum.changes += done.changes;
+        sum.denied += done.denied;
     }
     // The weather leaves nothing out.
-    let figures = [sum.acknowledged, sum.reads, sum.checked, sum.renewals, sum.watched];
+    let figures = [sum.acknowledged, sum.reads, sum.checked, sum.renewals, sum.watched, sum.denied];
     assert!(figures.iter().all(|figure| *figure > 200), "{sum:?}");
     let figures = [sum.crashes, sum.elections, sum.snapshots, sum.changes, sum.cleared];
     assert!(figures.iter().all(|figure| *figure > 5), "{sum:?}");

@@ -136,6 +136,8 @@ statuses! {
     INVALID_AUTH_MANAGEMENT = InvalidArgument, "etcdserver: invalid auth management";
     /// Users and roles have changed since the caller was let through.
     AUTH_OLD_REVISION = InvalidArgument, "etcdserver: revision of auth store is old";
+    /// Tokens are signed elsewhere: here is only the key that verifies them.
+    VERIFY_ONLY = Unknown, "auth: token signing attempted with verify-only key";
     /// A new password with more bytes than bcrypt looks at.
     PASSWORD_TOO_LONG = Unknown, "bcrypt: password length exceeds 72 bytes";
     /// An election call whose key is not the caller's.

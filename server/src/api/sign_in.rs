@@ -10,6 +10,7 @@ use crate::home::Home;
 use crate::passwords::PasswordError;
 use crate::tokens::simple;
 use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::wire::field_bytes;
 use plinth_engine::command::{Authenticate, Command};
 use plinth_net::grpc::{PeerAddress, Status};
 use plinth_net::rt;
@@ -70,12 +71,21 @@ async fn sign_in(home: &Home, name: &str, password: String) -> Result<(i64, Vec<
         if !is_equal {
             return Err(status::AUTH_FAILED);
         }
-        let prefix = simple::prefix(&home.identities.passwords.random().await.map_err(busy)?);
+        let issuer = home.identities.tokens.borrow().issuer();
+        let prefix = match &issuer {
+            None => simple::prefix(&home.identities.passwords.random().await.map_err(busy)?),
+            Some(issuer) if !issuer.can_sign() => return Err(status::VERIFY_ONLY),
+            Some(_) => String::new(),
+        };
         let command = Command::Authenticate(Authenticate { name: name.to_owned(), prefix });
         let outcome = home.propose(command).await?;
         // What has changed since the password was compared may have been the password.
         if home.state().member.store().auth().revision() == auth_revision {
-            return Ok((outcome.revision, outcome.body.into_vec()));
+            let Some(issuer) = issuer else { return Ok((outcome.revision, outcome.body.into_vec())) };
+            let token = home.identities.passwords.token(issuer, name.to_owned(), auth_revision).await.map_err(busy)?;
+            let mut field = Vec::new();
+            field_bytes(&mut field, 2, token.as_bytes());
+            return Ok((outcome.revision, field));
         }
         if Instant::now() >= deadline {
             return Err(status::TIMEOUT);

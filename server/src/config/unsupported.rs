@@ -36,7 +36,6 @@ const NO_SUCH_FILES: &str = "files that are not needed any more are reused or re
 /// The list.
 const MISSING: &[Missing] = &[
     Missing { what: "Unix sockets between members", consequence: Refuse, asked: members_on_unix_sockets },
-    Missing { what: "JWT authentication (--auth-token)", consequence: Refuse, asked: |c| c.auth.token != "simple" },
     Missing { what: "Bootstrap by discovery", consequence: Refuse, asked: wants_discovery },
     Missing { what: "--force-new-cluster", consequence: Refuse, asked: |c| c.cluster.force_new },
     Missing { what: "Distributed tracing", consequence: Refuse, asked: |c| c.monitoring.tracing },

@@ -5,6 +5,7 @@ use super::waiter::Waiter;
 use super::{Home, HomeMember, State, flush, watching};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
+use crate::caller;
 use crate::fail_point;
 use crate::metrics::{Stage, Success};
 use crate::wake::Woken;
@@ -359,6 +360,7 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
             home.fail(fatal);
         }
         home.sweep_tokens();
+        caller::note_users(home.has_users());
         home.pump.notify();
     }
 }

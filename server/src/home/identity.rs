@@ -164,7 +164,8 @@ impl Home {
             return;
         }
         let now = self.moment().millis().0;
-        let Tokens::Simple(tokens) = &mut *self.identities.tokens.borrow_mut();
+        let mut tokens = self.identities.tokens.borrow_mut();
+        let Some(tokens) = tokens.simple() else { return sign_ins.clear() };
         for sign_in in sign_ins.drain(..) {
             match sign_in {
                 SignIn::Begun { user, prefix, index } => tokens.begin(&user, &prefix, index, now),
@@ -176,13 +177,15 @@ impl Home {
 
     /// Drops tokens whose time is over.
     pub(crate) fn sweep_tokens(&self) {
-        let Tokens::Simple(tokens) = &mut *self.identities.tokens.borrow_mut();
-        tokens.sweep(self.clock.now().0);
+        if let Some(tokens) = self.identities.tokens.borrow_mut().simple() {
+            tokens.sweep(self.clock.now().0);
+        }
     }
 
     /// A snapshot took the place of the data: who signed in meanwhile is not in it.
     pub(crate) fn forget_tokens(&self) {
-        let Tokens::Simple(tokens) = &mut *self.identities.tokens.borrow_mut();
-        tokens.end_all();
+        if let Some(tokens) = self.identities.tokens.borrow_mut().simple() {
+            tokens.end_all();
+        }
     }
 }

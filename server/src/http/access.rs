@@ -2,6 +2,7 @@
 //!
 //! Applies to listeners for clients, not to those for metrics.
 
+use crate::caller;
 use plinth_net::grpc::Peer;
 use plinth_net::http1::{Http1Request, Method, Response};
 
@@ -47,7 +48,8 @@ pub struct Connection {
 impl Connection {
     /// That of a request's other end.
     pub fn of(peer: &Peer) -> Connection {
-        Connection { tls: peer.is_encrypted, common_name_would_be_ignored: peer.common_name.is_some() }
+        let common_name_would_be_ignored = peer.common_name.is_some() && caller::users_matter();
+        Connection { tls: peer.is_encrypted, common_name_would_be_ignored }
     }
 }
 

@@ -22,7 +22,6 @@ use crate::service::{self, HomeService};
 use crate::sys::Signals;
 use crate::tls::{Carries, Security};
 use crate::tokens::Tokens;
-use crate::tokens::simple::SimpleTokens;
 use crate::wake::Woken;
 use futures_lite::FutureExt;
 use plinth_engine::watch::{Hub, HubConfig};
@@ -64,7 +63,7 @@ pub async fn run(
     let metrics = Rc::new(ReactorMetrics::new(api::method_table()));
     let queues = Queues::create();
     let link = peers::link(&profile, &config, &security, first_members);
-    let users = identification(&config).map_err(|error| text(&error))?;
+    let users = identification(&config)?;
     let home = Home::new(profile, data, queues, (member, hub), metrics, link.clone(), users);
     let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
@@ -150,13 +149,10 @@ fn flush_fault(ended: std::io::Result<Flusher>) -> String {
 }
 
 /// What identifies users, and where their passwords are worked on.
-fn identification(config: &Config) -> std::io::Result<Identities> {
-    let ttl = match config.auth.token_ttl {
-        Duration::ZERO => TOKEN_TTL,
-        ttl => ttl,
-    };
-    let tokens = Tokens::Simple(SimpleTokens::new(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
-    let passwords = Passwords::start(config.auth.bcrypt_cost)?;
+fn identification(config: &Config) -> Result<Identities, String> {
+    let ttl = Some(config.auth.token_ttl).filter(|ttl| !ttl.is_zero()).unwrap_or(TOKEN_TTL);
+    let tokens = Tokens::open(&config.auth.token, u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))?;
+    let passwords = Passwords::start(config.auth.bcrypt_cost).map_err(|error| error.to_string())?;
     Ok(Identities::new(tokens, config.client_tls.client_cert_auth, passwords))
 }
 

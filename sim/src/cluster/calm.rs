@@ -4,6 +4,7 @@
 use super::clients::{Ask, Caller};
 use super::node::{at_of, tree_content};
 use super::options::{MS, SECOND, Time};
+use super::rights::check_auth;
 use super::world::{Broken, Event, World};
 use plinth_engine::trees::TreeId;
 use plinth_raft::PeerState;
@@ -152,7 +153,7 @@ impl World {
         Ok(())
     }
 
-    /// All members hold the same: pairs, leases, member records, and of history what compaction leaves, so that none needs
+    /// All members hold the same: pairs, leases, member records, users and roles, and of history what compaction leaves, so that none needs
     /// more space than another.
     pub(super) fn compare(&mut self) -> Result<(), Broken> {
         self.compare_kept()?;
@@ -162,9 +163,10 @@ impl World {
             let store = process.member.store_mut();
             self.truth.check_store(store).map_err(|why| format!("member {at}: {why}"))?;
             let hash = store.hash_kv(0).map_err(|error| format!("member {at}: {error}"))?;
-            let [history, leases, members] =
-                [TreeId::Rev, TreeId::Lease, TreeId::Members].map(|tree| tree_content(store, tree));
-            let found = (hash, history?, leases?, members?, store.applied());
+            check_auth(store).map_err(|why| format!("member {at}: {why}"))?;
+            let contents = TreeId::ALL.into_iter().filter(|tree| *tree != TreeId::Meta && *tree != TreeId::Alarm);
+            let contents: Result<Vec<_>, _> = contents.map(|tree| tree_content(store, tree)).collect();
+            let found = (hash, contents?, store.applied());
             store.trees().check().map_err(|error| format!("member {at}: {error}"))?;
             self.note(u64::from(hash.hash));
             match &first {

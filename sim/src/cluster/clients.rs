@@ -6,11 +6,13 @@
 
 use super::bugs::Bug;
 use super::options::{MS, SECOND, Time};
+use super::rights::author;
 use super::truth::{Pair, decode_range, decode_ranges, value_of};
 use super::wire;
 use super::world::{Broken, Event, World};
 use crate::linear::{self, Action, Operation, Verdict};
 use bytes::Bytes;
+use plinth_engine::auth::AuthChange;
 use plinth_engine::command::{Command, Compare, CompareTarget, DeleteRange, Op, Put, Txn};
 use plinth_engine::error::OpError;
 use plinth_engine::range::RangeQuery;
@@ -36,6 +38,8 @@ pub enum Caller {
     Checker,
     /// Whoever takes many leases and leaves them alone.
     Crowd,
+    /// Who administers users.
+    Chief,
 }
 
 /// What is asked.
@@ -62,6 +66,8 @@ pub enum Ask {
     Change(MemberChange),
     /// A linearizable moment for a comparison.
     Compare,
+    /// Changes users and roles.
+    Rights(AuthChange),
 }
 
 /// A question under way.
@@ -179,8 +185,8 @@ impl World {
 
     /// A question reaches its member.
     pub(super) fn arrive(&mut self, number: u64) -> Result<(), Broken> {
-        let Some(Call { at, ask, .. }) = self.calls.get(&number) else { return Ok(()) };
-        let (at, ask) = (*at, ask.clone());
+        let Some(Call { caller, at, ask, .. }) = self.calls.get(&number) else { return Ok(()) };
+        let (caller, at, ask) = (*caller, *at, ask.clone());
         let now = self.nodes[at].clock.read(self.now);
         let Some(process) = &mut self.nodes[at].process else {
             self.reply(number, Answer::Refused);
@@ -199,7 +205,14 @@ impl World {
             process.member.propose_change(change, number, now).is_ok()
         } else {
             let command = encode(number, &ask, self.options.value_bytes);
-            process.member.submit(|out| command.encode_into(out), number, now).is_ok()
+            let author = author(caller, process.member.store());
+            let encode = |out: &mut Vec<u8>| {
+                if let Some(author) = author {
+                    author.encode_into(out);
+                }
+                command.encode_into(out);
+            };
+            process.member.submit(encode, number, now).is_ok()
         };
         if !taken {
             self.reply(number, Answer::Refused);
@@ -218,6 +231,14 @@ impl World {
                 return self.checkpoint_cleared(at, number);
             }
             Ok(outcome) => self.reply(number, Answer::Done(outcome.revision, outcome.body.into_vec())),
+            Err(OpError::Auth(refusal)) => {
+                if let Some(revision) = self.truth.revision_of(number) {
+                    let why = format!("{refusal}, says member {at}, and it took effect at revision {revision}");
+                    return Err(format!("call {number}: {why}").into());
+                }
+                self.outcome.denied += 1;
+                self.reply(number, Answer::Refused);
+            }
             Err(_) => self.reply(number, Answer::Refused),
         }
         Ok(())
@@ -281,7 +302,7 @@ impl World {
             }
             Caller::Holder(holder) => self.holder_answered(holder, &call, &answer)?,
             Caller::Admin => self.admin_answered(&call, &answer),
-            Caller::Checker | Caller::Crowd => {}
+            Caller::Checker | Caller::Crowd | Caller::Chief => {}
             Caller::Probe => self.is_well |= matches!(answer, Answer::Done(..)),
         }
         Ok(())
@@ -462,6 +483,7 @@ pub fn encode(number: u64, ask: &Ask, value_bytes: u64) -> Command {
         Ask::Grant(id, ttl) => Command::LeaseGrant { id: *id, ttl: *ttl },
         Ask::PutLeased(id) => Command::Put(put(lease_key(*id), *id)),
         Ask::Revoke(id) => Command::LeaseRevoke { id: *id },
+        Ask::Rights(change) => Command::Auth(change.clone()),
         Ask::Get(..) | Ask::GetAt(..) | Ask::Scan | Ask::KeepAlive(_) | Ask::Change(_) | Ask::Compare => {
             panic!("{ask:?} is no command")
         }

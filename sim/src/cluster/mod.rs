@@ -21,6 +21,7 @@ pub mod holders;
 pub mod network;
 pub mod node;
 pub mod options;
+mod rights;
 pub mod snapshots;
 pub mod truth;
 pub mod watchers;

@@ -112,6 +112,8 @@ pub struct Options {
     pub compaction: bool,
     /// Whether messages go through their encoding.
     pub frames: bool,
+    /// Whether there are users whose rights come and go.
+    pub users: bool,
     /// Whether members go down while they put a snapshot in place.
     pub crashes_at_install: bool,
 }
@@ -148,6 +150,7 @@ impl Options {
             drift: pick(&[0, 1, 5]),
             compaction: pick(&[0, 1]) == 1,
             frames: pick(&[0, 0, 0, 1]) == 1,
+            users: false,
             crashes_at_install: pick(&[0, 0, 1]) == 1,
         };
         options.faults =

@@ -46,6 +46,8 @@ pub struct Outcome {
     pub compared: u64,
     /// Leadership handed over on purpose.
     pub handed_over: u64,
+    /// Writes refused to a user who may not.
+    pub denied: u64,
     /// A hash over everything that happened, in order.
     pub trace: u64,
 }
@@ -89,6 +91,7 @@ pub(super) enum Event {
     Room { at: usize },
     Mend,
     Probe,
+    Rights,
     Compare { at: usize, life: u64 },
     Judge { at: usize, life: u64 },
 }
@@ -201,6 +204,7 @@ impl World {
     fn new(seed: u64, bug: Option<Bug>) -> World {
         let mut random = Rng::new(seed);
         let mut options = Options::draw(&mut random);
+        options.users = bug.is_none() && seed % 4 == 3;
         if let Some(bug) = bug {
             bug.choose_weather(&mut options);
         }
@@ -259,6 +263,9 @@ impl World {
         }
         for holder in 0..self.holders.len() {
             self.plan(FIRST_QUESTION, Event::Holder { holder });
+        }
+        if self.options.users {
+            self.plan(FIRST_QUESTION, Event::Rights);
         }
         for _ in 0..self.options.storms {
             self.storm()?;
@@ -372,6 +379,10 @@ impl World {
             }
             Event::Probe => {
                 self.probe();
+                Ok(())
+            }
+            Event::Rights => {
+                self.change_rights();
                 Ok(())
             }
             Event::Compare { at, life } => self.begin_check(at, life),
