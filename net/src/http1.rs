@@ -28,7 +28,7 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use date::{HttpDate, civil_from_days};
+pub use date::HttpDate;
 pub use head::{Headers, Method, Version};
 pub use response::{
     BodyCoding, CONTINUE, Framing, Response, write_chunk, write_chunk_end, write_chunk_head, write_response,

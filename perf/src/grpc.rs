@@ -223,22 +223,7 @@ fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
 
 /// Undoes the escapes of `grpc-message`.
 pub fn percent_decode(text: &[u8]) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while at < text.len() {
-        let hex = text.get(at + 1..at + 3).and_then(|two| std::str::from_utf8(two).ok());
-        match (text[at], hex.and_then(|two| u8::from_str_radix(two, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_encoding::percent_decode(text).decode_utf8_lossy().into_owned()
 }
 
 /// The client's side of a stream call: messages out, messages in.

@@ -1,7 +1,8 @@
 //! The outcome of a call as gRPC names it: a code and a text. Texts are the service's; this module knows none of them.
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// gRPC status codes, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,21 +93,12 @@ impl Status {
     }
 }
 
+/// What becomes `%XX` in `grpc-message`, beside what is not ASCII.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
 /// A text as `grpc-message` carries it: what is not printable ASCII, and `%`, becomes `%XX`.
 pub fn percent_encoded(text: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
-    if text.bytes().all(plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for byte in text.bytes() {
-        if plain(byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("a String takes everything");
-        }
-    }
-    Cow::Owned(out)
+    utf8_percent_encode(text, ESCAPED).into()
 }
 
 impl fmt::Display for Status {

@@ -11,8 +11,6 @@
 use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plinth_net::http1::civil_from_days;
-
 use crate::config::LogFormat;
 
 /// The longest message and the longest value that are written whole; beyond it, they are cut. Keeps one line within
@@ -79,7 +77,7 @@ impl Line {
             LogFormat::Json => {
                 out.push_str("{\"level\":");
                 push_json_string(&mut out, level);
-                let head = write!(out, ",\"ts\":\"{}\",\"caller\":\"{file}:{line}\",\"msg\":", Timestamp(now));
+                let head = write!(out, ",\"ts\":\"{}\",\"caller\":\"{file}:{line}\",\"msg\":", timestamp(now));
                 push_json_string(&mut out, &self.message);
                 if !self.fields.is_empty() {
                     out.push(',');
@@ -90,7 +88,7 @@ impl Line {
             }
             LogFormat::Console => {
                 let message = self.message.replace('\n', "\\n");
-                let head = write!(out, "{}\t{level}\t{file}:{line}\t{message}", Timestamp(now));
+                let head = write!(out, "{}\t{level}\t{file}:{line}\t{message}", timestamp(now));
                 if !self.fields.is_empty() {
                     out.push_str("\t{");
                     out.push_str(&self.fields);
@@ -160,22 +158,10 @@ pub fn list<T: AsRef<str>>(texts: &[T]) -> String {
     out
 }
 
-/// A time as lines show it.
+/// A time as lines show it: UTC with microseconds, as etcd writes it.
 pub fn timestamp(time: SystemTime) -> String {
-    Timestamp(time).to_string()
-}
-
-/// UTC with microseconds, as etcd writes it.
-struct Timestamp(SystemTime);
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, micros) = (since.as_secs(), since.subsec_micros());
-        let (year, month, day) = civil_from_days(seconds / 86_400);
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        write!(formatter, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
-    }
+    // A clock that stands before 1970 is shown as that.
+    humantime::format_rfc3339_micros(time.max(UNIX_EPOCH)).to_string()
 }
 
 #[cfg(test)]

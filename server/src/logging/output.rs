@@ -9,8 +9,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use plinth_net::http1::civil_from_days;
-
 use super::writer::Sink;
 use crate::config::{LogOutput, LogRotation};
 
@@ -155,11 +153,8 @@ fn name_parts(path: &Path) -> (String, String) {
 
 /// `2026-01-02T15-04-05.000`, UTC.
 fn file_timestamp(now: SystemTime) -> String {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs();
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}.{:03}", since.subsec_millis())
+    let text = humantime::format_rfc3339_millis(now.max(UNIX_EPOCH)).to_string();
+    text.trim_end_matches('Z').replace(':', "-")
 }
 
 fn is_file_timestamp(text: &str) -> bool {
