@@ -295,6 +295,7 @@ impl Hub {
         stream.announced_revision = stream.announced_revision.max(revision);
         self.outbox.push(key.index, Item::Control(Control::Created { watch_id, revision }));
         let next = if spec.start_revision == 0 { revision + 1 } else { spec.start_revision };
+        assert!(next > 0, "revisions are positive");
         if next < compact_revision && next <= revision {
             self.outbox.streams[key.index as usize].watches.insert(watch_id, COMPACTED_WATCHER);
             self.outbox.push(key.index, Item::Control(Control::Compacted { watch_id, compact_revision }));
@@ -323,6 +324,11 @@ impl Hub {
         };
         let id = match self.free_watchers.pop() {
             Some(id) => {
+                let last = &self.watchers[id as usize];
+                assert!(
+                    last.state == State::Dead && last.queued == 0,
+                    "a place is free when nothing of its watcher is left"
+                );
                 self.watchers[id as usize] = watcher;
                 id
             }

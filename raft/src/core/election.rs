@@ -85,6 +85,7 @@ impl Core {
 
     /// Whether a majority was heard from since the last time.
     fn check_quorum(&mut self) -> bool {
+        assert!(self.is_leader(), "only a leader needs a quorum that hears it");
         let own = self.own().0;
         let active = |id| id == own || self.tracker.get(MemberId(id)).is_some_and(|peer| peer.recent_active);
         let agrees = quorum::agrees(&self.conf, active);
@@ -129,6 +130,7 @@ impl Core {
 
     /// Becomes a candidate.
     fn stand(&mut self, transfer: bool) {
+        assert!(self.conf.is_voter(self.own()), "only who votes is elected");
         self.start_over();
         self.turn(Role::Candidate, self.term + 1, None);
         self.vote = Some(self.own());
@@ -152,6 +154,8 @@ impl Core {
 
     /// Counts a vote; whether it decided the election.
     fn note_vote(&mut self, from: MemberId, granted: bool) -> bool {
+        let asks = matches!(self.role, Role::PreCandidate | Role::Candidate);
+        assert!(asks, "votes are counted by who has asked for them");
         if !self.votes.iter().any(|(voter, _)| *voter == from) {
             self.votes.push((from, granted));
         }
@@ -168,6 +172,7 @@ impl Core {
 
     /// A message of a later term: whether to go on with it.
     pub(super) fn enter_term_of(&mut self, message: &PeerMessage) -> bool {
+        assert!(message.term > self.term, "a later term is entered, no other");
         let leader = match message.body {
             PeerBody::Vote { transfer, pre, .. } => {
                 if !transfer && self.is_loyal() {
@@ -205,6 +210,10 @@ impl Core {
             self.vote == Some(from) || (self.vote.is_none() && self.leader.is_none()) || (pre && term > self.term);
         if is_free && is_complete {
             if !pre {
+                assert!(
+                    term == self.term && self.vote.is_none_or(|vote| vote == from),
+                    "one vote a term, and in no other"
+                );
                 (self.vote, self.election_elapsed) = (Some(from), 0);
             }
             let message = self.message(from, PeerBody::VoteResponse { pre, reject: false, commit: EntryId::ZERO });
@@ -235,6 +244,7 @@ impl Core {
             return;
         }
         self.log.commit_to(commit.index);
+        assert!(self.log.committed() >= before, "what is committed stays so");
         if self.role != Role::Follower && self.log.has_unapplied_conf_change() {
             self.become_follower(self.term, None);
         }
@@ -256,6 +266,7 @@ impl Core {
     /// Appends an empty entry of the new term: with it everything before is committed (3.6.2, 6.4).
     fn become_leader(&mut self) {
         assert!(self.role == Role::Candidate, "only a candidate is elected");
+        assert!(self.vote == Some(self.own()), "a candidate votes for itself");
         self.start_over();
         let last = self.log.last();
         self.tracker.reset(last);

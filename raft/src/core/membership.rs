@@ -53,6 +53,7 @@ impl Core {
         }
         self.propose(EntryKind::ConfChange, data)?;
         self.pending_conf = self.log.last();
+        assert!(self.pending_conf > self.log.applied(), "a change that was just proposed is not applied");
         Ok(())
     }
 

@@ -38,6 +38,7 @@ impl Core {
     }
 
     pub(super) fn append_own(&mut self, kind: EntryKind, data: Bytes) {
+        assert!(self.is_leader(), "only a leader has entries of its own");
         self.uncommitted_bytes += data.len();
         self.log.append(Entry { index: self.log.last() + 1, term: self.term, kind, data });
     }
@@ -64,6 +65,7 @@ impl Core {
     }
 
     fn send_heartbeat(&mut self, at: usize) {
+        assert!(self.is_leader(), "only a leader is heard of");
         let peer = &self.tracker.peers()[at];
         let (to, commit) = (peer.id, peer.progress.matched.min(self.log.committed()));
         let round = self.round_to_confirm();
@@ -108,6 +110,7 @@ impl Core {
         };
         let index = progress.next - 1;
         let prev = EntryId { index, term: self.log.term(index).expect("the log reaches back to what is sent") };
+        assert!(index + entries.len() as u64 <= self.log.last(), "only what is in the log is sent");
         let commit = self.log.committed();
         progress.sent(entries.len() as u64, bytes, commit);
         let message = self.message(to, PeerBody::Append { prev, commit });
@@ -143,6 +146,10 @@ impl Core {
             return Err(StepError::Malformed { from, rule: "what is committed is not replaced" });
         }
         self.log.commit_to(commit.min(last));
+        assert!(
+            self.log.committed() >= own_commit && self.log.last() >= last,
+            "a log loses nothing that it has accepted"
+        );
         self.promise(from, acknowledge(last, self.log.committed()));
         Ok(())
     }
@@ -192,7 +199,9 @@ impl Core {
         let before = self.log.committed();
         if self.log.term(index) == Some(self.term) && self.log.commit_to(index) {
             let own_part = before.max(self.elected_at) + 1..=self.log.committed();
-            self.uncommitted_bytes -= own_part.map(|index| self.log.bytes_of(index)).sum::<usize>();
+            let bytes = own_part.map(|index| self.log.bytes_of(index)).sum::<usize>();
+            let left = self.uncommitted_bytes.checked_sub(bytes);
+            self.uncommitted_bytes = left.expect("what is committed was counted when it was appended");
         }
     }
 

@@ -79,6 +79,7 @@ impl Core {
                 self.log.restore(meta);
                 self.set_conf(conf);
             }
+            assert!(self.log.committed() >= id.index, "what a snapshot holds is committed");
         }
         let index = self.log.committed();
         self.promise(from, PeerBody::AppendResponse { index, commit: 0, reject: None, request_snapshot: 0 });

@@ -37,6 +37,7 @@ impl Core {
     pub(super) fn hand_over_if_caught_up(&mut self, from: MemberId) {
         let has_all = |core: &Core| core.tracker.get(from).is_some_and(|peer| peer.matched == core.log.last());
         if self.transfer == Some(from) && has_all(self) {
+            assert!(self.is_leader() && from != self.own(), "a leader hands over, and to another");
             self.say(from, PeerBody::TimeoutNow);
         }
     }

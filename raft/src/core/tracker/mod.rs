@@ -54,6 +54,8 @@ impl Tracker {
                 self.peers.insert(at, Peer { id, progress: Progress::added(last) });
             }
         }
+        assert!(self.peers.is_sorted_by(|a, b| a.id < b.id), "each of the others is there once, in order");
+        assert!(self.get(own).is_none(), "a member does not replicate to itself");
     }
 
     /// A new leader knows nothing of anybody.

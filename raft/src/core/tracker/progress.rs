@@ -95,11 +95,12 @@ impl Progress {
 
     /// What a new leader knows: nothing. It begins with what it appends next.
     pub(crate) fn reset(&mut self, last: u64) {
-        self.enter(PeerState::Probe, last + 1);
         (self.matched, self.told_commit, self.recent_active, self.wish) = (0, 0, false, Wish::None);
+        self.enter(PeerState::Probe, last + 1);
     }
 
     fn enter(&mut self, state: PeerState, next: u64) {
+        assert!(next > self.matched, "what is known to be there is not sent again");
         (self.state, self.next) = (state, next);
         (self.paused, self.ping, self.pending_snapshot) = (false, false, 0);
         self.inflight.clear();
@@ -135,6 +136,7 @@ impl Progress {
         let is_news = index > self.matched;
         self.matched = self.matched.max(index);
         self.next = self.next.max(self.matched + 1);
+        assert!(self.matched < self.next, "what is known to be there is not sent again");
         match self.state {
             PeerState::Probe if index == self.matched => self.replicate(),
             PeerState::Replicate => self.inflight.free_to(index),
@@ -201,6 +203,7 @@ impl Progress {
 
     /// An append behind `next - 1` with `entries` entries of so many bytes leaves.
     pub(crate) fn sent(&mut self, entries: u64, bytes: usize, commit: u64) {
+        assert!(self.state != PeerState::Snapshot, "nothing is sent while a snapshot travels");
         (self.ping, self.told_commit) = (false, commit);
         self.spoken = true;
         match self.state {
