@@ -21,7 +21,7 @@
 
 mod chunked;
 mod date;
-mod head;
+mod request_head;
 mod response;
 #[cfg(test)]
 mod tests;
@@ -29,14 +29,14 @@ mod tests;
 use bytes::Bytes;
 
 pub use date::HttpDate;
-pub use head::{Headers, Method, Version};
+pub use request_head::{Headers, Method, Version};
 pub use response::{
     BodyCoding, CONTINUE, Framing, Response, write_chunk, write_chunk_end, write_chunk_head, write_response,
     write_response_head, write_stream_head, write_upgrade_head,
 };
 
 use chunked::ChunkedBody;
-use head::{BodyLength, Head};
+use request_head::{BodyLength, Head};
 
 /// What a connection may make us hold. The defaults are those of Go's server where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Http1Request {
 
     /// The host asked for: that of an absolute target, otherwise the `Host` header, otherwise empty.
     pub fn host(&self) -> &str {
-        match head::split_absolute(&self.target) {
+        match request_head::split_absolute(&self.target) {
             Some((authority, _)) => authority,
             None => self.headers.get_str("host").unwrap_or(""),
         }
@@ -107,7 +107,7 @@ impl Http1Request {
     }
 
     fn origin_form(&self) -> &str {
-        match head::split_absolute(&self.target) {
+        match request_head::split_absolute(&self.target) {
             Some((_, "")) => "/",
             Some((_, path)) => path,
             None => &self.target,
@@ -258,7 +258,7 @@ impl Decoder {
                     }
                     return self.step_behind(stray, input, mode);
                 }
-                let Some(head_bytes) = head::find_end(input, *scanned) else {
+                let Some(head_bytes) = request_head::find_end(input, *scanned) else {
                     if input.len() > self.limits.head_bytes_max {
                         return Err(Http1Error::HeadTooLarge);
                     }

@@ -12,7 +12,7 @@ use super::event::EventBatch;
 use super::hub::Hub;
 use super::publish::Pass;
 use super::queue::{COMPACTED_WATCHER, Item};
-use super::wire::Control;
+use super::response::Control;
 
 /// A request for history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use super::hub::{Hub, State};
 use super::index::Run;
 use super::publish::records_len;
 use super::queue::{Delivery, ITEM_COST, Item, StreamKey};
-use super::wire::{HeaderIds, fragment_prefix_len, put_event_prefix};
+use super::response::{HeaderIds, fragment_prefix_len, put_event_prefix};
 
 /// How much of a delivery goes into one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

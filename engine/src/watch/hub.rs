@@ -29,7 +29,7 @@ use super::index::{NO_DELETE, NO_PUT, Place, WatchIndex, index32};
 use super::interval::SplitMix;
 use super::queue::{COMPACTED_WATCHER, Item, Outbox, Stream, StreamKey};
 use super::range::KeyRange;
-use super::wire::{Control, HeaderCache, INVALID_WATCH_ID};
+use super::response::{Control, HeaderCache, INVALID_WATCH_ID};
 use crate::lease::Millis;
 
 /// `cancel_reason` of a create whose watch id is in use.

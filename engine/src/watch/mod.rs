@@ -3,7 +3,7 @@
 //! Tour: `event` is what the store produces, once per applied Raft entry, shared by all reactors. `hub` holds the
 //! streams and watchers of one reactor; `publish` matches events (against `index`, made of `prefix` and `interval`),
 //! `catch_up` brings watchers to the present that start in the past or fell behind, `deliver` encodes what waits in
-//! `queue` as messages of `wire`.
+//! `queue` as messages of `response`.
 //!
 //! A shell drives it like this:
 //!
@@ -28,10 +28,10 @@ mod prefix;
 mod publish;
 mod queue;
 mod range;
-mod wire;
+mod response;
 
 pub use catch_up::{CatchUp, History};
 pub use event::{Event, EventBatch, EventBatchBuilder, EventKind, EventMode};
 pub use hub::{Hub, HubConfig, HubStats, REASON_COMPACTED, REASON_DUPLICATE_ID, REASON_EMPTY_RANGE, WatchSpec};
 pub use queue::StreamKey;
-pub use wire::{HeaderIds, INVALID_WATCH_ID};
+pub use response::{HeaderIds, INVALID_WATCH_ID};

@@ -6,7 +6,7 @@ use super::event::EventBatch;
 use super::hub::{Hub, State, Watcher};
 use super::index::{Group, Run, index32};
 use super::queue::{Delivery, Item, Outbox, StreamKey};
-use super::wire::Control;
+use super::response::Control;
 
 /// A watcher that could not take its events of the batch at hand: it is owed everything from main revision `from` on.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::event::EventBatch;
 use super::index::{Run, index32};
-use super::wire::Control;
+use super::response::Control;
 use crate::lease::Millis;
 
 /// What an item costs beyond the events it will send.

@@ -11,8 +11,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::call::Call;
-use super::connection::{Action, GrpcConnection, Kind, call_key, stream_key};
-use super::head::CallHead;
+use super::call_head::CallHead;
+use super::calls::{Action, GrpcConnection, Kind, call_key, stream_key};
 use super::service::CallKey;
 use crate::h2::frame::ErrorCode;
 use crate::h2::{RequestHead, StreamKey};

@@ -1,8 +1,8 @@
 //! gRPC: messages, metadata, deadlines and statuses, over `h2`.
 
 mod call;
-mod connection;
-mod head;
+mod call_head;
+mod calls;
 mod http;
 mod message;
 mod paired;
@@ -11,8 +11,8 @@ mod status;
 mod tally;
 
 pub use call::{Call, Metadata, Peer, PeerAddress};
-pub use connection::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
-pub use head::{CallHead, MethodTable, Refusal};
+pub use call_head::{CallHead, MethodTable, Refusal};
+pub use calls::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
 pub use paired::{PairedAnswer, PairedReply};
 pub use service::{
     BodyHandler, CallKey, Method, MethodKind, ReplySink, Service, StreamHandler, StreamReply, UnaryReply,

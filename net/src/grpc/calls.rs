@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::DEADLINE_EXCEEDED;
 use super::call::{Call, Peer};
-use super::head::{CallHead, MethodTable, Refusal};
+use super::call_head::{CallHead, MethodTable, Refusal};
 use super::http::HttpRequest;
 use super::message::{Coding, MessageReader, PREFIX_BYTES, Taken, prefix};
 use super::service::{CallKey, MethodKind, StreamHandler};
