@@ -1,4 +1,4 @@
-//! Measures the page file on a real disk: `cargo run --release -p plinth-engine --example pagefile_measure [dir]`.
+//! Measures the page file on a real disk: `cargo run --release -p plinth-benches --example pagefile_measure [dir]`.
 //!
 //! Workload: 1 M revisions of 300 B appended in order (flushed every 8 MiB), point reads, opening with a full pass,
 //! a compaction that removes nine of ten in order, shrinking. Times per entry are CPU time of the thread, which survives a

@@ -1,4 +1,4 @@
-//! Measures the store: `cargo run --release -p plinth-engine --example store_measure [dir]`.
+//! Measures the store: `cargo run --release -p plinth-benches --example store_measure [dir]`.
 //!
 //! One million keys of about 40 bytes with 256-byte values, put in random order, over trees that keep nothing (the
 //! store's own share) and over a page file in `dir` (default: the system's temporary directory).

@@ -1,6 +1,6 @@
 //! Measures the log's own CPU per flush, without a disk: one entry of a batch and a hard state, at several sizes.
 //!
-//! `cargo run --release -p plinth-wal --example append_cost`
+//! `cargo run --release -p plinth-benches --example append_cost`
 
 use std::time::Instant;
 

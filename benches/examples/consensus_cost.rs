@@ -1,7 +1,7 @@
 //! What consensus costs per entry: propose, ready, persist, commit, apply for a group of one voter, without any I/O.
 //!
 //! ```text
-//! cargo run --release -p plinth-raft --example cost
+//! cargo run --release -p plinth-benches --example consensus_cost
 //! ```
 //! Prints nanoseconds per entry for several sizes and numbers of readies in flight, and per command for building and
 //! reading batches. Each figure is the best of many short runs: what the code takes when nobody else has the core.

@@ -1,6 +1,6 @@
 //! Measures flushes of the real log in a folder: latency and CPU, per sync mode, size and depth.
 //!
-//! `cargo run --release -p plinth-wal-uring --example flush_latency -- <folder> [rounds]`
+//! `cargo run --release -p plinth-benches --example flush_latency -- <folder> [rounds]`
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
