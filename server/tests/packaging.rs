@@ -207,7 +207,7 @@ const NUMBERS: &str = "\
     getcwd 79, chdir 80, rename 82, mkdir 83, rmdir 84, unlink 87, readlink 89, fchmod 91, fchown 93, umask 95, \
     getrlimit 97, getrusage 98, sysinfo 99, getuid 102, getgid 104, setuid 105, setgid 106, geteuid 107, \
     getegid 108, getppid 110, setgroups 116, capget 125, capset 126, rt_sigtimedwait 128, sigaltstack 131, \
-    statfs 137, fstatfs 138, mlock 149, munlock 150, prctl 157, arch_prctl 158, setrlimit 160, gettid 186, \
+    statfs 137, fstatfs 138, getpriority 140, setpriority 141, mlock 149, munlock 150, prctl 157, arch_prctl 158, setrlimit 160, gettid 186, \
     futex 202, sched_setaffinity 203, sched_getaffinity 204, getdents64 217, set_tid_address 218, \
     restart_syscall 219, fadvise64 221, clock_gettime 228, clock_getres 229, clock_nanosleep 230, exit_group 231, \
     epoll_wait 232, epoll_ctl 233, tgkill 234, waitid 247, openat 257, mkdirat 258, newfstatat 262, unlinkat 263, \

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::wire::HELLO_MAGIC;
 use crate::rt::{self, TcpStream, sleep};
+use crate::transport::tls::HANDSHAKE_BYTE;
 use crate::transport::{Listener, Plain, Stream, read_some, write_all};
 use crate::wait::within;
 
@@ -44,14 +45,15 @@ pub async fn turn_away(listener: &Listener) {
     }
 }
 
-/// Members dial again when they are hung up on; HTTP gets an answer.
+/// Members dial again when they are hung up on, in clear or encrypted; HTTP gets an answer.
 async fn answer(stream: TcpStream) -> std::io::Result<()> {
     let mut stream = Stream::Plain(Plain(stream));
     let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
         let count = read_some(&mut stream, &mut buffer).await?;
         head.extend_from_slice(&buffer[..count]);
-        if count == 0 || head.len() > HEAD_BYTES_MAX || head[0] == HELLO_MAGIC[0] {
+        let is_ours = head.first().is_some_and(|first| [HELLO_MAGIC[0], HANDSHAKE_BYTE].contains(first));
+        if count == 0 || head.len() > HEAD_BYTES_MAX || is_ours {
             return Ok(());
         }
     }

@@ -35,7 +35,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     };
     let list = rcgen::CertificateRevocationListParams {
         this_update: then,
-        next_update: then,
+        next_update: rcgen::date_time_ymd(2021, 1, 1),
         crl_number: 1.into(),
         issuing_distribution_point: None,
         revoked_certs: vec![revoked],
