@@ -4,7 +4,7 @@
 //! order, the process is killed and the power fails at any step, syncs fail, space runs out, bits rot. After every
 //! start the [`model`] says whether what is there may be there. The same seed gives the same run, to the last step.
 //! [`cluster`] does that with several members, a network between them, clocks that differ, and changes of the members;
-//! [`linear`] judges what the clients saw.
+//! [`groups`] does it with many groups on each machine, which share its log. [`linear`] judges what the clients saw.
 //!
 //! [`data_file`] opens a member's data as the server does, [`flush`] cuts writing it into single steps.
 //!
@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod data_file;
 pub mod disk_world;
 pub mod flush;
+pub mod groups;
 pub mod linear;
 pub mod model;
 pub mod options;

@@ -1,9 +1,10 @@
-//! Runs seeds of the simulator: `plinth-sim --seeds 2000 --cluster`, or one of them again: `plinth-sim --cluster --seed 17`.
+//! Runs seeds of the simulator: `plinth-sim --seeds 2000 --cluster` (or `--groups`), or one of them again: `plinth-sim
+//! --cluster --seed 17`.
 
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use plinth_sim::{cluster, disk_world};
+use plinth_sim::{cluster, disk_world, groups};
 use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,15 +23,18 @@ struct Arguments {
     /// Only this one.
     #[arg(long)]
     seed: Option<u64>,
-    /// Tells what happens in the one seed of a cluster.
-    #[arg(long, requires = "seed", requires = "cluster")]
+    /// Tells what happens in the one seed of a cluster, or of many groups.
+    #[arg(long, requires = "seed")]
     story: bool,
     /// Plants a bug in the clusters, by its name.
-    #[arg(long, requires = "cluster", hide = true)]
+    #[arg(long, hide = true)]
     bug: Option<String>,
     /// Whole clusters instead of single members.
     #[arg(long)]
     cluster: bool,
+    /// Machines with many groups on a shared log instead.
+    #[arg(long, conflicts_with = "cluster")]
+    groups: bool,
     /// Runs each seed twice, not only every fiftieth: both runs must leave the same trace.
     #[arg(long)]
     twice: bool,
@@ -78,6 +82,23 @@ fn run_cluster(seed: u64) -> Result<Report, String> {
     Ok((figures, done.trace))
 }
 
+fn run_groups(seed: u64) -> Result<Report, String> {
+    let done = groups::run(seed)?;
+    let figures = vec![
+        ("acknowledged writes", done.acknowledged),
+        ("reads", done.reads),
+        ("operations of checked histories", done.checked),
+        ("histories too long to check", done.unchecked),
+        ("crashes", done.crashes),
+        ("elections", done.elections),
+        ("snapshots", done.snapshots),
+        ("members moved", done.moved),
+        ("parcels", done.parcels),
+        ("messages in them", done.messages),
+    ];
+    Ok((figures, done.trace))
+}
+
 thread_local! {
     /// The seed that runs in this thread, for the message when it panics.
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -86,6 +107,9 @@ thread_local! {
 impl Arguments {
     fn run(&self, seed: u64) -> Result<Report, String> {
         SEED.set(seed);
+        if self.groups {
+            return self.run_of_groups(seed);
+        }
         let named = |(bug, _): &(cluster::Bug, u64)| self.bug.as_ref().is_some_and(|name| *name == bug.name());
         let bug = cluster::Bug::ALL.into_iter().find(named).map(|(bug, _)| bug);
         if self.story {
@@ -94,7 +118,23 @@ impl Arguments {
         if bug.is_some() {
             return cluster::run_with(seed, bug).map(|_| Report::default());
         }
-        let run = if self.cluster { run_cluster } else { run_member };
+        self.twice(seed, if self.cluster { run_cluster } else { run_member })
+    }
+
+    fn run_of_groups(&self, seed: u64) -> Result<Report, String> {
+        let named = |(bug, _): &(groups::Bug, u64)| self.bug.as_ref().is_some_and(|name| *name == bug.name());
+        let bug = groups::Bug::ALL.into_iter().find(named).map(|(bug, _)| bug);
+        if self.story {
+            return groups::tell(seed, bug).map(|_| Report::default());
+        }
+        if bug.is_some() {
+            return groups::run_with(seed, bug).map(|_| Report::default());
+        }
+        self.twice(seed, run_groups)
+    }
+
+    /// Now and then a seed runs again.
+    fn twice(&self, seed: u64, run: fn(u64) -> Result<Report, String>) -> Result<Report, String> {
         let report = run(seed)?;
         if (self.twice || seed.is_multiple_of(50)) && run(seed).ok().as_ref() != Some(&report) {
             return Err("two runs differ".into());
@@ -103,8 +143,12 @@ impl Arguments {
     }
 
     fn replay(&self, seed: u64) -> String {
-        let cluster = if self.cluster { " --cluster" } else { "" };
-        format!("replay: cargo run --release -p plinth-sim --{cluster} --seed {seed}")
+        let kind = match (self.cluster, self.groups) {
+            (true, _) => " --cluster",
+            (_, true) => " --groups",
+            _ => "",
+        };
+        format!("replay: cargo run --release -p plinth-sim --{kind} --seed {seed}")
     }
 }
 

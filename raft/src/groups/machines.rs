@@ -5,7 +5,8 @@
 //! other has started anew, and forgotten what it led. Only silence is judged, by ticks: nothing here makes anything safe, it
 //! only decides when groups wake and who may lead them, and so none of it has to survive a crash.
 //!
-//! Invariant: exactly the machines with a member of a group here are known, in the order of their ids.
+//! Invariant: the machines with a member of a group here are known, in the order of their ids; another one only as long as
+//! something waits to be sent there.
 
 use super::parcel::{Asleep, Sign};
 use crate::message::PeerMessage;
@@ -24,8 +25,8 @@ pub(super) enum News {
 
 pub(super) struct Machine {
     pub(super) id: MemberId,
-    /// Groups here that have a member there.
-    groups: usize,
+    /// Groups here that have a member there, as far as is known here.
+    pub(super) groups: usize,
     /// Ticks since it was heard from, and since it was last given a sign of life.
     silent: u64,
     untold: u64,
@@ -56,12 +57,18 @@ impl Machines {
 
     /// A group here has a member there. A newcomer counts as dead until it is heard from.
     pub(super) fn add(&mut self, id: MemberId) {
+        self.visit(id).groups += 1;
+    }
+
+    /// The machine, also if no group here is known to have a member there: one that is new to its group answers the leader
+    /// before it knows the configuration, and one that was away answers those it has not heard of.
+    pub(super) fn visit(&mut self, id: MemberId) -> &mut Machine {
         match self.place(id) {
-            Ok(at) => self.others[at].groups += 1,
+            Ok(at) => &mut self.others[at],
             Err(at) => {
                 let machine = Machine {
                     id,
-                    groups: 1,
+                    groups: 0,
                     silent: self.election_ticks,
                     untold: self.heartbeat_ticks,
                     life: 0,
@@ -72,18 +79,25 @@ impl Machines {
                     asleep: Vec::new(),
                 };
                 self.others.insert(at, machine);
+                &mut self.others[at]
             }
         }
     }
 
-    /// A group here has no member there any more.
+    /// A group here has no member there any more. It is forgotten with the next parcels.
     pub(super) fn remove(&mut self, id: MemberId) {
         if let Ok(at) = self.place(id) {
             self.others[at].groups -= 1;
-            if self.others[at].groups == 0 {
-                self.others.remove(at);
-            }
         }
+    }
+
+    /// Nothing waits for the machine at this place; whether it is forgotten, as no group here has a member there.
+    pub(super) fn forget_stranger(&mut self, at: usize) -> bool {
+        let is_stranger = self.others[at].groups == 0;
+        if is_stranger {
+            self.others.remove(at);
+        }
+        is_stranger
     }
 
     fn place(&self, id: MemberId) -> Result<usize, usize> {

@@ -245,7 +245,7 @@ impl Groups {
     /// and its group told.
     pub fn send(&mut self, message: PeerMessage) {
         let bytes = parcel::head_bytes(&message) + message.entry_bytes();
-        let Some(machine) = self.machines.get_mut(message.to) else { return self.spares.take_message(message) };
+        let machine = self.machines.visit(message.to);
         if machine.outgoing.is_empty() || machine.outgoing_bytes + bytes <= OUTGOING_BYTES_MAX {
             machine.outgoing_bytes += bytes;
             return machine.outgoing.push(message);
@@ -262,6 +262,11 @@ impl Groups {
         let leads = self.slots.led();
         while self.next_parcel < self.machines.all().len() {
             let at = self.next_parcel;
+            let machine = &self.machines.all()[at];
+            let is_idle = machine.outgoing.is_empty() && machine.asleep.is_empty();
+            if is_idle && self.machines.forget_stranger(at) {
+                continue;
+            }
             let sign = if self.disk.is_stuck() { None } else { self.machines.sign(at, leads) };
             let machine = &mut self.machines.all()[at];
             if sign.is_none() && machine.outgoing.is_empty() && machine.asleep.is_empty() {

@@ -286,6 +286,30 @@ fn a_leader_that_restarts_at_once_is_not_believed_to_lead() {
     assert_eq!(world.sleeping(), EVERYBODY);
 }
 
+/// A member that is new knows nobody, not even the machine of the leader that it answers.
+#[test]
+fn a_newcomer_answers_a_machine_that_it_shares_nothing_with() {
+    let (from, to) = (MemberId(9), MemberId(1));
+    let mut groups = Groups::new(to, 1, ELECTION, 1);
+    groups.add(GroupId(1), Group::new(GroupConfig::new(GroupId(1), to, 1), RecoveredLog::empty()).expect("a group"));
+    let body = PeerBody::Heartbeat { commit: 0, round: None };
+    let messages = vec![PeerMessage { group: GroupId(1), from, to, term: 3, body, entries: Vec::new() }];
+    groups.receive(Parcel { from, to, sign: None, asleep: Vec::new(), messages }, |_, why| panic!("{why:?}"));
+    let mut answers = Vec::new();
+    while let Some((id, ready)) = groups.ready() {
+        answers.extend(ready.messages);
+        answers.extend(ready.persisted_messages);
+        groups.on_persisted(id, ready.number);
+    }
+    answers.into_iter().for_each(|message| groups.send(message));
+    let parcel = groups.parcel().expect("an answer");
+    assert_eq!((parcel.to, parcel.messages.len()), (from, 1));
+    // And then it is no machine of ours.
+    assert!(groups.parcel().is_none());
+    groups.tick();
+    assert!(groups.parcel().is_none());
+}
+
 #[test]
 fn a_group_says_nothing_of_another() {
     // A message of a group that is not here is told, and nothing else.

@@ -61,6 +61,11 @@ pub struct Cluster {
 impl Cluster {
     /// A new cluster of `count` members that serves.
     pub fn start(count: usize, arguments: &[&str]) -> Cluster {
+        Cluster::start_with(count, arguments, |_| {})
+    }
+
+    /// The same, with something to be done before its members start.
+    pub fn start_with(count: usize, arguments: &[&str], prepare: impl FnOnce(&mut Cluster)) -> Cluster {
         let mut cluster = Cluster {
             folder: tempfile::tempdir().expect("a temporary folder"),
             net: Net::default(),
@@ -75,6 +80,7 @@ impl Cluster {
         for seat in &mut cluster.seats {
             seat.initial_cluster = initial.join(",");
         }
+        prepare(&mut cluster);
         (0..count).for_each(|seat| cluster.launch(seat));
         (0..count).for_each(|seat| cluster.wait_until_ready(seat));
         cluster

@@ -15,6 +15,8 @@ const WORKERS: usize = 6;
 const KEYS: u64 = 3;
 /// After this long other keys are used, so that the history of each is short.
 const KEY_MILLIS: u64 = 150;
+/// Loads that were started by this process.
+static LOADS: AtomicU64 = AtomicU64::new(0);
 /// A request is given up after this long; it may still happen.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -26,6 +28,8 @@ pub fn random() -> Random {
 
 /// See the module.
 pub struct History {
+    /// Another one for each load of a process, so that its keys are new.
+    load: u64,
     start: Instant,
     next: AtomicU64,
     acknowledged: AtomicU64,
@@ -44,6 +48,7 @@ impl Load {
     /// Clients begin to work on the members at `seats`.
     pub fn start(cluster: &Cluster, seats: &[usize], random: &mut Random) -> Load {
         let history = Arc::new(History {
+            load: LOADS.fetch_add(1, Ordering::Relaxed),
             start: Instant::now(),
             next: AtomicU64::new(1),
             acknowledged: AtomicU64::new(0),
@@ -126,7 +131,7 @@ async fn work(history: Arc<History>, endpoint: String, mut random: Random) {
     let mut client = connect(&endpoint).await;
     while !history.is_over.load(Ordering::Relaxed) {
         let began = history.micros();
-        let key = format!("{}-{}", began / 1000 / KEY_MILLIS, random.below(KEYS));
+        let key = format!("{}-{}-{}", history.load, began / 1000 / KEY_MILLIS, random.below(KEYS));
         let number = history.number();
         let intent = Intent::choose(number, &mut random);
         let outcome = tokio::time::timeout(PATIENCE, intent.carry_out(&mut client, &key)).await;

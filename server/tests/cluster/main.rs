@@ -4,6 +4,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `PLINTH_CLUSTER_SECONDS` | how long each kind of trouble lasts | 6 |
+//! | `PLINTH_ROBUSTNESS_SECONDS` | how long faults of all kinds follow each other (`tools/robustness`) | 15 |
 //! | `PLINTH_LARGE_KEYS` | keys that large requests look at or change | 20000 |
 //! | `PLINTH_CLUSTER_SEED` | seed of what happens when | from the clock, printed |
 
@@ -14,11 +15,13 @@ mod cluster;
 mod common;
 mod disk;
 mod followers;
+mod freezer;
 mod history;
 mod large;
 mod membership;
 mod net;
 mod reads;
+mod robustness;
 mod stop;
 mod streams;
 mod trouble;
