@@ -8,6 +8,7 @@ mod advisories;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod jwt;
 mod leases;
 mod members;
 #[allow(dead_code, reason = "a part of it is used here")]
