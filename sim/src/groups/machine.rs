@@ -32,6 +32,8 @@ pub(super) struct Process {
     pub(super) reads: Vec<(GroupId, u64, u64)>,
     /// Hard states are written again up to here; when they are durable, the log gives back what is before the other.
     pub(super) releasing: Option<(Lsn, Lsn)>,
+    /// The commit index of each group's last hard state in the log.
+    pub(super) commits: BTreeMap<GroupId, u64>,
     /// Groups that have ended here.
     pub(super) ended: Vec<GroupId>,
     pub(super) pump_planned: bool,
@@ -145,6 +147,7 @@ impl Machine {
         if begins {
             self.write_out(&mut wal)?;
         }
+        let commits = logs.iter().map(|(id, recovered)| (*id, recovered.hard_state.commit)).collect();
         for (id, recovered) in logs {
             let group = Group::new(self.config(id, random, options), recovered).map_err(|error| error.to_string())?;
             groups.add(id, group);
@@ -160,6 +163,7 @@ impl Machine {
             stores: self.stored.clone(),
             reads: Vec::new(),
             releasing: None,
+            commits,
             ended: Vec::new(),
             pump_planned: false,
             disk_planned: false,

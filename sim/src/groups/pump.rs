@@ -68,8 +68,11 @@ impl World {
         }
         if let Some(meta) = ready.snapshot.take() {
             if let Some(state) = &ready.hard_state {
-                // The store must not be ahead of the terms that the log knows of. What is committed is not in the log yet.
-                let term = HardState { commit: 0, ..*state };
+                // The store must not be ahead of the terms that the log knows of. What the snapshot commits is not in the log yet;
+                // what was known to be committed before must not be forgotten: there may be a change of the members in it.
+                let process = self.machines[at].process.as_ref().expect("it runs");
+                let commit = process.commits.get(&id).copied().unwrap_or(0);
+                let term = HardState { commit, ..*state };
                 if !self.machines[at].write_term(id, &term)? {
                     return Ok(());
                 }
@@ -78,6 +81,7 @@ impl World {
         }
         let process = self.machines[at].process.as_mut().expect("it runs");
         if let Some(state) = &ready.hard_state {
+            process.commits.insert(id, state.commit);
             append_hard_state(&mut process.wal, &mut process.space, id, state);
         }
         append_entries(&mut process.wal, &mut process.space, id, &ready.entries);
