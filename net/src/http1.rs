@@ -274,7 +274,7 @@ impl Decoder {
                 }
             }
             State::Body { body, continue_owed, .. } => {
-                let (consumed, complete) = body.fill(input, self.limits.body_bytes_max)?;
+                let (consumed, complete) = body.fill(input, self.limits.body_bytes_max, false)?;
                 if complete {
                     return Ok(Step { consumed, event: Event::Request(self.finish()) });
                 }
@@ -289,7 +289,7 @@ impl Decoder {
                 if std::mem::take(continue_owed) {
                     return Ok(Step { consumed: 0, event: Event::SendContinue });
                 }
-                let (consumed, is_complete) = body.fill(input, self.limits.body_bytes_max)?;
+                let (consumed, is_complete) = body.fill(input, self.limits.body_bytes_max, true)?;
                 let piece = body.take();
                 *complete = is_complete;
                 let event = match (piece.is_empty(), is_complete) {
@@ -370,14 +370,14 @@ impl Decoder {
 
 impl Body {
     /// Takes from `input` what belongs to the body. Returns the bytes taken and whether the body is complete.
-    fn fill(&mut self, input: &[u8], body_bytes_max: usize) -> Result<(usize, bool), Http1Error> {
+    fn fill(&mut self, input: &[u8], body_bytes_max: usize, in_pieces: bool) -> Result<(usize, bool), Http1Error> {
         match self {
             Body::Fixed { bytes, length } => {
                 let take = input.len().min(*length - bytes.len());
                 bytes.extend_from_slice(&input[..take]);
                 Ok((take, bytes.len() == *length))
             }
-            Body::Chunked(chunked) => chunked.fill(input, body_bytes_max),
+            Body::Chunked(chunked) => chunked.fill(input, body_bytes_max, in_pieces),
         }
     }
 

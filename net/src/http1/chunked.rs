@@ -50,13 +50,19 @@ impl ChunkedBody {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Decodes as much of `input` as there is. Returns the bytes consumed and whether the body is complete.
-    pub(super) fn fill(&mut self, input: &[u8], body_bytes_max: usize) -> Result<(usize, bool), Http1Error> {
+    /// Decodes as much of `input` as there is. Returns the bytes consumed and whether the body is complete. With
+    /// `in_pieces` the bound is that of what was not taken yet: a chunk that does not fit waits until it has room.
+    pub(super) fn fill(
+        &mut self,
+        input: &[u8],
+        body_bytes_max: usize,
+        in_pieces: bool,
+    ) -> Result<(usize, bool), Http1Error> {
         let mut at = 0;
         while self.phase != Phase::Done {
             let rest = &input[at..];
             let consumed = match self.phase {
-                Phase::Size => self.size_line(rest, body_bytes_max)?,
+                Phase::Size => self.size_line(rest, body_bytes_max, in_pieces)?,
                 Phase::Data { left } => self.data(rest, left),
                 Phase::DataEnd => self.data_end(rest)?,
                 Phase::Trailer => self.trailer_line(rest)?,
@@ -70,10 +76,13 @@ impl ChunkedBody {
         Ok((at, true))
     }
 
-    fn size_line(&mut self, input: &[u8], body_bytes_max: usize) -> Result<usize, Http1Error> {
+    fn size_line(&mut self, input: &[u8], body_bytes_max: usize, in_pieces: bool) -> Result<usize, Http1Error> {
         let Some(line) = take_line(input)? else { return Ok(0) };
         let size = parse_size(line)?;
         let room = body_bytes_max - self.bytes.len();
+        if in_pieces && size > room as u64 && size <= body_bytes_max as u64 {
+            return Ok(0);
+        }
         if size > room as u64 {
             return Err(Http1Error::BodyTooLarge);
         }
