@@ -307,6 +307,12 @@ impl Log {
         (from..=self.committed).filter_map(|index| self.at(index)).any(|entry| entry.kind == EntryKind::ConfChange)
     }
 
+    /// Whether a configuration change is committed behind `index`.
+    pub(crate) fn has_conf_change(&self, index: u64) -> bool {
+        let from = index.max(self.base.index) + 1;
+        (from..=self.committed).filter_map(|index| self.at(index)).any(|entry| entry.kind == EntryKind::ConfChange)
+    }
+
     /// Drops entries up to `index`, and not beyond what is applied.
     pub(crate) fn compact(&mut self, index: u64) {
         while self.base.index < index.min(self.applied) {

@@ -18,9 +18,13 @@ impl Group {
         self.core.log.next_to_release().is_some_and(|entry| !Self::waits(entry, &self.durable))
     }
 
-    /// Whether the next committed entry waits for a hard state that is not even on its way.
+    /// Whether a configuration change is committed, and no hard state says so that is at least on its way.
+    ///
+    /// Not only when it could be applied: a follower that gets two changes in one append, the first of them committed,
+    /// writes both behind a hard state that does not reach them. If it acknowledged them before the next one, and lost
+    /// that, it would campaign with a configuration that is two changes old.
     pub(super) fn needs_barrier(&self) -> bool {
-        self.core.log.next_to_release().is_some_and(|entry| Self::waits(entry, &self.written))
+        self.core.log.has_conf_change(self.written.commit)
     }
 
     /// Hands out committed entries up to the first configuration change that must wait.
@@ -76,6 +80,15 @@ impl Group {
     pub(super) fn hand_out_messages(&mut self, ready: &mut Ready) {
         let is_term_durable = self.durable.term >= self.core.role().term;
         let is_idle = self.core.log.flights().is_empty();
+        if self.needs_barrier() {
+            // The next `Ready` has the hard state that promises have to wait for.
+            let is_kept = |outgoing: &mut Outgoing| !outgoing.is_promise;
+            for Outgoing { message, .. } in self.core.outbox.extract_if(.., is_kept) {
+                let at_once = is_idle || is_term_durable;
+                if at_once { &mut ready.messages } else { &mut ready.persisted_messages }.push(message);
+            }
+            return;
+        }
         for Outgoing { message, is_promise } in self.core.outbox.drain(..) {
             let at_once = is_idle || (is_term_durable && !is_promise);
             if at_once { &mut ready.messages } else { &mut ready.persisted_messages }.push(message);
