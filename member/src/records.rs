@@ -109,7 +109,8 @@ pub(crate) fn apply<T: Trees>(store: &mut Store<T>, change: &ConfChange) -> Resu
 
 /// Writes a member with what it published, into trees that do not know it.
 pub(crate) fn put<T: Trees>(trees: &mut T, member: &Member) -> Result<(), TreeError> {
-    trees.insert(TreeId::Members, &member.id.0.to_be_bytes(), &member.encode())?;
+    let record = Member { name: String::new(), client_urls: Vec::new(), ..member.clone() };
+    trees.insert(TreeId::Members, &record.id.0.to_be_bytes(), &record.encode())?;
     let mut published = Vec::new();
     if member.is_started() {
         field_bytes(&mut published, 1, member.name.as_bytes());

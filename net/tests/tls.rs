@@ -329,6 +329,11 @@ fn clear_and_encrypted_on_one_port_or_not() {
         } else {
             assert!(answer.is_err());
             let words = "tls: first record does not look like a TLS handshake";
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            while told.lock().unwrap().is_empty() {
+                assert!(std::time::Instant::now() < deadline, "nothing was told");
+                std::thread::sleep(Duration::from_millis(2));
+            }
             assert_eq!(*told.lock().unwrap(), [words]);
         }
     }

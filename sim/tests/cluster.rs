@@ -25,6 +25,7 @@ fn forty_seeds_keep_every_promise_and_repeat_exactly() {
     // The weather leaves nothing out.
     let figures = [sum.acknowledged, sum.reads, sum.checked, sum.renewals, sum.watched, sum.denied];
     assert!(figures.iter().all(|figure| *figure > 200), "{sum:?}");
-    let figures = [sum.crashes, sum.elections, sum.snapshots, sum.changes, sum.cleared];
+    let figures = [sum.crashes, sum.elections, sum.snapshots, sum.changes];
     assert!(figures.iter().all(|figure| *figure > 5), "{sum:?}");
+    assert!(sum.cleared > 0, "{sum:?}");
 }

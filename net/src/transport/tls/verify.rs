@@ -115,7 +115,7 @@ impl ClientCertVerifier for Clients {
     ) -> Result<ClientCertVerified, Error> {
         let facts = facts_of(end_entity)?;
         if !self.ground.is_pinned(end_entity, &facts, now)? {
-            self.chain.verify_client_cert(end_entity, intermediates, now)?;
+            self.chain.verify_client_cert(end_entity, intermediates, now).map_err(of_a_namesake)?;
         } else if !facts.is_for_clients {
             return Err(CertificateError::InvalidPurpose.into());
         }
@@ -178,7 +178,7 @@ impl ServerCertVerifier for Servers {
         let facts = facts_of(end_entity)?;
         if !self.ground.is_pinned(end_entity, &facts, now)? {
             let verified = chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-            verified.map_err(|error| with_names(error, &facts))?;
+            verified.map_err(|error| with_names(of_a_namesake(error), &facts))?;
         } else if !facts.is_for_servers {
             return Err(CertificateError::InvalidPurpose.into());
         } else if !facts.is_valid_for(&server_name.to_str()) {
@@ -210,6 +210,15 @@ impl ServerCertVerifier for Servers {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.ground.schemes()
+    }
+}
+
+/// An authority that has the name of a trusted one and another key is an unknown one, as for Go: the signature of what it
+/// issued does not fit the key that is trusted.
+fn of_a_namesake(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => CertificateError::UnknownIssuer.into(),
+        error => error,
     }
 }
 
