@@ -172,8 +172,9 @@ fn open(server: &Server, config: ClientConfig, host: &str) -> StreamOwned<Client
 
 /// A request and the body of its answer.
 fn ask(stream: &mut (impl Read + Write), path: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
-    write!(stream, "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())?;
-    stream.write_all(body)?;
+    let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    // Who is refused may find the connection closed while it writes: why is to be read nevertheless.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     let mut answer = Vec::new();
     loop {
         let head_end = answer.windows(4).position(|four| four == b"\r\n\r\n");
@@ -263,7 +264,8 @@ fn who_is_let_in_and_under_which_name() {
     ];
     for (leaf, alert, words) in cases {
         let error = who(leaf).unwrap_err();
-        assert!(error.contains(alert), "{error} for {words}");
+        // An alert is lost if the connection is reset behind it; what the server says is not.
+        assert!(error.contains(alert) || error.contains("os error"), "{error} for {words}");
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(told) = told.lock().unwrap().pop() {
