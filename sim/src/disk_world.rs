@@ -21,6 +21,7 @@ use plinth_engine::watch::{Hub, HubConfig};
 use plinth_member::limits::APPLY_PER_PUMP;
 use plinth_member::recover::{self, Identity};
 use plinth_member::round::{self, Outside};
+use plinth_member::space::Lookout;
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Member, MemberConfig, Pumped, history};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, PeerMessage, RoleChange, SnapshotMeta};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
@@ -131,7 +132,8 @@ impl World {
             Err(error) => return Err(format!("life {}: it does not start: {error}", self.life)),
         };
         let hub = Hub::new(HubConfig::default(), member.store().revision());
-        let mut process = Process { member, hub, effects: Effects::default(), flush: None };
+        let mut process =
+            Process { member, hub, effects: Effects::default(), flush: None, lookout: Lookout::default() };
         match self.serve(&mut process, &machine.log) {
             Ok(()) => {}
             Err(Stopped::Fault) => self.outcome.faults += 1,
@@ -258,7 +260,7 @@ impl World {
             95..97 => self.compact(process),
             97..98 => {
                 self.now = Millis(self.now.0 + self.random.below(500));
-                self.round(process, |around, effects| round::tick(around, effects))
+                self.tick(process)
             }
             _ => {
                 self.squeeze(process, log);
@@ -313,6 +315,13 @@ impl World {
     fn pump(&mut self, process: &mut Process) -> Result<(), Stopped> {
         while self.round(process, |around, effects| round::run(around, effects))? == Pumped::More {}
         Ok(())
+    }
+
+    /// Time passes: the member ticks, and looks whether its disk has room.
+    fn tick(&mut self, process: &mut Process) -> Result<(), Stopped> {
+        self.round(process, |around, effects| round::tick(around, effects))?;
+        let looked = process.lookout.look(&mut process.member, self.now);
+        looked.map(drop).map_err(|fatal| self.judge(fatal))
     }
 
     /// Does a part of a round with what surrounds the member.
@@ -380,7 +389,7 @@ impl World {
             if process.member.pending_commands() == 0 && process.member.is_between_entries() {
                 return Ok(());
             }
-            self.round(process, |around, effects| round::tick(around, effects))?;
+            self.tick(process)?;
             self.pump(process)?;
         }
         Err(Stopped::Broken(format!("{} commands are never acknowledged", process.member.pending_commands())))
@@ -416,6 +425,7 @@ struct Process {
     hub: Hub,
     effects: Effects<Waiter>,
     flush: Option<FlushJob>,
+    lookout: Lookout,
 }
 
 /// Why a round ended before its time.

@@ -1,7 +1,7 @@
 //! Named places at which a fault can be had on purpose, for test suites that drive etcd so. Names, terms and the two ways
 //! to set them are those of gofail; `docs/failpoints.md` says where each is.
 //!
-//! A build without the feature `failpoints` has nothing of this: [`fail_point!`] is then empty.
+//! A build without the feature `failpoints` has nothing of this: `fail_point!` is then empty.
 //!
 //! What a term does, it does to the thread that passes: a `sleep` on a reactor keeps everything of that reactor waiting,
 //! heartbeats too.
