@@ -303,8 +303,7 @@ impl Log {
 
     /// Whether a configuration change is committed and not applied.
     pub(crate) fn has_unapplied_conf_change(&self) -> bool {
-        let from = self.applied.max(self.base.index) + 1;
-        (from..=self.committed).filter_map(|index| self.at(index)).any(|entry| entry.kind == EntryKind::ConfChange)
+        self.has_conf_change(self.applied)
     }
 
     /// Whether a configuration change is committed behind `index`.

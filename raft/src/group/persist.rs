@@ -76,20 +76,14 @@ impl Group {
         }
     }
 
-    /// Promises wait for the disk, everything waits for a term that is not durable.
+    /// Promises wait for the disk, everything waits for a term that is not durable. What a barrier is needed for waits for
+    /// the next `Ready`, which has the hard state.
     pub(super) fn hand_out_messages(&mut self, ready: &mut Ready) {
         let is_term_durable = self.durable.term >= self.core.role().term;
         let is_idle = self.core.log.flights().is_empty();
-        if self.needs_barrier() {
-            // The next `Ready` has the hard state that promises have to wait for.
-            let is_kept = |outgoing: &mut Outgoing| !outgoing.is_promise;
-            for Outgoing { message, .. } in self.core.outbox.extract_if(.., is_kept) {
-                let at_once = is_idle || is_term_durable;
-                if at_once { &mut ready.messages } else { &mut ready.persisted_messages }.push(message);
-            }
-            return;
-        }
-        for Outgoing { message, is_promise } in self.core.outbox.drain(..) {
+        let are_promises_held = self.needs_barrier();
+        let is_due = |outgoing: &mut Outgoing| !(are_promises_held && outgoing.is_promise);
+        for Outgoing { message, is_promise } in self.core.outbox.extract_if(.., is_due) {
             let at_once = is_idle || (is_term_durable && !is_promise);
             if at_once { &mut ready.messages } else { &mut ready.persisted_messages }.push(message);
         }
