@@ -7,7 +7,7 @@
 //! Tour, from the bottom up:
 //!
 //! - [`mod@format`]: pages, elements and metas as bytes
-//! - [`Database`] (`database`, `buckets`) and [`Cursor`] (`cursor`): the buckets of a file and their entries in order;
+//! - [`Database`] (`database`, `buckets`), in a `file` for instance, and [`Cursor`] (`cursor`): the buckets of a file and their entries in order;
 //!   every page is checked before it is believed; why one is not is in `error`
 //! - [`Writer`] (`writer`): a new file from buckets in order; [`Plan`] tells its size before the first byte is written
 //! - [`schema`]: what etcd keeps in which bucket
@@ -26,6 +26,7 @@ pub mod check;
 mod cursor;
 mod database;
 mod error;
+mod file;
 pub mod format;
 pub mod schema;
 pub mod snap;
@@ -35,4 +36,5 @@ mod writer;
 pub use cursor::{Cursor, Pair};
 pub use database::{Bucket, Database, Source};
 pub use error::Error;
+pub use file::DatabaseFile;
 pub use writer::{Layout, Plan, Sink, Writer};

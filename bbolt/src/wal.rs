@@ -289,12 +289,19 @@ fn numbers(message: &[u8]) -> Result<[u64; 4], String> {
     if reader.rest().is_empty() { Ok(found) } else { Err("not a message".into()) }
 }
 
-/// The sequence number and first index of a file, from its name.
-pub fn parse_name(name: &str) -> Option<(u64, u64)> {
-    let (sequence, index) = name.strip_suffix(".wal")?.split_once('-')?;
-    let number = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    Some((number(sequence)?, number(index)?))
+/// The two numbers in a name of etcd's, 16 hexadecimal digits each: of `.wal` files sequence number and first index, of
+/// `.snap` files term and index.
+pub fn parse_name(name: &str, suffix: &str) -> Option<(u64, u64)> {
+    let (left, right) = name.strip_suffix(suffix)?.split_once('-')?;
+    let number = |text: &str| {
+        let is_number = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_number.then(|| u64::from_str_radix(text, 16).expect("16 digits are 64 bits"))
+    };
+    Some((number(left)?, number(right)?))
 }
+
+/// What follows the numbers in the name of a log's file.
+pub const SUFFIX: &str = ".wal";
 
 #[cfg(test)]
 mod tests {
@@ -418,9 +425,10 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(parse_name("0000000000000001-00000000000000ff.wal"), Some((1, 255)));
-        assert_eq!(parse_name("0000000000000001.wal"), None);
-        assert_eq!(parse_name("1.tmp"), None);
+        assert_eq!(parse_name("0000000000000001-00000000000000ff.wal", SUFFIX), Some((1, 255)));
+        assert_eq!(parse_name("0000000000000001.wal", SUFFIX), None);
+        assert_eq!(parse_name("1.tmp", SUFFIX), None);
+        assert_eq!(parse_name("+000000000000001-0000000000000001.wal", SUFFIX), None);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! Keys: eight bytes of the id, big-endian, alone for the record; with a trailing `a` for name and client URLs (which
 //! the store writes when a member publishes them); with a trailing `r` for the mark of a member that was removed.
 
-use plinth_api::wire::field_bytes;
+use plinth_api::wire::{Value, field_bytes, fields};
 use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
 use plinth_engine::trees::{TreeError, TreeId, Trees, View};
@@ -166,27 +166,18 @@ pub fn listed(view: &impl View) -> Result<Vec<Member>, StoreError> {
 }
 
 /// Reads protobuf fields 1 (name) and 2 (client URLs) into a member.
-fn publish(member: &mut Member, mut bytes: &[u8]) -> Option<()> {
-    while let Some((&tag, rest)) = bytes.split_first() {
-        let mut len = 0_usize;
-        let mut taken = 0;
-        for (place, byte) in rest.iter().enumerate().take(5) {
-            len |= usize::from(byte & 0x7f) << (7 * place);
-            if byte & 0x80 == 0 {
-                taken = place + 1;
-                break;
-            }
-        }
-        let text = rest.get(taken..taken.checked_add(len)?)?;
+fn publish(member: &mut Member, bytes: &[u8]) -> Option<()> {
+    let mut reader = fields(bytes);
+    for (number, value) in reader.by_ref() {
+        let Value::Bytes(text) = value else { return None };
         let text = std::str::from_utf8(text).ok()?.to_owned();
-        match tag {
-            0x0a => member.name = text,
-            0x12 => member.client_urls.push(text),
+        match number {
+            1 => member.name = text,
+            2 => member.client_urls.push(text),
             _ => return None,
         }
-        bytes = &rest[taken + len..];
     }
-    Some(())
+    reader.rest().is_empty().then_some(())
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Notice};
+use plinth_bbolt::wal::{SUFFIX, parse_name};
 
 /// The newest layout this program knows.
 pub const FORMAT_VERSION: u32 = 1;
@@ -214,7 +215,7 @@ fn create_directory(path: &Path, notices: &mut Vec<Notice>) -> Result<(), DataDi
 }
 
 /// Makes the names in a directory durable.
-fn sync_directory(path: &Path) -> Result<(), DataDirError> {
+pub fn sync_directory(path: &Path) -> Result<(), DataDirError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync directory", path))
 }
 
@@ -230,7 +231,7 @@ fn note_strangers(data_dir: &Path, notices: &mut Vec<Notice>) -> Result<(), Data
 }
 
 /// The names in a directory, sorted; none if there is no directory.
-fn names(path: &Path) -> Result<Vec<String>, DataDirError> {
+pub fn names(path: &Path) -> Result<Vec<String>, DataDirError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -338,22 +339,15 @@ fn etcd_data(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>,
     if is_bbolt(&backend) {
         return Ok(Some(backend));
     }
-    if let Some(name) = names(&snapshots)?.into_iter().find(|name| is_etcd_name(name, ".snap")) {
+    if let Some(name) = names(&snapshots)?.into_iter().find(|name| parse_name(name, ".snap").is_some()) {
         return Ok(Some(snapshots.join(name)));
     }
     for log in [Some(member.join("wal").as_path()), wal_dir].into_iter().flatten() {
-        if let Some(name) = names(log)?.into_iter().find(|name| is_etcd_name(name, ".wal")) {
+        if let Some(name) = names(log)?.into_iter().find(|name| parse_name(name, SUFFIX).is_some()) {
             return Ok(Some(log.join(name)));
         }
     }
     Ok(None)
-}
-
-/// `<16 hex digits>-<16 hex digits>` and a suffix: etcd's logs and snapshots. Our own segments have one number.
-fn is_etcd_name(name: &str, suffix: &str) -> bool {
-    let is_number = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let numbers = name.strip_suffix(suffix).and_then(|stem| stem.split_once('-'));
-    numbers.is_some_and(|(left, right)| is_number(left) && is_number(right))
 }
 
 /// Whether a file begins with a meta page of bbolt: its magic number is behind the 16 bytes of the page's header, in

@@ -8,7 +8,7 @@ use crate::config::{self, Command, Config};
 use crate::datadir::{DataDir, DataDirError};
 use crate::home::data_file::{DataFile, DataFileError};
 use clap::Parser;
-use plinth_bbolt::{Database, Source};
+use plinth_bbolt::{Database, DatabaseFile};
 use plinth_engine::store::StoreConfig;
 use plinth_member::backup::{Bump, ImportError, Imported, import};
 use sha2::{Digest, Sha256};
@@ -161,7 +161,7 @@ fn restore(cli: &Cli) -> Result<Imported, RestoreError> {
     let config = member_config(cli)?;
     config.check_before_bootstrap().map_err(RestoreError::Flags)?;
     refuse_used_folders(&config)?;
-    let file = SnapshotFile::open(&cli.file, cli.skip_hash_check)?;
+    let file = open(&cli.file, cli.skip_hash_check)?;
     let database = Database::open(&file)?;
     let folder = DataDir::open(&config)?;
     let data = DataFile::new(folder.member_dir(), StoreConfig::default(), boot::random());
@@ -213,55 +213,35 @@ fn refuse_used_folders(config: &Config) -> Result<(), RestoreError> {
     }
 }
 
-/// A snapshot: the pages of a database, without the checksum behind them.
-struct SnapshotFile {
-    file: File,
-    bytes: u64,
-}
-
-impl Source for SnapshotFile {
-    fn size(&self) -> u64 {
-        self.bytes
+/// Opens a snapshot, and compares its checksum unless that is not wanted.
+fn open(path: &Path, skip_hash_check: bool) -> Result<DatabaseFile, RestoreError> {
+    let failed =
+        |error: std::io::Error| RestoreError::Open { path: path.display().to_string(), reason: config::reason(&error) };
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let has_checksum = length % SECTOR_BYTES == CHECKSUM_BYTES;
+    if !has_checksum && !skip_hash_check {
+        return Err(RestoreError::NoChecksum);
     }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
-        self.file.read_exact_at(into, offset)
-    }
-}
-
-impl SnapshotFile {
-    /// Opens it, and compares the checksum unless that is not wanted.
-    fn open(path: &Path, skip_hash_check: bool) -> Result<SnapshotFile, RestoreError> {
-        let failed = |error: std::io::Error| RestoreError::Open {
-            path: path.display().to_string(),
-            reason: config::reason(&error),
-        };
-        let mut file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        let has_checksum = length % SECTOR_BYTES == CHECKSUM_BYTES;
-        if !has_checksum && !skip_hash_check {
-            return Err(RestoreError::NoChecksum);
-        }
-        let bytes = if has_checksum { length - CHECKSUM_BYTES } else { length };
-        if has_checksum && !skip_hash_check {
-            let mut expected = [0; CHECKSUM_BYTES as usize];
-            file.read_exact_at(&mut expected, bytes).map_err(failed)?;
-            let mut hash = Sha256::new();
-            let mut pages = file.by_ref().take(bytes);
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                match pages.read(&mut buffer).map_err(failed)? {
-                    0 => break,
-                    read => hash.update(&buffer[..read]),
-                }
-            }
-            let found: [u8; CHECKSUM_BYTES as usize] = hash.finalize().into();
-            if found != expected {
-                return Err(RestoreError::Checksum { expected: decimal(&expected), found: decimal(&found) });
+    let bytes = if has_checksum { length - CHECKSUM_BYTES } else { length };
+    if has_checksum && !skip_hash_check {
+        let mut expected = [0; CHECKSUM_BYTES as usize];
+        file.read_exact_at(&mut expected, bytes).map_err(failed)?;
+        let mut hash = Sha256::new();
+        let mut pages = file.by_ref().take(bytes);
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match pages.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                read => hash.update(&buffer[..read]),
             }
         }
-        Ok(SnapshotFile { file, bytes })
+        let found: [u8; CHECKSUM_BYTES as usize] = hash.finalize().into();
+        if found != expected {
+            return Err(RestoreError::Checksum { expected: decimal(&expected), found: decimal(&found) });
+        }
     }
+    Ok(DatabaseFile::new(file, bytes))
 }
 
 /// Bytes as Go prints a list of them.

@@ -6,34 +6,15 @@ use crate::output::table::Table;
 use crate::output::{Report, Text};
 use crate::quote;
 use plinth_bbolt::check::{self, Status};
-use plinth_bbolt::{Database, Source};
+use plinth_bbolt::{Database, DatabaseFile};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-/// A database in a file; a checksum behind its pages does no harm.
-struct DatabaseFile {
-    file: File,
-    bytes: u64,
-}
-
-impl Source for DatabaseFile {
-    fn size(&self) -> u64 {
-        self.bytes
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
-        self.file.read_exact_at(into, offset)
-    }
-}
 
 /// Reads the snapshot at `path`.
 pub(super) fn of(path: &Path) -> Result<Found, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Error, error.to_string());
     let cannot = |error: std::io::Error| failed(&format_args!("stat {}: {}", path.display(), system_text(&error)));
-    let file = File::open(path).map_err(cannot)?;
-    let bytes = file.metadata().map_err(cannot)?.len();
-    let source = DatabaseFile { file, bytes };
+    let source = File::open(path).and_then(DatabaseFile::whole).map_err(cannot)?;
     let database = Database::open(&source).map_err(|error| failed(&error))?;
     let errors = check::verify(&database);
     if !errors.is_empty() {

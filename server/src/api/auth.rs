@@ -6,8 +6,8 @@
 //! Clients that are configured with a user depend on `Authenticate` saying that authentication is not enabled: they go on
 //! without a token then.
 
-use super::Request;
 use super::kv::decode;
+use super::{Request, convert};
 use crate::answer::refusal::auth_status;
 use crate::answer::status;
 use crate::caller::Caller;
@@ -15,7 +15,7 @@ use crate::home::Home;
 use crate::home::stages::op_of;
 use crate::home::waiter::Waiter;
 use crate::passwords::PasswordError;
-use plinth_api::proto::{authpb, etcdserverpb as pb};
+use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{field_bytes, field_message, field_varint};
 use plinth_engine::auth::{Auth, AuthChange, AuthError, Permission, PermissionKind, ROOT};
 use plinth_engine::command::Command;
@@ -86,23 +86,17 @@ pub fn auth_status_of(request: Request) {
 
 /// `UserDelete`.
 pub fn user_delete(request: Request) {
-    change::<pb::AuthUserDeleteRequest>(request, |request| AuthChange::UserDelete { name: request.name });
+    change(request, convert::user_delete);
 }
 
 /// `UserGrantRole`.
 pub fn user_grant_role(request: Request) {
-    change::<pb::AuthUserGrantRoleRequest>(request, |request| AuthChange::UserGrantRole {
-        name: request.user,
-        role: request.role,
-    });
+    change(request, convert::user_grant_role);
 }
 
 /// `UserRevokeRole`.
 pub fn user_revoke_role(request: Request) {
-    change::<pb::AuthUserRevokeRoleRequest>(request, |request| AuthChange::UserRevokeRole {
-        name: request.name,
-        role: request.role,
-    });
+    change(request, convert::user_revoke_role);
 }
 
 /// `UserGet`: oneself, or whoever administers.
@@ -126,12 +120,12 @@ pub fn user_list(request: Request) {
 
 /// `RoleAdd`.
 pub fn role_add(request: Request) {
-    change::<pb::AuthRoleAddRequest>(request, |request| AuthChange::RoleAdd { name: request.name });
+    change(request, convert::role_add);
 }
 
 /// `RoleDelete`.
 pub fn role_delete(request: Request) {
-    change::<pb::AuthRoleDeleteRequest>(request, |request| AuthChange::RoleDelete { name: request.role });
+    change(request, convert::role_delete);
 }
 
 /// `RoleGet`: one that the caller has, or whoever administers. The role root may do everything, whatever it was granted.
@@ -167,26 +161,15 @@ pub fn role_list(request: Request) {
 /// `RoleGrantPermission`.
 pub fn role_grant_permission(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::AuthRoleGrantPermissionRequest>(body, reply) else { return };
-    let permission = match request.perm.map(permission) {
-        Some(None) => return reply.fail(status::INVALID_AUTH_MANAGEMENT),
-        permission => permission.flatten(),
-    };
-    submit(&home, &caller, AuthChange::RoleGrantPermission { role: request.name, permission }, reply);
-}
-
-/// A permission of a kind that there is.
-fn permission(given: authpb::Permission) -> Option<Permission> {
-    let kind = PermissionKind::from_wire(u64::try_from(given.perm_type).ok()?)?;
-    Some(Permission { kind, key: given.key.to_vec(), range_end: given.range_end.to_vec() })
+    match convert::role_grant_permission(request) {
+        Some(change) => submit(&home, &caller, change, reply),
+        None => reply.fail(status::INVALID_AUTH_MANAGEMENT),
+    }
 }
 
 /// `RoleRevokePermission`.
 pub fn role_revoke_permission(request: Request) {
-    change::<pb::AuthRoleRevokePermissionRequest>(request, |request| AuthChange::RoleRevokePermission {
-        role: request.role,
-        key: request.key.to_vec(),
-        range_end: request.range_end.to_vec(),
-    });
+    change(request, convert::role_revoke_permission);
 }
 
 /// `UserAdd`.

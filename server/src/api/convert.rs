@@ -2,7 +2,8 @@
 //!
 //! `Bytes` fields move over without a copy: they point into the receive buffer until the command is encoded.
 
-use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::proto::{authpb, etcdserverpb as pb};
+use plinth_engine::auth::{AuthChange, Permission, PermissionKind};
 use plinth_engine::command::{
     Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
@@ -83,6 +84,54 @@ fn compare(compare: pb::Compare) -> Compare {
         range_end: compare.range_end,
         number,
         value,
+    }
+}
+
+/// A user that goes.
+pub fn user_delete(request: pb::AuthUserDeleteRequest) -> AuthChange {
+    AuthChange::UserDelete { name: request.name }
+}
+
+/// A role for a user.
+pub fn user_grant_role(request: pb::AuthUserGrantRoleRequest) -> AuthChange {
+    AuthChange::UserGrantRole { name: request.user, role: request.role }
+}
+
+/// A role taken from a user.
+pub fn user_revoke_role(request: pb::AuthUserRevokeRoleRequest) -> AuthChange {
+    AuthChange::UserRevokeRole { name: request.name, role: request.role }
+}
+
+/// A new role.
+pub fn role_add(request: pb::AuthRoleAddRequest) -> AuthChange {
+    AuthChange::RoleAdd { name: request.name }
+}
+
+/// A role that goes.
+pub fn role_delete(request: pb::AuthRoleDeleteRequest) -> AuthChange {
+    AuthChange::RoleDelete { name: request.role }
+}
+
+/// A permission for a role; nothing if it is of a kind that there is not.
+pub fn role_grant_permission(request: pb::AuthRoleGrantPermissionRequest) -> Option<AuthChange> {
+    let permission = match request.perm {
+        Some(given) => Some(permission(given)?),
+        None => None,
+    };
+    Some(AuthChange::RoleGrantPermission { role: request.name, permission })
+}
+
+fn permission(given: authpb::Permission) -> Option<Permission> {
+    let kind = PermissionKind::from_wire(u64::try_from(given.perm_type).ok()?)?;
+    Some(Permission { kind, key: given.key.to_vec(), range_end: given.range_end.to_vec() })
+}
+
+/// A permission taken from a role.
+pub fn role_revoke_permission(request: pb::AuthRoleRevokePermissionRequest) -> AuthChange {
+    AuthChange::RoleRevokePermission {
+        role: request.role,
+        key: request.key.to_vec(),
+        range_end: request.range_end.to_vec(),
     }
 }
 

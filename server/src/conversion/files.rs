@@ -7,16 +7,16 @@
 //! member/wal/ (or --wal-dir) <seq>-<first index>.wal
 //! ```
 
-use super::{ConversionError, io_error, rename, sync};
+use super::{ConversionError, io_error, rename};
 use crate::config::Config;
+use crate::datadir::{is_bbolt, names, sync_directory};
 use plinth_bbolt::schema::meta;
 use plinth_bbolt::snap::Snap;
 use plinth_bbolt::wal::{self, Wal, parse_name};
-use plinth_bbolt::{Database, Source};
+use plinth_bbolt::{Database, DatabaseFile, Source};
 use plinth_raft::EntryId;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Left in the place of etcd's database. Shorter than a page, so that no bbolt takes it for one.
@@ -55,23 +55,6 @@ pub struct Meta {
     pub storage_version: Option<String>,
 }
 
-/// A database's file.
-#[derive(Debug)]
-pub struct DatabaseFile {
-    file: File,
-    bytes: u64,
-}
-
-impl Source for DatabaseFile {
-    fn size(&self) -> u64 {
-        self.bytes
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
-    }
-}
-
 impl EtcdFiles {
     /// Those of a data directory whose member's folder and log's folder are these.
     pub fn new(config: &Config, member_dir: &Path, log_dir: &Path) -> EtcdFiles {
@@ -81,7 +64,7 @@ impl EtcdFiles {
 
     /// Whether there is a file where the database belongs that is one.
     pub fn has_database(&self) -> bool {
-        crate::datadir::is_bbolt(&self.snap.join("db"))
+        is_bbolt(&self.snap.join("db"))
     }
 
     /// Locks the database as a running etcd does.
@@ -136,7 +119,7 @@ impl EtcdFiles {
     /// Reads the files from the one on that holds the entry behind `index`; none if there is no such file.
     fn read_wal(&self, index: u64) -> Result<Option<Wal>, ConversionError> {
         let mut files: Vec<_> =
-            names(&self.wal)?.into_iter().filter_map(|name| Some((parse_name(&name)?, name))).collect();
+            names(&self.wal)?.into_iter().filter_map(|name| Some((parse_name(&name, wal::SUFFIX)?, name))).collect();
         files.sort();
         let Some(first) = files.iter().rposition(|((_, first), _)| *first <= index) else { return Ok(None) };
         let files = &files[first..];
@@ -200,7 +183,8 @@ impl EtcdFiles {
 
     /// A folder of its own is moved whole; of one that holds our log as well (`--wal-dir`), the files are.
     fn move_wal(&self, kept: &Path, name: &str) -> Result<bool, ConversionError> {
-        let files: Vec<_> = names(&self.wal)?.into_iter().filter(|name| parse_name(name).is_some()).collect();
+        let files: Vec<_> =
+            names(&self.wal)?.into_iter().filter(|name| parse_name(name, wal::SUFFIX).is_some()).collect();
         if files.is_empty() {
             return Ok(false);
         }
@@ -214,7 +198,7 @@ impl EtcdFiles {
         for file in files {
             rename(&self.wal.join(&file), &beside.join(&file))?;
         }
-        sync(&self.wal)?;
+        sync_directory(&self.wal)?;
         Ok(true)
     }
 
@@ -227,7 +211,7 @@ impl EtcdFiles {
             file.sync_all()
         };
         write().map_err(io_error(&path))?;
-        sync(&self.snap)
+        Ok(sync_directory(&self.snap)?)
     }
 }
 
@@ -292,23 +276,5 @@ impl Meta {
 }
 
 fn open_database(path: &Path) -> Result<DatabaseFile, ConversionError> {
-    let file = File::open(path).map_err(io_error(path))?;
-    let bytes = file.metadata().map_err(io_error(path))?.len();
-    Ok(DatabaseFile { file, bytes })
-}
-
-/// The names in a folder, sorted; none if it is not there.
-fn names(folder: &Path) -> Result<Vec<String>, ConversionError> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error(folder)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        // A name that is not text is none of etcd's.
-        names.extend(entry.map_err(io_error(folder))?.file_name().into_string().ok());
-    }
-    names.sort();
-    Ok(names)
+    File::open(path).and_then(DatabaseFile::whole).map_err(io_error(path))
 }

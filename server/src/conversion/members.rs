@@ -10,9 +10,8 @@ use plinth_bbolt::schema;
 use plinth_bbolt::snap::{MemberTree, parse_id};
 use plinth_bbolt::wal::EntryType;
 use plinth_bbolt::{Database, Source};
-use plinth_engine::command::MemberAttributes;
 use plinth_member::backup::Standing;
-use plinth_raft::{EntryId, MemberChange, MemberId};
+use plinth_raft::{EntryId, MemberId, Members};
 
 /// The members at `applied`.
 ///
@@ -28,12 +27,12 @@ pub fn standing<S: Source + ?Sized>(
         // All of it comes with the log.
         return Ok(Standing::default());
     }
-    let stored = stored(database)?;
-    let tree = match meta.storage_version {
+    let stored = records(stored(database)?);
+    let members = match meta.storage_version {
         Some(_) => stored,
         None => {
             let told = told(log, applied)?;
-            if told.members != stored.members {
+            if !told.iter().eq(stored.iter()) {
                 let (kept, passed_over) = (describe(&told), describe(&stored));
                 tracing::warn!(
                     kept,
@@ -44,19 +43,23 @@ pub fn standing<S: Source + ?Sized>(
             told
         }
     };
-    if tree.members.is_empty() {
+    if members.is_empty() {
         return Err(ConversionError::Refused(format!("etcd's files name no member at entry {}", applied.index)));
     }
-    Ok(Standing {
-        applied,
-        members: tree.members.into_iter().map(|(id, record)| entries::member(MemberId(id), record)).collect(),
-        removed: tree.removed.into_iter().map(MemberId).collect(),
-    })
+    Ok(Standing { applied, members: members.iter().cloned().collect(), removed: members.removed().collect() })
 }
 
-fn describe(tree: &MemberTree) -> String {
-    let each = tree.members.values().map(|member| String::from_utf8_lossy(&schema::to_json(member)).into_owned());
-    each.collect::<Vec<_>>().join(" ")
+fn records(tree: MemberTree) -> Members {
+    let members = tree.members.into_iter().map(|(id, record)| entries::member(MemberId(id), record));
+    Members::restore(members, tree.removed.into_iter().map(MemberId))
+}
+
+fn describe(members: &Members) -> String {
+    let each = members.iter().map(|member| {
+        let kind = if member.is_learner { "learner" } else { "voter" };
+        format!("{} {:?} {kind} {:?} {:?}", member.id, member.name, member.peer_urls, member.client_urls)
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// As the database says.
@@ -82,10 +85,10 @@ fn stored<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<MemberTree, 
     Ok(tree)
 }
 
-/// As the newest `.snap` says, and the log behind it up to `applied`.
-fn told(log: &Log, applied: EntryId) -> Result<MemberTree, ConversionError> {
+/// As the newest `.snap` says, and the log behind it up to `applied`. A change that does not fit has changed nothing.
+fn told(log: &Log, applied: EntryId) -> Result<Members, ConversionError> {
     let refused = |detail: String| ConversionError::Refused(format!("etcd's members: {detail}"));
-    let (mut tree, from) = match &log.snapshot {
+    let (tree, from) = match &log.snapshot {
         Some(snapshot) => (snapshot.members().map_err(|error| refused(error.to_string()))?, snapshot.index),
         None => (MemberTree::default(), 0),
     };
@@ -95,12 +98,18 @@ fn told(log: &Log, applied: EntryId) -> Result<MemberTree, ConversionError> {
             tree.user_data.join(", ")
         )));
     }
+    let mut members = records(tree);
     for entry in log.wal.entries.iter().filter(|entry| entry.index > from && entry.index <= applied.index) {
         match entry.kind {
-            EntryType::ConfChange => apply(&mut tree, member_change(&entry.data).map_err(refused)?),
+            EntryType::ConfChange => {
+                let change = member_change(&entry.data).map_err(refused)?;
+                if members.check(&change, usize::MAX).is_ok() {
+                    members.apply(change);
+                }
+            }
             EntryType::Normal => {
                 if let Some(published) = entries::published(entry).map_err(refused)? {
-                    publish(&mut tree, published);
+                    members.set_attributes(MemberId(published.member), published.name, published.client_urls);
                 }
             }
             EntryType::ConfChangeV2 => {
@@ -108,46 +117,5 @@ fn told(log: &Log, applied: EntryId) -> Result<MemberTree, ConversionError> {
             }
         }
     }
-    Ok(tree)
-}
-
-/// Applies a change unless etcd would have refused it: of members that are not there, or must not come back.
-fn apply(tree: &mut MemberTree, change: MemberChange) {
-    let id = change.member().0;
-    match change {
-        MemberChange::Add(member) => {
-            if !tree.removed.contains(&id) && !tree.members.contains_key(&id) {
-                let record = schema::Member {
-                    id,
-                    peer_urls: member.peer_urls,
-                    is_learner: member.is_learner,
-                    name: member.name,
-                    client_urls: member.client_urls,
-                };
-                tree.members.insert(id, record);
-            }
-        }
-        MemberChange::Promote(_) => {
-            if let Some(member) = tree.members.get_mut(&id) {
-                member.is_learner = false;
-            }
-        }
-        MemberChange::Remove(_) => {
-            if tree.members.remove(&id).is_some() {
-                tree.removed.insert(id);
-            }
-        }
-        MemberChange::UpdatePeerUrls(_, urls) => {
-            if let Some(member) = tree.members.get_mut(&id) {
-                member.peer_urls = urls;
-            }
-        }
-    }
-}
-
-/// Takes over name and client URLs.
-fn publish(tree: &mut MemberTree, published: MemberAttributes) {
-    if let Some(member) = tree.members.get_mut(&published.member) {
-        (member.name, member.client_urls) = (published.name, published.client_urls);
-    }
+    Ok(members)
 }

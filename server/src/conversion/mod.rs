@@ -21,7 +21,7 @@ mod users;
 
 use crate::boot::{self, BootError};
 use crate::config::Config;
-use crate::datadir::{CONVERTED, CONVERTING};
+use crate::datadir::{CONVERTED, CONVERTING, DataDirError, names, sync_directory};
 use crate::home::data_file::{DataFile, DataFileError};
 use files::EtcdFiles;
 use plinth_bbolt::{Database, wal};
@@ -29,6 +29,7 @@ use plinth_engine::store::StoreConfig;
 use plinth_member::backup::{self, ImportError, Standing};
 use plinth_member::recover::{self, Identity};
 use plinth_raft::{EntryId, HardState, MemberId};
+use plinth_wal::SegmentSeq;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,9 @@ pub enum ConversionError {
         /// What the system says.
         source: io::Error,
     },
+    /// A folder cannot be listed or made durable.
+    #[error(transparent)]
+    Folder(#[from] DataDirError),
     /// The files do not fit together, or hold what cannot be carried over.
     #[error("{0}")]
     Refused(String),
@@ -140,7 +144,7 @@ impl Converted {
         let kept = self.etcd.set_aside(&self.member_dir, seconds)?;
         let mark = self.member_dir.join(CONVERTED);
         fs::remove_file(&mark).map_err(io_error(&mark))?;
-        sync(&self.member_dir)?;
+        sync_directory(&self.member_dir)?;
         let kept = kept.map(|kept| kept.display().to_string());
         tracing::warn!(
             kept,
@@ -170,7 +174,7 @@ fn make(config: &Config, etcd: &EtcdFiles, member_dir: &Path, log_dir: &Path) ->
     let behind = log.wal.entries.iter().filter(|entry| entry.index > applied.index);
     let entries = behind.map(entries::translate).collect::<Result<Vec<_>, _>>()?;
 
-    let data = DataFile::new(member_dir, StoreConfig::default(), boot::random());
+    let data = data_file(member_dir);
     let mut pages = data.create_beside(UNFINISHED)?;
     let imported =
         backup::import(&database, &mut pages, None, &mut |pages| match pages.dirty_bytes() > DIRTY_BYTES_MAX {
@@ -217,33 +221,23 @@ fn write_log(
 
 /// Removes what a conversion that was cut off has made. Only called below the mark that it had begun.
 fn remove_rests(member_dir: &Path, log_dir: &Path) -> Result<(), ConversionError> {
-    for (folder, is_ours) in [(member_dir, is_data as fn(&str) -> bool), (log_dir, is_segment)] {
-        for entry in fs::read_dir(folder).map_err(io_error(folder))? {
-            let path = entry.map_err(io_error(folder))?.path();
-            if path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours) {
-                fs::remove_file(&path).map_err(io_error(&path))?;
-            }
-        }
-        sync(folder)?;
+    let data = data_file(member_dir);
+    data.remove_rests().map_err(io_error(data.path()))?;
+    // Segments of ours have one number in their name, etcd's two.
+    let segments = names(log_dir)?.into_iter().filter(|name| SegmentSeq::from_file_name(name).is_some());
+    let made = segments.map(|name| log_dir.join(name)).chain(data.path().exists().then(|| data.path().to_owned()));
+    for path in made {
+        fs::remove_file(&path).map_err(io_error(&path))?;
     }
-    Ok(())
+    sync_directory(member_dir)?;
+    Ok(sync_directory(log_dir)?)
 }
 
-fn is_data(name: &str) -> bool {
-    name.starts_with("data.plinth")
-}
-
-/// Segments of ours have one number in their name, etcd's two.
-fn is_segment(name: &str) -> bool {
-    name.strip_suffix(".wal").is_some_and(|stem| stem.len() == 16 && !stem.contains('-'))
+fn data_file(member_dir: &Path) -> DataFile {
+    DataFile::new(member_dir, StoreConfig::default(), boot::random())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), ConversionError> {
     fs::rename(from, to).map_err(io_error(from))?;
-    sync(to.parent().unwrap_or(Path::new(".")))
-}
-
-/// Makes the names in a folder durable.
-fn sync(folder: &Path) -> Result<(), ConversionError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))
+    Ok(sync_directory(to.parent().unwrap_or(Path::new(".")))?)
 }

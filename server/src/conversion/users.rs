@@ -1,9 +1,10 @@
 //! Requests in etcd's log that change users and roles, as changes of ours.
 
+use crate::api::convert;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use plinth_api::proto::etcdserverpb as pb;
-use plinth_engine::auth::{AuthChange, Permission, PermissionKind};
+use plinth_engine::auth::AuthChange;
 use prost::Message;
 
 /// Fields of `InternalRaftRequest`.
@@ -35,39 +36,20 @@ pub fn change(number: u64, body: &[u8]) -> Result<Option<AuthChange>, String> {
             let password_hash = if no_password { Vec::new() } else { hash(&request.hashed_password, &request.name)? };
             AuthChange::UserAdd { name: request.name, password_hash, no_password }
         }
-        field::USER_DELETE => AuthChange::UserDelete { name: decode::<pb::AuthUserDeleteRequest>(body)?.name },
+        field::USER_DELETE => convert::user_delete(decode(body)?),
         field::USER_CHANGE_PASSWORD => {
             let request: pb::AuthUserChangePasswordRequest = decode(body)?;
             let password_hash = hash(&request.hashed_password, &request.name)?;
             AuthChange::UserChangePassword { name: request.name, password_hash }
         }
-        field::USER_GRANT_ROLE => {
-            let request: pb::AuthUserGrantRoleRequest = decode(body)?;
-            AuthChange::UserGrantRole { name: request.user, role: request.role }
-        }
-        field::USER_REVOKE_ROLE => {
-            let request: pb::AuthUserRevokeRoleRequest = decode(body)?;
-            AuthChange::UserRevokeRole { name: request.name, role: request.role }
-        }
-        field::ROLE_ADD => AuthChange::RoleAdd { name: decode::<pb::AuthRoleAddRequest>(body)?.name },
-        field::ROLE_DELETE => AuthChange::RoleDelete { name: decode::<pb::AuthRoleDeleteRequest>(body)?.role },
+        field::USER_GRANT_ROLE => convert::user_grant_role(decode(body)?),
+        field::USER_REVOKE_ROLE => convert::user_revoke_role(decode(body)?),
+        field::ROLE_ADD => convert::role_add(decode(body)?),
+        field::ROLE_DELETE => convert::role_delete(decode(body)?),
         field::ROLE_GRANT_PERMISSION => {
-            let request: pb::AuthRoleGrantPermissionRequest = decode(body)?;
-            let permission = request.perm.map(|given| {
-                let kind = u64::try_from(given.perm_type).ok().and_then(PermissionKind::from_wire);
-                let kind = kind.ok_or_else(|| format!("a permission of type {}", given.perm_type))?;
-                Ok::<_, String>(Permission { kind, key: given.key.to_vec(), range_end: given.range_end.to_vec() })
-            });
-            AuthChange::RoleGrantPermission { role: request.name, permission: permission.transpose()? }
+            convert::role_grant_permission(decode(body)?).ok_or("a permission of a kind that there is not")?
         }
-        field::ROLE_REVOKE_PERMISSION => {
-            let request: pb::AuthRoleRevokePermissionRequest = decode(body)?;
-            AuthChange::RoleRevokePermission {
-                role: request.role,
-                key: request.key.to_vec(),
-                range_end: request.range_end.to_vec(),
-            }
-        }
+        field::ROLE_REVOKE_PERMISSION => convert::role_revoke_permission(decode(body)?),
         _ => return Ok(None),
     }))
 }
