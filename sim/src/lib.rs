@@ -6,12 +6,13 @@
 //! [`cluster`] does that with several members, a network between them, clocks that differ, and changes of the members;
 //! [`groups`] does it with many groups on each machine, which share its log. [`linear`] judges what the clients saw.
 //!
-//! [`data_file`] opens a member's data as the server does, [`flush`] cuts writing it into single steps.
+//! Both of these take their events from one `agenda`. [`data_file`] opens a member's data as the server does, [`flush`] cuts writing it into single steps.
 //!
 //! Deliberately absent: sockets and protobuf (the real binary is tested with real clients in `server/tests`).
 
 #![forbid(unsafe_code)]
 
+mod agenda;
 pub mod cluster;
 pub mod data_file;
 pub mod disk_world;

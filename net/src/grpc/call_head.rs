@@ -156,6 +156,19 @@ fn is_grpc_content(value: &[u8]) -> bool {
     value.strip_prefix(CONTENT_TYPE).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
+/// Nanoseconds in a unit of a timeout, as gRPC names them.
+pub fn nanos_per_unit(unit: u8) -> Option<u64> {
+    Some(match unit {
+        b'H' => 3_600_000_000_000,
+        b'M' => 60_000_000_000,
+        b'S' => 1_000_000_000,
+        b'm' => 1_000_000,
+        b'u' => 1_000,
+        b'n' => 1,
+        _ => return None,
+    })
+}
+
 /// Up to eight digits and a unit. The error is the text grpc-go gives.
 fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
     let text = || quoted(&String::from_utf8_lossy(value));
@@ -166,14 +179,8 @@ fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
         return Err(format!("transport: timeout string is too long: {}", text()));
     }
     let (&unit, digits) = value.split_last().expect("the length was checked");
-    let nanos_per_unit: u64 = match unit {
-        b'H' => 3_600_000_000_000,
-        b'M' => 60_000_000_000,
-        b'S' => 1_000_000_000,
-        b'm' => 1_000_000,
-        b'u' => 1_000,
-        b'n' => 1,
-        _ => return Err(format!("transport: timeout unit is not recognized: {}", text())),
+    let Some(nanos_per_unit) = nanos_per_unit(unit) else {
+        return Err(format!("transport: timeout unit is not recognized: {}", text()));
     };
     if !digits.iter().all(u8::is_ascii_digit) {
         let digits = quoted(&String::from_utf8_lossy(digits));

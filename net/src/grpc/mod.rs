@@ -11,7 +11,7 @@ mod status;
 mod tally;
 
 pub use call::{Call, Metadata, Peer, PeerAddress};
-pub use call_head::{CallHead, MethodTable, Refusal};
+pub use call_head::{CallHead, MethodTable, Refusal, nanos_per_unit};
 pub use calls::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
 pub use paired::{PairedAnswer, PairedReply};
 pub use service::{

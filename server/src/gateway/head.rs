@@ -3,7 +3,7 @@
 use super::fault;
 use super::socket;
 use plinth_api::metadata;
-use plinth_net::grpc::{Call, Metadata, Peer, Status};
+use plinth_net::grpc::{Call, Metadata, Peer, Status, nanos_per_unit};
 use plinth_net::http1::{Headers, Http1Request};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -80,16 +80,7 @@ impl Head {
 fn parse_timeout(text: &[u8]) -> Option<Option<Duration>> {
     let (unit, amount) = text.split_last()?;
     let amount: i64 = std::str::from_utf8(amount).ok()?.parse().ok()?;
-    let nanos = match unit {
-        b'H' => 3_600_000_000_000,
-        b'M' => 60_000_000_000,
-        b'S' => 1_000_000_000,
-        b'm' => 1_000_000,
-        b'u' => 1_000,
-        b'n' => 1,
-        _ => return None,
-    };
-    let whole = i128::from(amount) * nanos;
+    let whole = i128::from(amount) * i128::from(nanos_per_unit(*unit)?);
     let passed = Some(Some(Duration::ZERO));
     if whole == 0 {
         return Some(None);

@@ -12,12 +12,12 @@ use super::node::{Node, TICK_MILLIS};
 use super::options::{MS, Options, SECOND, Time};
 use super::truth::Truth;
 use super::watchers::Watcher;
+use crate::agenda::{Agenda, Planned};
 use crate::linear::Operation;
 use plinth_member::transfer::Lost;
 use plinth_raft::MemberId;
 use plinth_wal::sim_disk::{Loss, Rng, SimMedium};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 /// A process that stood still does what was due meanwhile within this time.
 pub(super) const WAKE_MAX: Time = 300;
@@ -116,40 +116,13 @@ impl Event {
     }
 }
 
-struct Planned {
-    time: Time,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Planned) -> bool {
-        (self.time, self.number) == (other.time, other.number)
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Planned) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Planned) -> std::cmp::Ordering {
-        (self.time, self.number).cmp(&(other.time, other.number))
-    }
-}
-
 /// See the module.
 pub struct World {
     pub(super) random: Rng,
     pub(super) options: Options,
     pub(super) bug: Option<Bug>,
     pub(super) now: Time,
-    queue: BinaryHeap<Reverse<Planned>>,
-    planned: u64,
+    agenda: Agenda<Event>,
     pub(super) nodes: Vec<Node>,
     pub(super) net: Network,
     pub(super) truth: Truth,
@@ -220,8 +193,7 @@ impl World {
             options,
             bug,
             now: 0,
-            queue: BinaryHeap::new(),
-            planned: 0,
+            agenda: Agenda::new(),
             truth: Truth::default(),
             effects: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -250,8 +222,7 @@ impl World {
     }
 
     pub(super) fn plan(&mut self, after: Time, event: Event) {
-        self.planned += 1;
-        self.queue.push(Reverse(Planned { time: self.now + after, number: self.planned, event }));
+        self.agenda.plan(self.now + after, event);
     }
 
     fn live(&mut self) -> Result<(), Broken> {
@@ -299,11 +270,10 @@ impl World {
 
     /// Lets the next event happen; false if there is none before `end`, where time then stands.
     pub(super) fn next(&mut self, end: Time) -> Result<bool, Broken> {
-        if self.queue.peek().is_none_or(|Reverse(planned)| planned.time > end) {
+        let Some(Planned { time, number, event }) = self.agenda.next(end) else {
             self.now = end;
             return Ok(false);
-        }
-        let Reverse(Planned { time, number, event }) = self.queue.pop().expect("peeked");
+        };
         self.now = time;
         let process = match &event {
             Event::Arrive { call } => self.calls.get(call).map(|call| (call.at, None)),
@@ -320,7 +290,7 @@ impl World {
             let until = node.stands_until + if is_packet { node.wakes_in } else { 0 };
             if node.is_up() && until > self.now {
                 let jitter = if is_packet { 0 } else { self.random.below(WAKE_MAX) };
-                self.queue.push(Reverse(Planned { time: until + jitter, number, event }));
+                self.agenda.put_off(Planned { time: until + jitter, number, event });
                 return Ok(true);
             }
         }

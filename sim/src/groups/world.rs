@@ -5,13 +5,13 @@ use super::clients::{Call, History};
 use super::machine::{Machine, Process, founders};
 use super::options::{GROUPS, MACHINES, MS, Options, SECOND, TICK, Time};
 use super::store::Store;
+use crate::agenda::{Agenda, Planned};
 use bytes::Bytes;
 use plinth_raft::error::StepError;
 use plinth_raft::groups::Refused;
 use plinth_raft::{EntryKind, GroupId, MemberId};
 use plinth_wal::sim_disk::Rng;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A promise that was broken.
 #[derive(Debug)]
@@ -67,40 +67,13 @@ pub(super) enum Event {
     Mend,
 }
 
-struct Planned {
-    time: Time,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Planned) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Planned) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Planned) -> std::cmp::Ordering {
-        (self.time, self.number).cmp(&(other.time, other.number))
-    }
-}
-
 pub(super) struct World {
     pub(super) options: Options,
     pub(super) random: Rng,
     pub(super) bug: Option<Bug>,
     is_told: bool,
     pub(super) now: Time,
-    planned: u64,
-    queue: BinaryHeap<Reverse<Planned>>,
+    agenda: Agenda<Event>,
     pub(super) machines: Vec<Machine>,
     /// From and to; nothing passes.
     pub(super) cuts: BTreeSet<(usize, usize)>,
@@ -164,8 +137,7 @@ impl World {
             bug,
             is_told,
             now: 0,
-            planned: 0,
-            queue: BinaryHeap::new(),
+            agenda: Agenda::new(),
             machines: (0..MACHINES).map(Machine::new).collect(),
             cuts: BTreeSet::new(),
             in_storm: false,
@@ -224,8 +196,7 @@ impl World {
     }
 
     pub(super) fn plan(&mut self, after: Time, event: Event) {
-        self.planned += 1;
-        self.queue.push(Reverse(Planned { time: self.now + after, number: self.planned, event }));
+        self.agenda.plan(self.now + after, event);
     }
 
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
@@ -242,11 +213,10 @@ impl World {
 
     /// Lets the next event happen; false if there is none before `end`, where time then stands.
     pub(super) fn next(&mut self, end: Time) -> Result<bool, Broken> {
-        if self.queue.peek().is_none_or(|Reverse(planned)| planned.time > end) {
+        let Some(Planned { time, number, event }) = self.agenda.next(end) else {
             self.now = end;
             return Ok(false);
-        }
-        let Reverse(Planned { time, number, event }) = self.queue.pop().expect("peeked");
+        };
         self.now = time;
         let of = match &event {
             Event::Tick { at, life }
@@ -264,7 +234,7 @@ impl World {
             }
             if self.stands(at) {
                 let until = machine.stands_until;
-                self.queue.push(Reverse(Planned { time: until, number, event }));
+                self.agenda.put_off(Planned { time: until, number, event });
                 return Ok(true);
             }
         }
