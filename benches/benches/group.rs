@@ -8,6 +8,7 @@ use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::testing::MemStore;
 use plinth_engine::pagefile::{Options, PageFile};
 use plinth_engine::store::{Store, StoreConfig};
+use plinth_member::log::Log;
 use plinth_member::recover::{self, Identity};
 use plinth_member::{Effects, Member, MemberConfig, Pumped};
 use plinth_raft::batch::{Batch, BatchBuilder};
@@ -21,7 +22,7 @@ const GROUP: GroupId = GroupId(0);
 const BATCH: u64 = 64;
 const KEYS: u64 = 10_000;
 
-type MemMember = Member<NullDisk, PageFile<MemStore>, u64>;
+type MemMember = (Member<PageFile<MemStore>, u64>, Log<NullDisk>);
 
 fn put(number: u64) -> Put {
     let key = format!("/registry/pods/default/{:08}", number % KEYS).into_bytes();
@@ -39,14 +40,14 @@ fn member() -> MemMember {
     let config = StoreConfig { quota_bytes: -1, ..StoreConfig::default() };
     let store = Store::open(file, config).expect("an empty store");
     let options = WalOptions::new(WalId(1));
-    let recovered = recover::recover(NullDisk::default(), options, GROUP, EntryId::default()).expect("an empty log");
-    let mut wal = recovered.wal;
+    let groups = [(GROUP, EntryId::default())];
+    let mut log = recover::recover(NullDisk::default(), options, groups).expect("an empty log").log;
     let identity = Identity { member: MEMBER, cluster: 1 };
     let record = plinth_raft::Member { id: MEMBER, ..plinth_raft::Member::default() };
     let members = vec![(MEMBER, MemberChange::Add(record).encode())];
-    let log = recover::append_bootstrap(&mut wal, GROUP, identity, members);
-    wal.flush().expect("a disk that does nothing does not fail");
-    wal.poll().expect("nor does it here");
+    let entries = recover::append_bootstrap(&mut log, GROUP, identity, members);
+    log.flush().expect("a disk that does nothing does not fail");
+    log.poll().expect("nor does it here");
     let config = MemberConfig {
         identity,
         group: GroupConfig::new(GROUP, MEMBER, 1),
@@ -56,11 +57,11 @@ fn member() -> MemMember {
         learners_max: 1,
         apply_budget: plinth_member::limits::APPLY_PER_PUMP,
     };
-    Member::new(config, wal, log, store).expect("what was just bootstrapped is sound")
+    (Member::new(config, entries, store).expect("what was just bootstrapped is sound"), log)
 }
 
-fn pump(member: &mut MemMember, effects: &mut Effects<u64>) {
-    while member.pump(Millis(1), effects).expect("memory does not fail") == Pumped::More {}
+fn pump((member, log): &mut MemMember, effects: &mut Effects<u64>) {
+    while member.pump(log, Millis(1), effects).expect("memory does not fail") == Pumped::More {}
 }
 
 fn batches(criterion: &mut Criterion) {
@@ -92,8 +93,8 @@ fn batches(criterion: &mut Criterion) {
 fn puts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("group of one");
     let (mut member, mut effects) = (member(), Effects::default());
-    while !member.is_leader() {
-        member.tick(Millis(1), &mut effects);
+    while !member.0.is_leader() {
+        member.0.tick(Millis(1), &mut effects);
         pump(&mut member, &mut effects);
     }
     let mut number = 0;
@@ -104,7 +105,7 @@ fn puts(criterion: &mut Criterion) {
                 for _ in 0..size {
                     number += 1;
                     let put = put(number);
-                    assert!(member.submit(|out| put.encode_into(out), number, Millis(1)).is_ok(), "there is room");
+                    assert!(member.0.submit(|out| put.encode_into(out), number, Millis(1)).is_ok(), "there is room");
                 }
                 // What was flushed in one pump is durable in the next.
                 while (effects.applied.len() as u64) < size {

@@ -4,7 +4,6 @@ use crate::member::Member;
 use plinth_engine::trees::Trees;
 use plinth_raft::error::TransferError;
 use plinth_raft::{MemberId, PeerState};
-use plinth_wal::Disk;
 
 /// Why leadership is not handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,10 +26,7 @@ pub enum Handover {
 }
 
 /// The voter with most of the log among those that follow closely and can be reached. `None` on who does not lead.
-pub fn successor<D: Disk, T: Trees, W>(
-    member: &Member<D, T, W>,
-    is_connected: impl Fn(MemberId) -> bool,
-) -> Option<MemberId> {
+pub fn successor<T: Trees, W>(member: &Member<T, W>, is_connected: impl Fn(MemberId) -> bool) -> Option<MemberId> {
     if !member.is_leader() {
         return None;
     }
@@ -43,7 +39,7 @@ pub fn successor<D: Disk, T: Trees, W>(
 }
 
 /// Begins to hand leadership to `target`.
-pub fn begin<D: Disk, T: Trees, W>(member: &mut Member<D, T, W>, target: MemberId) -> Result<Handover, HandoverError> {
+pub fn begin<T: Trees, W>(member: &mut Member<T, W>, target: MemberId) -> Result<Handover, HandoverError> {
     if !member.is_leader() {
         return Err(HandoverError::NotLeader);
     }
@@ -58,11 +54,7 @@ pub fn begin<D: Disk, T: Trees, W>(member: &mut Member<D, T, W>, target: MemberI
 }
 
 /// What has become of a handover to `target`.
-pub fn look<D: Disk, T: Trees, W>(
-    member: &Member<D, T, W>,
-    target: MemberId,
-    is_connected: impl Fn(MemberId) -> bool,
-) -> Handover {
+pub fn look<T: Trees, W>(member: &Member<T, W>, target: MemberId, is_connected: impl Fn(MemberId) -> bool) -> Handover {
     let (group, own) = (member.group(), member.identity().member);
     match group.leader() {
         Some(leader) if leader == target => Handover::Done,

@@ -13,12 +13,11 @@ use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, EventMode, History, Hub, StreamKey, WatchSpec};
-use plinth_wal::Disk;
 use std::ops::ControlFlow;
 
 /// Creates a watcher, and lets the store collect events for it.
-pub fn watch<D: Disk, T: Trees, W>(
-    member: &mut Member<D, T, W>,
+pub fn watch<T: Trees, W>(
+    member: &mut Member<T, W>,
     hub: &mut Hub,
     stream: StreamKey,
     spec: &WatchSpec<'_>,
@@ -35,7 +34,7 @@ pub fn watch<D: Disk, T: Trees, W>(
 
 /// Lets watchers read from history what was applied while nobody collected events: the rest of an entry whose apply
 /// was under way when the first watcher came, or what a snapshot brought. Call when everything collected is published.
-pub fn close_gap<D: Disk, T: Trees, W>(member: &Member<D, T, W>, hub: &mut Hub) {
+pub fn close_gap<T: Trees, W>(member: &Member<T, W>, hub: &mut Hub) {
     let is_behind = hub.event_mode() != EventMode::Off && hub.revision() < member.store().revision();
     if is_behind && member.is_between_entries() {
         hub.jump(member.store().revision());
@@ -43,7 +42,7 @@ pub fn close_gap<D: Disk, T: Trees, W>(member: &Member<D, T, W>, hub: &mut Hub) 
 }
 
 /// Answers one history request of the hub; false if there is none.
-pub fn catch_up<D: Disk, T: Trees, W>(member: &Member<D, T, W>, hub: &mut Hub) -> Result<bool, StoreError> {
+pub fn catch_up<T: Trees, W>(member: &Member<T, W>, hub: &mut Hub) -> Result<bool, StoreError> {
     let Some(request) = hub.next_catch_up() else { return Ok(false) };
     let history = read(member.store(), request)?;
     hub.catch_up(request.id, history);
@@ -86,8 +85,8 @@ fn read<T: Trees>(store: &Store<T>, request: CatchUp) -> Result<History, StoreEr
 }
 
 /// One step of a compaction, if one is under way; watchers that it has overtaken are told.
-pub fn compact<D: Disk, T: Trees, W>(
-    member: &mut Member<D, T, W>,
+pub fn compact<T: Trees, W>(
+    member: &mut Member<T, W>,
     hub: &mut Hub,
     budget: WorkBudget,
 ) -> Result<CompactProgress, StoreError> {

@@ -15,7 +15,6 @@ use crate::planted::{Planted, is_planted};
 use plinth_engine::command::{Command, CommandKind, LeaseCheckpoint, LeaseCheckpoints};
 use plinth_engine::lease::{CHECKPOINTS_PER_ENTRY, Checkpoint, LeaseError, Millis, Renewal};
 use plinth_engine::trees::Trees;
-use plinth_wal::Disk;
 
 /// How often leases are looked at, as in etcd.
 pub const SCAN_MILLIS: u64 = 500;
@@ -55,7 +54,7 @@ impl Renewing {
     }
 }
 
-impl<D: Disk, T: Trees, W> Member<D, T, W> {
+impl<T: Trees, W> Member<T, W> {
     /// The term in which this member keeps the times of leases, if it does: see the module.
     pub fn keeps_leases(&self) -> Option<u64> {
         let term = self.tenure.term()?;

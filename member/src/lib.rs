@@ -1,12 +1,12 @@
 //! One member of one group: the path of a write from the open batch through consensus and the write-ahead log
 //! to the store, and of a linearizable read through a read-index round.
 //!
-//! Tour: `member` joins log, consensus and store, with `batching`, `reads` and `changes` for who waits; [`round`] is the
-//! order in which it is driven; [`keeper`] decides about leases (since when, says `tenure`), [`history`] feeds watchers and
-//! compacts, [`compare`] looks whether all members hold the same, [`handover`] gives leadership away, [`space`] looks after
-//! a full disk, [`addresses`] says where others are found, [`transfer`] copies snapshots, `install` takes one over,
-//! [`backup`] makes one in etcd's format; [`recover`] and [`records`] read what is stored; [`planted`] holds mistakes for
-//! the simulator to find.
+//! Tour: `member` joins log, consensus and store, with `batching`, `reads` and `changes` for who waits; [`log`] is what the
+//! members of a machine share; [`round`] is the order in which it is driven; [`keeper`] decides about leases (since when,
+//! says `tenure`), [`history`] feeds watchers and compacts, [`compare`] looks whether all members hold the same,
+//! [`handover`] gives leadership away, [`space`] looks after a full disk, [`addresses`] says where others are found,
+//! [`transfer`] copies snapshots, `install` takes one over, [`backup`] makes one in etcd's format; [`recover`] (with
+//! `identity`) and [`records`] read what is stored; [`planted`] holds mistakes for the simulator to find.
 //!
 //! Sans-I/O like the crates it joins: time is an argument, the disk is behind [`plinth_wal::Disk`] and
 //! [`plinth_engine::trees::Trees`], and what the outside has to do comes back as [`Effects`]. The server drives one
@@ -30,9 +30,11 @@ mod changes;
 pub mod compare;
 pub mod handover;
 pub mod history;
+mod identity;
 mod install;
 pub mod keeper;
 pub mod limits;
+pub mod log;
 mod member;
 pub mod planted;
 mod reads;

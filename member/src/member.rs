@@ -2,16 +2,18 @@
 //!
 //! One [`Member::pump`] does all that can be done without waiting: takes in finished flushes, closes a batch if the
 //! log has a slot, hands readies to the log, submits the next flush, applies a bounded number of committed commands
-//! and releases reads. Its order is the order of latency: the disk gets its next work before apply begins.
+//! and releases reads. Its order is the order of latency: the disk gets its next work before apply begins. The log is lent
+//! to it for each step: members of other groups write to the same one.
 
 use crate::batching::{OpenBatch, Pending};
 use crate::changes::Changes;
 use crate::install::Arrived;
 use crate::limits::READS_PENDING_MAX;
+use crate::log::Log;
 use crate::planted::{Planted, is_planted};
 use crate::reads::Reads;
 use crate::records;
-use crate::recover::{self, Identity};
+use crate::recover::Identity;
 use crate::tenure::Tenure;
 use bytes::Bytes;
 use plinth_engine::auth::{ROOT, SignIn};
@@ -31,7 +33,7 @@ use plinth_raft::{
     ConfChange, Entry, EntryKind, Group, GroupConfig, MemberChange, MemberId, MembershipError, PeerBody, PeerMessage,
     Ready, Role, RoleChange, SnapshotMeta,
 };
-use plinth_wal::{Disk, GroupId, Lsn, RecordKind, SpaceState, Wal, WalError};
+use plinth_wal::{Disk, GroupId, Lsn, RecordKind, WalError};
 use std::collections::VecDeque;
 
 /// Key of tree `Meta`: the voters and learners as of the applied entry, as `plinth_raft::ConfState` encodes them.
@@ -208,26 +210,17 @@ struct Applying<W> {
     answered: Vec<Applied<W>>,
 }
 
-/// An entry and the log record that holds it: what may be released once the entry is stored.
-struct Placed {
-    index: u64,
-    lsn: Lsn,
-}
-
 /// One member of one group. `W` names whoever waits.
-pub struct Member<D: Disk, T: Trees, W> {
+pub struct Member<T: Trees, W> {
     identity: Identity,
     group_id: GroupId,
     group: Group,
-    wal: Wal<D>,
     store: Store<T>,
     pending: Pending<W>,
     reads: Reads<W>,
     persisting: VecDeque<Persisting>,
     committed: VecDeque<Entry>,
     applying: Option<Applying<W>>,
-    placed: VecDeque<Placed>,
-    releasing: Option<(Lsn, Lsn)>,
     conf_changes: u64,
     changes: Changes<W>,
     learners_max: usize,
@@ -241,24 +234,21 @@ pub struct Member<D: Disk, T: Trees, W> {
     lost: Vec<W>,
 }
 
-impl<D: Disk, T: Trees, W> Member<D, T, W> {
+impl<T: Trees, W> Member<T, W> {
     /// A member that goes on from what was recovered.
-    pub fn new(config: MemberConfig, wal: Wal<D>, log: RecoveredLog, store: Store<T>) -> Result<Self, Fatal> {
+    pub fn new(config: MemberConfig, log: RecoveredLog, store: Store<T>) -> Result<Self, Fatal> {
         let group_id = GroupId(config.group.group.0);
         let group = Group::new(config.group, log)?;
         Ok(Member {
             identity: config.identity,
             group_id,
             group,
-            wal,
             store,
             pending: Pending::new(config.first_sequence),
             reads: Reads::new(config.first_sequence),
             persisting: VecDeque::new(),
             committed: VecDeque::new(),
             applying: None,
-            placed: VecDeque::new(),
-            releasing: None,
             conf_changes: 0,
             changes: Changes::new(),
             learners_max: config.learners_max,
@@ -299,9 +289,6 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     pub fn tick(&mut self, now: Millis, out: &mut Effects<W>) {
         self.group.tick();
         self.unreached = None;
-        if self.wal.space() == SpaceState::Short {
-            self.wal.retry_space();
-        }
         let deadline = Millis(now.0.saturating_sub(self.request_timeout_millis));
         self.pending.expire(deadline, &mut self.lost);
         self.reads.expire(deadline, &mut self.lost);
@@ -320,31 +307,35 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, why)));
     }
 
-    /// Does all that can be done without waiting. An error is fatal: stop the process.
-    pub fn pump(&mut self, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
-        self.advance(now, out)?;
+    /// Does all that can be done without waiting, with a log of its own. An error is fatal: stop the process.
+    pub fn pump<D: Disk>(&mut self, log: &mut Log<D>, now: Millis, out: &mut Effects<W>) -> Result<Pumped, Fatal> {
+        self.advance(log, now, out)?;
         self.apply_committed(now, out)
     }
 
-    /// The first half of [`Member::pump`], for who wants to time them: everything but applying.
-    pub fn advance(&mut self, now: Millis, out: &mut Effects<W>) -> Result<(), Fatal> {
-        self.wal.poll()?;
+    /// The first half of [`Member::pump`]: everything but applying.
+    pub fn advance<D: Disk>(&mut self, log: &mut Log<D>, now: Millis, out: &mut Effects<W>) -> Result<(), Fatal> {
+        log.poll()?;
         loop {
-            self.settle_persisted(out);
-            self.propose_changes();
-            let mut moved = self.propose();
-            moved |= self.start_reads();
-            while let Some(ready) = self.group.ready() {
-                self.take_ready(ready, now, out)?;
-                moved = true;
-            }
-            if self.wal.can_flush() && self.must_flush() {
-                moved |= self.wal.flush()?.is_some();
-            }
-            if !moved {
+            let moved = self.fill(log, now, out)?;
+            if !log.flush_awaited()? && !moved {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes notice of what has become durable, closes a batch if the log has a slot, and appends what has to be durable
+    /// next; whether any of it moved something on. The flush is for who knows all members of the log.
+    pub fn fill<D: Disk>(&mut self, log: &mut Log<D>, now: Millis, out: &mut Effects<W>) -> Result<bool, Fatal> {
+        self.settle_persisted(log.wal().durable(), out);
+        self.propose_changes();
+        let mut moved = log.can_flush() && self.propose();
+        moved |= self.start_reads();
+        while let Some(ready) = self.group.ready() {
+            self.take_ready(log, ready, now, out)?;
+            moved = true;
+        }
+        Ok(moved)
     }
 
     /// The second half of [`Member::pump`]: applies, and releases what waited for that.
@@ -357,23 +348,12 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Releases what waits for what is applied by now; instead of [`Member::apply_committed`] when applying has to wait.
     pub fn release(&mut self, out: &mut Effects<W>) {
         self.reads.release(self.applied_index(), &mut out.reads);
-        self.release_segments();
-    }
-
-    /// Nothing has been written for a while, or the member stops: marks in the log that all of it is durable, so that
-    /// later damage to its last record is not taken for a torn write. Costs one block, once for each time of rest.
-    pub fn rest(&mut self) -> Result<(), Fatal> {
-        if self.wal.can_flush() && self.wal.durable() == self.wal.last() {
-            self.wal.witness();
-            self.wal.flush()?;
-        }
-        Ok(())
     }
 
     /// A message of another member arrived. What does not fit is ignored, as if it had been lost on the way. A snapshot
     /// is for [`Member::offer_snapshot`], when its bytes are there.
-    pub fn step(&mut self, message: PeerMessage) -> Result<(), Fatal> {
-        if matches!(message.body, PeerBody::Snapshot(_)) || self.must_decline(&message) {
+    pub fn step<D: Disk>(&mut self, log: &Log<D>, message: PeerMessage) -> Result<(), Fatal> {
+        if matches!(message.body, PeerBody::Snapshot(_)) || self.must_decline(log, &message) {
             return Ok(());
         }
         match self.group.step(message) {
@@ -445,7 +425,7 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     }
 
     /// Consensus took the snapshot: its store replaces the present one, which is older.
-    fn install(&mut self, meta: SnapshotMeta, out: &mut Effects<W>) -> Result<(), Fatal> {
+    fn install<D: Disk>(&mut self, log: &mut Log<D>, meta: SnapshotMeta, out: &mut Effects<W>) -> Result<(), Fatal> {
         let index = meta.id.index;
         let arrived = self.arrived.take().filter(|arrived| arrived.id == meta.id);
         let arrived = arrived.expect("consensus takes only what was offered");
@@ -460,24 +440,15 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
             let waiters = applying.waiters.collect();
             self.pending.outcome_unknown(applying.batch.sequence(), applying.since, waiters);
         }
-        let lsn = recover::append_snapshot_mark(&mut self.wal, self.group_id, meta.id);
-        self.placed.clear();
-        self.placed.push_back(Placed { index, lsn });
+        log.append_snapshot_mark(self.group_id, meta.id);
         self.conf_changes += 1;
         out.removed |= records::is_removed(&self.store, self.identity.member)?;
         out.installed = Some(meta);
         Ok(())
     }
 
-    /// Whether something that was appended has to become durable. Records that may wait go with the next flush.
-    fn must_flush(&self) -> bool {
-        self.persisting.back().is_some_and(|ready| ready.lsn > self.wal.durable()) || self.releasing.is_some()
-    }
-
     /// Tells consensus what has become durable since the last time.
-    fn settle_persisted(&mut self, out: &mut Effects<W>) {
-        let durable = self.wal.durable();
-        assert!(durable <= self.wal.last(), "only what was appended is durable");
+    fn settle_persisted(&mut self, durable: Lsn, out: &mut Effects<W>) {
         let mut number = None;
         while self.persisting.front().is_some_and(|ready| ready.lsn <= durable) {
             let mut ready = self.persisting.pop_front().expect("front exists");
@@ -504,9 +475,9 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         }
     }
 
-    /// Closes a batch if the log can take it at once.
+    /// Closes a batch, if somebody takes it. Call when the log can flush it at once.
     fn propose(&mut self) -> bool {
-        if !self.pending.has_batch() || !self.wal.can_flush() || self.group.leader().is_none() {
+        if !self.pending.has_batch() || self.group.leader().is_none() {
             return false;
         }
         if self.group.transferring_to().is_some() {
@@ -563,27 +534,27 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     }
 
     /// Appends what has to be durable, in the order that consensus asks for, and queues what is committed.
-    fn take_ready(&mut self, mut ready: Ready, now: Millis, out: &mut Effects<W>) -> Result<(), Fatal> {
+    fn take_ready<D: Disk>(
+        &mut self,
+        log: &mut Log<D>,
+        mut ready: Ready,
+        now: Millis,
+        out: &mut Effects<W>,
+    ) -> Result<(), Fatal> {
         let must_persist = ready.must_persist();
         if let Some(meta) = ready.snapshot.take() {
-            self.install(meta, out)?;
+            self.install(log, meta, out)?;
         }
         if let Some(state) = &ready.hard_state {
-            recover::append_hard_state(&mut self.wal, self.group_id, state);
+            log.append_hard_state(self.group_id, state);
         }
-        for entry in &ready.entries {
-            let lsn = recover::append_entry(&mut self.wal, self.group_id, entry);
-            while self.placed.back().is_some_and(|placed| placed.index >= entry.index) {
-                self.placed.pop_back();
-            }
-            self.placed.push_back(Placed { index: entry.index, lsn });
-        }
+        log.append_entries(self.group_id, &ready.entries);
         out.messages.append(&mut ready.messages);
         if must_persist || !ready.persisted_messages.is_empty() {
             let messages = std::mem::take(&mut ready.persisted_messages);
             let is_next = self.persisting.back().is_none_or(|last| last.number < ready.number);
             assert!(is_next, "consensus hears of what is durable in its own order");
-            self.persisting.push_back(Persisting { number: ready.number, lsn: self.wal.last(), messages });
+            self.persisting.push_back(Persisting { number: ready.number, lsn: log.await_last(), messages });
         }
         self.committed.extend(ready.committed);
         for read in ready.read_states {
@@ -744,34 +715,10 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.group.applied()
     }
 
-    /// Says that everything up to `index` is durable in the data file, so that the log may drop it. The identity and
-    /// the votes are written again first: the records that hold them may go.
-    pub fn stored_up_to(&mut self, index: u64) {
+    /// Says that everything up to `index` is durable in the data file, so that the log may drop it.
+    pub fn stored_up_to<D: Disk>(&self, log: &mut Log<D>, index: u64) {
         assert!(index <= self.store.applied().index, "the data file holds what was applied");
-        let mut release = None;
-        while self.placed.front().is_some_and(|placed| placed.index <= index) {
-            release = self.placed.pop_front().map(|placed| placed.lsn);
-        }
-        let Some(release) = release else { return };
-        if self.releasing.is_some() || self.wal.stats().segments_live < 2 {
-            // Too little to be worth the records; the next call covers it.
-            self.placed.push_front(Placed { index, lsn: release });
-            return;
-        }
-        recover::append_identity(&mut self.wal, self.group_id, self.identity);
-        let state = self.group.hard_state();
-        let again = recover::append_hard_state(&mut self.wal, self.group_id, &state);
-        self.releasing = Some((again, release));
-    }
-
-    fn release_segments(&mut self) {
-        if let Some((again, release)) = self.releasing
-            && again <= self.wal.durable()
-        {
-            assert!(release < again, "identity and votes are written again behind what is given back");
-            self.wal.release_before(release);
-            self.releasing = None;
-        }
+        log.stored(self.group_id, index);
     }
 
     /// Takes every waiter: the member stops.
@@ -796,26 +743,21 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.applying.is_none()
     }
 
-    /// Whether the log has the space for more writes.
-    pub fn has_log_space(&self) -> bool {
-        self.wal.space() == SpaceState::Ok
-    }
-
     /// Whether log and data can grow.
-    pub fn has_space(&self) -> bool {
-        self.has_log_space() && !self.store.trees().is_short_of_space()
+    pub fn has_space<D: Disk>(&self, log: &Log<D>) -> bool {
+        log.has_space() && !self.store.trees().is_short_of_space()
     }
 
     /// Whether entries can be written and applied: the disk may be full, but not to the end; see [`crate::space`].
-    pub fn takes_entries(&self) -> bool {
-        !self.wal.is_nearly_exhausted() && !self.store.trees().is_overdrawn()
+    pub fn takes_entries<D: Disk>(&self, log: &Log<D>) -> bool {
+        !log.is_nearly_exhausted() && !self.store.trees().is_overdrawn()
     }
 
     /// Whether a message asks for more than there is room for.
-    fn must_decline(&self, message: &PeerMessage) -> bool {
+    fn must_decline<D: Disk>(&self, log: &Log<D>, message: &PeerMessage) -> bool {
         match message.body {
-            PeerBody::Append { .. } => !message.entries.is_empty() && !self.takes_entries(),
-            PeerBody::TimeoutNow => !self.has_space(),
+            PeerBody::Append { .. } => !message.entries.is_empty() && !self.takes_entries(log),
+            PeerBody::TimeoutNow => !self.has_space(log),
             _ => false,
         }
     }
@@ -855,6 +797,11 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
         self.group.role() == Role::Leader
     }
 
+    /// Which group's.
+    pub fn group_id(&self) -> GroupId {
+        self.group_id
+    }
+
     /// Who it is.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -873,16 +820,6 @@ impl<D: Disk, T: Trees, W> Member<D, T, W> {
     /// Data, for background work between entries.
     pub fn store_mut(&mut self) -> &mut Store<T> {
         &mut self.store
-    }
-
-    /// The log.
-    pub fn wal(&self) -> &Wal<D> {
-        &self.wal
-    }
-
-    /// The log's disk, for waking up.
-    pub fn wal_mut(&mut self) -> &mut Wal<D> {
-        &mut self.wal
     }
 }
 

@@ -1,56 +1,24 @@
-//! From stored bytes to a running member: identity, log and store are brought together at start.
+//! From stored bytes to running members: identity, log and store are brought together at start.
 //!
-//! The store says what it has applied, the write-ahead log says who the member is and holds the entries behind that.
+//! A store says what it has applied, the write-ahead log says who the member is and holds the entries behind that. The log
+//! is read once for all groups on the machine, and each is judged by itself: one that does not hold together is refused
+//! alone.
 //! A member without a log is new: its first records are its identity and the bootstrap of its cluster.
 
+pub use crate::identity::{Identity, METADATA_SCHEMA};
 use crate::limits::BATCH_BYTES_MAX;
+use crate::log::{Log, Standing};
 use bytes::Bytes;
-use plinth_raft::log::{Bootstrap, LogRecovery, RecoveredLog, bootstrap};
+use plinth_raft::groups::{GroupsRecovery, LogSpace, RefusedGroup};
+use plinth_raft::log::{Bootstrap, RecoveredLog, bootstrap, decode_hard_state, is_tombstone};
 use plinth_raft::{Entry, EntryId, HardState, MemberId};
-use plinth_wal::{Disk, GroupId, OpenError, Record, RecordKind, RecoveryReport, Wal, WalError, WalOptions};
-
-/// Schema of the metadata record's payload: two little-endian u64, member and cluster id.
-pub const METADATA_SCHEMA: u16 = 1;
-
-/// Who a member is, for ever: written when its log is created, and again before old segments are given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The member.
-    pub member: MemberId,
-    /// Its cluster.
-    pub cluster: u64,
-}
-
-impl Identity {
-    pub(crate) fn encode(self) -> [u8; 16] {
-        let mut out = [0; 16];
-        out[..8].copy_from_slice(&self.member.0.to_le_bytes());
-        out[8..].copy_from_slice(&self.cluster.to_le_bytes());
-        out
-    }
-
-    fn decode(record: &Record<'_>) -> Result<Identity, RecoverError> {
-        let (16, METADATA_SCHEMA) = (record.payload.len(), record.schema) else {
-            return Err(RecoverError::Metadata { schema: record.schema, len: record.payload.len() });
-        };
-        let (member, cluster) = record.payload.split_at(8);
-        Ok(Identity {
-            member: MemberId(u64::from_le_bytes(member.try_into().expect("eight bytes"))),
-            cluster: u64::from_le_bytes(cluster.try_into().expect("eight bytes")),
-        })
-    }
-}
+use plinth_wal::{Disk, GroupId, OpenError, Record, RecordKind, RecoveryReport, Wal, WalOptions};
+use std::collections::BTreeMap;
 
 /// A stored member does not hold together. What to do next is in the message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {
-    /// The write-ahead log cannot be opened.
-    #[error(transparent)]
-    Wal(#[from] OpenError),
-    /// The write-ahead log failed while the first records were written.
-    #[error(transparent)]
-    WalFailed(#[from] WalError),
     /// Entries, hard states or marks do not fit together, or do not fit what the store has applied.
     #[error("write-ahead log and data do not fit together: {0}; restore the data directory from a backup")]
     Log(#[from] plinth_raft::error::RecoverError),
@@ -84,60 +52,117 @@ pub enum RecoverError {
     },
 }
 
-/// A member's log, read.
-pub struct Recovered<D: Disk> {
-    /// The log, ready for appends.
-    pub wal: Wal<D>,
-    /// Who the member is; nothing for a new one.
+/// What the log holds of one member.
+pub struct RecoveredMember {
+    /// Who it is; nothing for a new one.
     pub identity: Option<Identity>,
     /// Entries and votes.
     pub log: RecoveredLog,
+}
+
+/// The log, read.
+pub struct Recovered<D: Disk> {
+    /// Ready for appends.
+    pub log: Log<D>,
+    /// The members of the groups that were asked for, or why one cannot be started: the others can.
+    pub members: BTreeMap<GroupId, Result<RecoveredMember, RecoverError>>,
     /// How the log was found.
     pub report: RecoveryReport,
 }
 
-/// Opens the log and reads all records of `group`; `applied` is what the store has.
+impl<D: Disk> Recovered<D> {
+    /// Takes what was found of one of the groups that were asked for.
+    ///
+    /// # Panics
+    /// If it was not asked for, or taken already.
+    pub fn take(&mut self, group: GroupId) -> Result<RecoveredMember, RecoverError> {
+        self.members.remove(&group).expect("a group is taken once, and was asked for")
+    }
+}
+
+/// Opens the log and reads it once for all groups, each with what its store has applied. Records of other groups are of
+/// those that have ended; nothing is kept for them.
+///
+/// # Errors
+/// If the log as a whole cannot be read.
 pub fn recover<D: Disk>(
     disk: D,
     options: WalOptions,
-    group: GroupId,
-    applied: EntryId,
-) -> Result<Recovered<D>, RecoverError> {
-    let mut log = LogRecovery::new(applied);
-    let mut identity = None;
-    let mut entries_or_votes = false;
-    let mut fault = None;
+    groups: impl IntoIterator<Item = (GroupId, EntryId)>,
+) -> Result<Recovered<D>, OpenError> {
+    let mut readings: BTreeMap<GroupId, Reading> =
+        groups.into_iter().map(|(group, applied)| (group, Reading::new(applied))).collect();
+    let mut logs = GroupsRecovery::new(readings.iter().map(|(group, reading)| (*group, reading.applied)));
+    let mut space = LogSpace::default();
     let (wal, report) = Wal::open_with(disk, options, &mut |record| {
-        if fault.is_some() || record.group != group {
-            return;
+        if let Some(reading) = readings.get_mut(&record.group) {
+            logs.record(&record);
+            space.read(&record);
+            reading.record(&record);
         }
-        let result = match record.kind {
-            RecordKind::Metadata => note_identity(&record, &mut identity),
-            RecordKind::Entry => log.entry(record.schema, record.payload).map_err(RecoverError::Log),
-            RecordKind::HardState => log.hard_state(record.schema, record.payload).map_err(RecoverError::Log),
-            RecordKind::SnapshotMark => log.snapshot_mark(record.schema, record.payload).map_err(RecoverError::Log),
-            RecordKind::Segment => Ok(()),
-        };
-        entries_or_votes |= record.kind != RecordKind::Metadata;
-        fault = result.err();
     })?;
-    if let Some(fault) = fault {
-        return Err(fault);
-    }
-    if identity.is_none() && entries_or_votes {
-        return Err(RecoverError::NoMetadata);
-    }
-    if !entries_or_votes && applied.index > 0 {
-        return Err(RecoverError::LogLost { applied: applied.index });
-    }
-    Ok(Recovered { wal, identity, log: log.finish()?, report })
+    let mut logs = logs.finish();
+    let standing = readings.iter().map(|(group, reading)| (*group, reading.standing)).collect();
+    let judge = |(group, reading): (GroupId, Reading)| (group, reading.judge(logs.remove(&group)));
+    let members = readings.into_iter().map(judge).collect();
+    Ok(Recovered { log: Log::new(wal, space, standing), members, report })
 }
 
-fn note_identity(record: &Record<'_>, identity: &mut Option<Identity>) -> Result<(), RecoverError> {
-    let second = Identity::decode(record)?;
-    match identity.replace(second) {
-        Some(first) if first != second => Err(RecoverError::TwoIdentities { first, second }),
-        _ => Ok(()),
+/// One member's records, besides what consensus reads of them.
+struct Reading {
+    applied: EntryId,
+    standing: Standing,
+    has_records: bool,
+    fault: Option<RecoverError>,
+}
+
+impl Reading {
+    fn new(applied: EntryId) -> Reading {
+        Reading { applied, standing: Standing::default(), has_records: false, fault: None }
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        match record.kind {
+            RecordKind::SnapshotMark if is_tombstone(record.schema, record.payload) => {
+                *self = Reading::new(self.applied)
+            }
+            RecordKind::Metadata => {
+                let noted = self.note_identity(record);
+                self.fault = self.fault.take().or(noted.err());
+            }
+            RecordKind::HardState => {
+                self.has_records = true;
+                // If it cannot be read, consensus refuses the member.
+                self.standing.hard_state = decode_hard_state(record.schema, record.payload).ok();
+            }
+            RecordKind::Entry | RecordKind::SnapshotMark => self.has_records = true,
+            RecordKind::Segment => {}
+        }
+    }
+
+    fn note_identity(&mut self, record: &Record<'_>) -> Result<(), RecoverError> {
+        let unknown = RecoverError::Metadata { schema: record.schema, len: record.payload.len() };
+        let second = Identity::decode(record.schema, record.payload).ok_or(unknown)?;
+        match self.standing.identity.replace(second) {
+            Some(first) if first != second => Err(RecoverError::TwoIdentities { first, second }),
+            _ => Ok(()),
+        }
+    }
+
+    fn judge(self, log: Option<Result<RecoveredLog, RefusedGroup>>) -> Result<RecoveredMember, RecoverError> {
+        let log = log.expect("each group that is read has a verdict");
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let identity = self.standing.identity;
+        if identity.is_none() && self.has_records {
+            return Err(RecoverError::NoMetadata);
+        }
+        if !self.has_records && self.applied.index > 0 {
+            return Err(RecoverError::LogLost { applied: self.applied.index });
+        }
+        let log = log.map_err(|refused| RecoverError::Log(refused.error))?;
+        Ok(RecoveredMember { identity, log })
     }
 }
 
@@ -149,23 +174,21 @@ pub fn is_bootstrapped(log: &RecoveredLog) -> bool {
 /// The first records of a new member of a new cluster, appended and not yet flushed. `members` are the cluster's
 /// voters with the context that is stored for each.
 pub fn append_bootstrap<D: Disk>(
-    wal: &mut Wal<D>,
+    log: &mut Log<D>,
     group: GroupId,
     identity: Identity,
     members: Vec<(MemberId, Bytes)>,
 ) -> RecoveredLog {
     let Bootstrap { entries, hard_state } = bootstrap(members);
-    append_identity(wal, group, identity);
-    for entry in &entries {
-        append_entry(wal, group, entry);
-    }
-    append_hard_state(wal, group, &hard_state);
+    log.append_identity(group, identity);
+    log.append_entries(group, &entries);
+    log.append_hard_state(group, &hard_state);
     RecoveredLog::bootstrapped(Bootstrap { entries, hard_state })
 }
 
 /// The first record of a member that joins a running cluster, which will tell it everything else.
-pub fn append_joining<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Identity) {
-    append_identity(wal, group, identity);
+pub fn append_joining<D: Disk>(log: &mut Log<D>, group: GroupId, identity: Identity) {
+    log.append_identity(group, identity);
 }
 
 /// The first records of a member that goes on where another server stopped: `applied` is in its data, `entries` follow it.
@@ -175,46 +198,27 @@ pub fn append_joining<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Ident
 /// # Errors
 /// What `flush` fails with.
 pub fn append_continued<D: Disk, E>(
-    wal: &mut Wal<D>,
+    log: &mut Log<D>,
     group: GroupId,
     identity: Identity,
     applied: EntryId,
     entries: impl IntoIterator<Item = Entry>,
     hard_state: &HardState,
-    mut flush: impl FnMut(&mut Wal<D>) -> Result<(), E>,
+    mut flush: impl FnMut(&mut Log<D>) -> Result<(), E>,
 ) -> Result<(), E> {
-    append_identity(wal, group, identity);
+    log.append_identity(group, identity);
     if applied != EntryId::ZERO {
-        append_snapshot_mark(wal, group, applied);
+        log.append_snapshot_mark(group, applied);
     }
     let mut waiting = 0;
     for entry in entries {
         waiting += entry.data.len();
-        append_entry(wal, group, &entry);
+        log.append_entries(group, &[entry]);
         if waiting >= BATCH_BYTES_MAX {
             waiting = 0;
-            flush(wal)?;
+            flush(log)?;
         }
     }
-    append_hard_state(wal, group, hard_state);
-    flush(wal)
-}
-
-pub(crate) fn append_identity<D: Disk>(wal: &mut Wal<D>, group: GroupId, identity: Identity) -> plinth_wal::Lsn {
-    wal.append(group, RecordKind::Metadata, METADATA_SCHEMA, &[&identity.encode()])
-}
-
-pub(crate) fn append_entry<D: Disk>(wal: &mut Wal<D>, group: GroupId, entry: &Entry) -> plinth_wal::Lsn {
-    let header = plinth_raft::log::entry_header(entry);
-    wal.append(group, RecordKind::Entry, plinth_raft::log::LOG_SCHEMA, &[&header, &entry.data])
-}
-
-pub(crate) fn append_snapshot_mark<D: Disk>(wal: &mut Wal<D>, group: GroupId, id: EntryId) -> plinth_wal::Lsn {
-    let payload = plinth_raft::log::encode_snapshot_mark(id);
-    wal.append(group, RecordKind::SnapshotMark, plinth_raft::log::LOG_SCHEMA, &[&payload])
-}
-
-pub(crate) fn append_hard_state<D: Disk>(wal: &mut Wal<D>, group: GroupId, state: &HardState) -> plinth_wal::Lsn {
-    let payload = plinth_raft::log::encode_hard_state(state);
-    wal.append(group, RecordKind::HardState, plinth_raft::log::LOG_SCHEMA, &[&payload])
+    log.append_hard_state(group, hard_state);
+    flush(log)
 }

@@ -14,6 +14,7 @@
 //! The server's home and the simulator's machines both drive members by [`run`]; what differs between them is [`Outside`].
 
 use crate::history;
+use crate::log::Log;
 use crate::member::{Applied, Changed, Effects, Fatal, Lost, Member, Pumped};
 use crate::planted::{Planted, is_planted};
 use plinth_engine::lease::Millis;
@@ -34,7 +35,11 @@ pub trait Outside {
     type Stop: From<Fatal>;
 
     /// Lends member and watchers. Neither may be borrowed when this is called.
-    fn with<R>(&mut self, act: impl FnOnce(&mut Member<Self::Disk, Self::Trees, Self::Waiter>, &mut Hub) -> R) -> R;
+    fn with<R>(&mut self, act: impl FnOnce(&mut Member<Self::Trees, Self::Waiter>, &mut Hub) -> R) -> R;
+
+    /// Lends member and log. Neither may be borrowed when this is called.
+    fn with_log<R>(&mut self, act: impl FnOnce(&mut Member<Self::Trees, Self::Waiter>, &mut Log<Self::Disk>) -> R)
+    -> R;
 
     /// Now.
     fn now(&mut self) -> Millis;
@@ -105,9 +110,9 @@ pub fn run<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) -> Res
     let now = outside.now();
     let watched = outside.with(|_, hub| hub.event_mode());
     let mode = outside.event_mode(watched);
-    outside.with(|member, _| {
+    outside.with_log(|member, log| {
         member.set_event_mode(mode);
-        member.advance(now, effects)
+        member.advance(log, now, effects)
     })?;
     outside.advanced();
     // Followers write while this member applies.
@@ -128,7 +133,10 @@ pub fn run<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) -> Res
 /// Time passes by one tick of consensus. A round should follow.
 pub fn tick<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) -> Result<(), O::Stop> {
     let now = outside.now();
-    outside.with(|member, _| member.tick(now, effects));
+    outside.with_log(|member, log| {
+        log.tick();
+        member.tick(now, effects);
+    });
     hand_over(outside, effects)
 }
 

@@ -13,6 +13,7 @@
 
 use crate::handover;
 use crate::limits::HANDOVER_PAUSE_MILLIS;
+use crate::log::Log;
 use crate::member::{Fatal, Member};
 use crate::planted::{Planted, is_planted};
 use plinth_engine::error::StoreError;
@@ -29,9 +30,14 @@ pub struct Lookout {
 
 impl Lookout {
     /// Looks whether there is room again, and gives leadership away if there is none. Whether there is room.
-    pub fn look<D: Disk, T: Trees, W>(&mut self, member: &mut Member<D, T, W>, now: Millis) -> Result<bool, Fatal> {
+    pub fn look<D: Disk, T: Trees, W>(
+        &mut self,
+        member: &mut Member<T, W>,
+        log: &Log<D>,
+        now: Millis,
+    ) -> Result<bool, Fatal> {
         member.store_mut().trees_mut().retry_space().map_err(StoreError::from)?;
-        let has_space = member.has_space();
+        let has_space = member.has_space(log);
         if has_space {
             self.left = None;
         } else if member.is_leader() && member.group().transferring_to().is_none() {
@@ -41,7 +47,7 @@ impl Lookout {
     }
 
     /// Whoever takes over may have as little room, and gives it back: so not again at once.
-    fn leave_leadership<D: Disk, T: Trees, W>(&mut self, member: &mut Member<D, T, W>, now: Millis) {
+    fn leave_leadership<T: Trees, W>(&mut self, member: &mut Member<T, W>, now: Millis) {
         let is_due = self.left.is_none_or(|left| now.0 >= left.0 + HANDOVER_PAUSE_MILLIS);
         if !is_due || is_planted(Planted::LeadsWithoutSpace) {
             return;

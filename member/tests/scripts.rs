@@ -9,6 +9,7 @@ use plinth_engine::lease::Millis;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::MemTrees;
 use plinth_engine::watch::{EventBatch, EventMode, Hub, HubConfig};
+use plinth_member::log::Log;
 use plinth_member::recover::{self, Identity};
 use plinth_member::round::{self, Outside};
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Member, MemberConfig, Pumped, history};
@@ -27,7 +28,7 @@ const REQUEST_TIMEOUT_MILLIS: u64 = 5_000;
 /// More rounds than any script needs until nothing moves.
 const ROUNDS_MAX: usize = 10_000;
 
-type ScriptMember = Member<SimDisk, MemTrees, String>;
+type ScriptMember = Member<MemTrees, String>;
 
 /// A machine, and the process on it if it runs.
 struct Node {
@@ -38,6 +39,7 @@ struct Node {
 
 struct Process {
     member: ScriptMember,
+    log: Log<SimDisk>,
     hub: Hub,
     effects: Effects<String>,
     is_woken: bool,
@@ -160,17 +162,18 @@ impl Script {
         let mut options = WalOptions::new(WalId(id));
         options.segment_bytes = 64 << 10;
         let disk = SimDisk::new(&node.log, Schedule::Manual);
-        let recovered = recover::recover(disk, options, GROUP, EntryId::default()).expect("a sound log");
-        let recover::Recovered { mut wal, log: mut entries, .. } = recovered;
+        let mut found = recover::recover(disk, options, [(GROUP, EntryId::default())]).expect("a sound log");
+        let mut entries = found.take(GROUP).expect("a sound member").log;
+        let mut log = found.log;
         let identity = Identity { member: MemberId(id), cluster: 1 };
         if !recover::is_bootstrapped(&entries) {
             let record = |id| plinth_raft::Member { id: MemberId(id), ..plinth_raft::Member::default() };
             let add = |id| (MemberId(id), MemberChange::Add(record(id)).encode());
-            entries = recover::append_bootstrap(&mut wal, GROUP, identity, (1..=members).map(add).collect());
-            let last = wal.flush().expect("a good disk").expect("there are records");
-            while wal.durable() < last {
-                wal.disk_mut().run(0);
-                wal.poll().expect("a good disk");
+            entries = recover::append_bootstrap(&mut log, GROUP, identity, (1..=members).map(add).collect());
+            log.flush().expect("a good disk");
+            while !log.is_durable() {
+                log.disk_mut().run(0);
+                log.poll().expect("a good disk");
             }
         }
         let mut group = GroupConfig::new(GROUP, MemberId(id), id);
@@ -185,9 +188,9 @@ impl Script {
             apply_budget: plinth_member::limits::APPLY_PER_PUMP,
         };
         let store = Store::open(MemTrees::new(), StoreConfig::default()).expect("an empty store");
-        let member = Member::new(config, wal, entries, store).expect("a sound log");
+        let member = Member::new(config, entries, store).expect("a sound log");
         let hub = Hub::new(HubConfig::default(), 1);
-        node.process = Some(Process { member, hub, effects: Effects::default(), is_woken: false });
+        node.process = Some(Process { member, log, hub, effects: Effects::default(), is_woken: false });
     }
 
     fn crash(&mut self, id: u64) {
@@ -221,7 +224,7 @@ impl Script {
 
     /// All effects of a log's disk that are due; whether there were some.
     fn disk(&mut self, id: u64) {
-        let disk = self.member(id).wal_mut().disk_mut();
+        let disk = self.process(id).log.disk_mut();
         while disk.ready() > 0 {
             disk.run(0);
         }
@@ -232,7 +235,8 @@ impl Script {
         for message in std::mem::take(&mut self.network) {
             let to = message.to.0;
             if self.nodes.get(&to).is_some_and(|node| node.process.is_some()) {
-                self.member(to).step(message).expect("nothing is lost");
+                let process = self.process(to);
+                process.member.step(&process.log, message).expect("nothing is lost");
                 self.round(to);
             } else if self.up().contains(&message.from.0) {
                 // There is no connection to who is down, and the transport knows.
@@ -252,7 +256,7 @@ impl Script {
             self.deliver();
             for id in self.up() {
                 self.round(id);
-                if self.member(id).wal_mut().disk_mut().ready() > 0 {
+                if self.process(id).log.disk_mut().ready() > 0 {
                     self.disk(id);
                     moved = true;
                 }
@@ -336,6 +340,11 @@ impl Outside for Around<'_> {
     fn with<R>(&mut self, act: impl FnOnce(&mut ScriptMember, &mut Hub) -> R) -> R {
         let process = self.script.process(self.id);
         act(&mut process.member, &mut process.hub)
+    }
+
+    fn with_log<R>(&mut self, act: impl FnOnce(&mut ScriptMember, &mut Log<SimDisk>) -> R) -> R {
+        let process = self.script.process(self.id);
+        act(&mut process.member, &mut process.log)
     }
 
     fn now(&mut self) -> Millis {

@@ -94,6 +94,11 @@ pub fn decode_entry(schema: u16, payload: &[u8]) -> Result<Entry, RecoverError> 
     Ok(entry)
 }
 
+/// The index in an entry's record, without a look at the rest of it.
+pub fn entry_index(payload: &[u8]) -> Option<u64> {
+    payload.first_chunk().map(|index| u64::from_le_bytes(*index))
+}
+
 /// Reads a hard state's record.
 pub fn decode_hard_state(schema: u16, payload: &[u8]) -> Result<HardState, RecoverError> {
     check("hard state", schema, payload, HARD_STATE_BYTES)?;

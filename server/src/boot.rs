@@ -5,17 +5,17 @@
 use crate::cluster::bootstrap::{self, Plan, PlanError};
 use crate::config::{Config, Gate};
 use crate::home::data_file::{DataFile, DataFileError};
-use crate::home::{HomeMember, HomeStore, Pace, Profile, RequestLimits};
+use crate::home::{HomeLog, HomeMember, HomeStore, Pace, Profile, RequestLimits};
 use crate::resources;
 use plinth_engine::compact::WorkBudget;
 use plinth_engine::lease::LessorConfig;
 use plinth_engine::pagefile::FileWriter;
 use plinth_engine::store::StoreConfig;
-use plinth_member::recover::{self, Identity};
+use plinth_member::recover::{self, Identity, RecoveredMember};
 use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
 use plinth_net::transport::Connector;
 use plinth_raft::{ConfState, EntryId, GroupConfig, RecoveredLog};
-use plinth_wal::{GroupId, Wal, WalId, WalOptions};
+use plinth_wal::{GroupId, OpenError, WalId, WalOptions};
 use plinth_wal_uring::{SyncMode, UringDisk, UringError, UringOptions};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -37,6 +37,9 @@ pub enum BootError {
     /// The log's device.
     #[error(transparent)]
     Log(#[from] UringError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The log's content.
     #[error(transparent)]
     Recover(#[from] recover::RecoverError),
@@ -56,8 +59,10 @@ pub enum BootError {
 
 /// A member ready to be driven.
 pub struct Booted {
-    /// Consensus, log and data.
+    /// Consensus and data.
     pub member: HomeMember,
+    /// The log.
+    pub log: HomeLog,
     /// Who it is.
     pub profile: Profile,
     /// Where its data is.
@@ -125,36 +130,37 @@ pub async fn boot(
         );
     }
     let applied = EntryId { index: store.applied().index, term: store.applied().term };
-    let recovered = recover::recover(disk, log_options, GROUP, applied)?;
+    let mut found = recover::recover(disk, log_options, [(GROUP, applied)])?;
+    let recovered = found.take(GROUP)?;
     tracing::info!(
         applied = applied.index,
         last = recovered.log.last().index,
         revision = store.revision(),
         keys = store.live_keys(),
-        log_end = recovered.report.end,
+        log_end = found.report.end,
         data = ?data_took,
         took = ?start.elapsed(),
         "recovered"
     );
-    assemble(config, connector, store, recovered, election_millis, data, writer).await
+    assemble(config, connector, store, (found.log, recovered), election_millis, data, writer).await
 }
 
 async fn assemble(
     config: &Config,
     connector: &Connector,
     store: HomeStore,
-    recovered: recover::Recovered<UringDisk>,
+    (mut log, recovered): (HomeLog, RecoveredMember),
     election_millis: u64,
     data: DataFile,
     writer: FileWriter,
 ) -> Result<Booted, BootError> {
-    let recover::Recovered { mut wal, identity, mut log, .. } = recovered;
+    let RecoveredMember { identity, log: mut entries } = recovered;
     let mut first_members = Vec::new();
     let identity = match identity {
-        Some(identity) if recover::is_bootstrapped(&log) => identity,
+        Some(identity) if recover::is_bootstrapped(&entries) => identity,
         _ => {
-            let (identity, members) = begin(config, connector, &mut wal, &mut log).await?;
-            make_durable(&mut wal)?;
+            let (identity, members) = begin(config, connector, &mut log, &mut entries).await?;
+            make_durable(&mut log)?;
             first_members = members;
             identity
         }
@@ -195,7 +201,7 @@ async fn assemble(
         },
         pace: pace(config),
     };
-    Ok(Booted { member: Member::new(member_config, wal, log, store)?, profile, data, writer, first_members })
+    Ok(Booted { member: Member::new(member_config, entries, store)?, log, profile, data, writer, first_members })
 }
 
 fn pace(config: &Config) -> Pace {
@@ -216,17 +222,17 @@ fn hex(id: u64) -> String {
 async fn begin(
     config: &Config,
     connector: &Connector,
-    wal: &mut Wal<UringDisk>,
-    log: &mut RecoveredLog,
+    log: &mut HomeLog,
+    entries: &mut RecoveredLog,
 ) -> Result<(Identity, Vec<plinth_raft::Member>), BootError> {
     config.check_before_bootstrap().map_err(PlanError::Flags)?;
     let (identity, members, what) = match bootstrap::plan(config, connector).await? {
         Plan::Found { identity, members } => {
-            *log = recover::append_bootstrap(wal, GROUP, identity, bootstrap::contexts(&members));
+            *entries = recover::append_bootstrap(log, GROUP, identity, bootstrap::contexts(&members));
             (identity, members, "bootstrapped a new cluster")
         }
         Plan::Join { identity, members } => {
-            recover::append_joining(wal, GROUP, identity);
+            recover::append_joining(log, GROUP, identity);
             (identity, members, "joins a cluster")
         }
     };
@@ -235,26 +241,26 @@ async fn begin(
 }
 
 /// Makes a log in a folder that has none.
-pub(crate) fn open_empty_log(config: &Config, log_folder: &Path) -> Result<Wal<UringDisk>, BootError> {
+pub(crate) fn open_empty_log(config: &Config, log_folder: &Path) -> Result<HomeLog, BootError> {
     let disk = UringDisk::open(log_folder, UringOptions { sync: SyncMode::Fdatasync, ..UringOptions::default() })?;
     let options = log_options(config.limits.request_bytes_max);
-    Ok(recover::recover(disk, options, GROUP, EntryId::default())?.wal)
+    Ok(recover::recover(disk, options, [(GROUP, EntryId::default())])?.log)
 }
 
 /// Writes the first records of a member that founds a cluster, into an empty folder.
 pub(crate) fn found(config: &Config, log_folder: &Path) -> Result<(), BootError> {
-    let mut wal = open_empty_log(config, log_folder)?;
+    let mut log = open_empty_log(config, log_folder)?;
     let (identity, members) = bootstrap::founders(config)?;
-    recover::append_bootstrap(&mut wal, GROUP, identity, bootstrap::contexts(&members));
-    make_durable(&mut wal)
+    recover::append_bootstrap(&mut log, GROUP, identity, bootstrap::contexts(&members));
+    make_durable(&mut log)
 }
 
 /// Flushes what was appended and waits for it.
-pub(crate) fn make_durable(wal: &mut Wal<UringDisk>) -> Result<(), BootError> {
-    let last = wal.flush().map_err(Fatal::Wal)?;
-    while last.is_some_and(|last| wal.durable() < last) {
-        wal.disk_mut().wait()?;
-        wal.poll().map_err(Fatal::Wal)?;
+pub(crate) fn make_durable(log: &mut HomeLog) -> Result<(), BootError> {
+    log.flush().map_err(Fatal::Wal)?;
+    while !log.is_durable() {
+        log.disk_mut().wait()?;
+        log.poll().map_err(Fatal::Wal)?;
     }
     Ok(())
 }

@@ -119,7 +119,7 @@ impl HttpEndpoints {
     /// Whether the disk of this member is full, and others serve.
     fn is_short_of_space(&self) -> bool {
         let state = self.home.state();
-        !state.member.has_space() && !state.member.group().is_alone()
+        !state.member.has_space(&state.log) && !state.member.group().is_alone()
     }
 
     /// Reads one key, as a client would.
@@ -243,7 +243,7 @@ fn fill_gauges(home: &Home, link: &Link) {
     metrics.proposals_committed.set_unsigned(group.commit());
     metrics.proposals_pending.set_unsigned(member.pending_commands() as u64);
     metrics.quota_bytes.set(home.profile.quota_bytes);
-    metrics.wal_write_bytes.set_unsigned(member.wal().stats().bytes_written);
+    metrics.wal_write_bytes.set_unsigned(state.log.wal().stats().bytes_written);
     metrics.db_size.set_unsigned(store.trees().size_bytes());
     metrics.db_size_in_use.set_unsigned(store.trees().in_use_bytes());
     metrics.damaged_pages.set_unsigned(home.damage.count() as u64);

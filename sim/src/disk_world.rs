@@ -19,6 +19,7 @@ use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{Hub, HubConfig};
 use plinth_member::limits::APPLY_PER_PUMP;
+use plinth_member::log::Log;
 use plinth_member::recover::{self, Identity};
 use plinth_member::round::{self, Outside};
 use plinth_member::space::Lookout;
@@ -59,7 +60,8 @@ enum Waiter {
     Read(i64),
 }
 
-type SimMember = Member<SimDisk, PageFile<SimStore>, Waiter>;
+type SimMember = Member<PageFile<SimStore>, Waiter>;
+type SimLog = Log<SimDisk>;
 
 /// Why a life ended before its time.
 enum Stopped {
@@ -122,8 +124,8 @@ impl World {
             self.rot(&mut machine);
         }
         let started = self.start(machine.log.clone(), machine.data.clone());
-        let member = match started {
-            Ok(member) => member,
+        let (member, log) = match started {
+            Ok(started) => started,
             Err(error) if rotten => {
                 self.note(error.len() as u64);
                 self.outcome.refusals += 1;
@@ -133,7 +135,7 @@ impl World {
         };
         let hub = Hub::new(HubConfig::default(), member.store().revision());
         let mut process =
-            Process { member, hub, effects: Effects::default(), flush: None, lookout: Lookout::default() };
+            Process { member, log, hub, effects: Effects::default(), flush: None, lookout: Lookout::default() };
         match self.serve(&mut process, &machine.log) {
             Ok(()) => {}
             Err(Stopped::Fault) => self.outcome.faults += 1,
@@ -165,25 +167,26 @@ impl World {
     }
 
     /// Boots as the server does.
-    fn start(&mut self, log: SimMedium, data: SimStore) -> Result<SimMember, String> {
+    fn start(&mut self, log: SimMedium, data: SimStore) -> Result<(SimMember, SimLog), String> {
         let store = data_file::open(data, StoreConfig::default())?;
         let applied = data_file::applied(&store);
         let schedule = Schedule::Shuffled(Rng::new(self.random.bits()));
         let mut options = WalOptions::new(WalId(7));
         options.segment_bytes = self.options.segment_bytes;
         let disk = SimDisk::new(&log, schedule);
-        let recovered = recover::recover(disk, options, GROUP, applied).map_err(|error| error.to_string())?;
-        let recover::Recovered { mut wal, identity, log: mut entries, .. } = recovered;
-        let identity = match identity {
+        let mut found = recover::recover(disk, options, [(GROUP, applied)]).map_err(|error| error.to_string())?;
+        let recovered = found.take(GROUP).map_err(|error| error.to_string())?;
+        let (mut log, mut entries) = (found.log, recovered.log);
+        let identity = match recovered.identity {
             Some(identity) if recover::is_bootstrapped(&entries) => identity,
             _ => {
                 let identity = Identity { member: MEMBER, cluster: 0xc1 };
                 let record = plinth_raft::Member { id: MEMBER, ..plinth_raft::Member::default() };
                 let members = vec![(MEMBER, MemberChange::Add(record).encode())];
-                entries = recover::append_bootstrap(&mut wal, GROUP, identity, members);
-                let last = wal.flush().map_err(|error| error.to_string())?.expect("there are records");
-                while wal.durable() < last {
-                    wal.poll().map_err(|error| error.to_string())?;
+                entries = recover::append_bootstrap(&mut log, GROUP, identity, members);
+                log.flush().map_err(|error| error.to_string())?;
+                while !log.is_durable() {
+                    log.poll().map_err(|error| error.to_string())?;
                 }
                 identity
             }
@@ -204,7 +207,8 @@ impl World {
                 Budget { pairs: 2, bytes: 64, visits: 3 }
             },
         };
-        Member::new(config, wal, entries, store).map_err(|error| error.to_string())
+        let member = Member::new(config, entries, store).map_err(|error| error.to_string())?;
+        Ok((member, log))
     }
 
     /// Brings the member up, checks what it holds, and lets clients at it until the end of this life.
@@ -285,7 +289,7 @@ impl World {
 
     fn submit(&mut self, process: &mut Process) -> Result<(), Stopped> {
         let member = &process.member;
-        if !member.has_space() {
+        if !member.has_space(&process.log) {
             // As the server does: refused with NOSPACE before it gets anywhere.
             return Ok(());
         }
@@ -320,7 +324,7 @@ impl World {
     /// Time passes: the member ticks, and looks whether its disk has room.
     fn tick(&mut self, process: &mut Process) -> Result<(), Stopped> {
         self.round(process, |around, effects| round::tick(around, effects))?;
-        let looked = process.lookout.look(&mut process.member, self.now);
+        let looked = process.lookout.look(&mut process.member, &process.log, self.now);
         looked.map(drop).map_err(|fatal| self.judge(fatal))
     }
 
@@ -358,7 +362,7 @@ impl World {
             let stepped = job.step(process.member.store_mut().trees_mut(), &mut self.random);
             process.flush = stepped.map_err(|error| fault(error.to_string()))?;
             if process.flush.is_none() {
-                process.member.stored_up_to(applied);
+                process.member.stored_up_to(&mut process.log, applied);
             }
         } else if process.member.is_between_entries() {
             let applied = process.member.store().applied().index;
@@ -422,6 +426,7 @@ fn is_full(error: &plinth_engine::error::StoreError) -> bool {
 /// A running process: everything that a crash takes.
 struct Process {
     member: SimMember,
+    log: SimLog,
     hub: Hub,
     effects: Effects<Waiter>,
     flush: Option<FlushJob>,
@@ -454,6 +459,10 @@ impl Outside for Around<'_> {
 
     fn with<R>(&mut self, act: impl FnOnce(&mut SimMember, &mut Hub) -> R) -> R {
         act(&mut self.process.member, &mut self.process.hub)
+    }
+
+    fn with_log<R>(&mut self, act: impl FnOnce(&mut SimMember, &mut SimLog) -> R) -> R {
+        act(&mut self.process.member, &mut self.process.log)
     }
 
     fn now(&mut self) -> Millis {

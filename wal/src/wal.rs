@@ -469,6 +469,11 @@ impl<D: Disk> Wal<D> {
         self.retire_released();
     }
 
+    /// Whether a segment could go if no record below `lsn` were needed any more.
+    pub fn would_release(&self, lsn: Lsn) -> bool {
+        self.live.len() >= 2 && self.live[0].last < lsn
+    }
+
     fn retire_released(&mut self) {
         while self.fault.is_none() && self.live.len() >= 2 {
             let (oldest, successor) = (self.live[0], self.live[1]);

@@ -7,6 +7,7 @@
 //! copy is dropped; consensus is offered only what is durable, opened, and of the entry that was announced.
 
 use super::{GIVE_UP, read_context, write_pair};
+use crate::log::Log;
 use crate::member::Member;
 use crate::planted::{Planted, is_planted};
 use bytes::{Buf, Bytes};
@@ -246,7 +247,8 @@ impl Fetch {
     /// The leader has a snapshot for this member. The bytes of its file, if a copy of it begins.
     pub fn announced<D: Disk, T: Trees, W>(
         &mut self,
-        member: &Member<D, T, W>,
+        member: &Member<T, W>,
+        log: &Log<D>,
         message: PeerMessage,
         now: Millis,
     ) -> Option<u64> {
@@ -261,7 +263,7 @@ impl Fetch {
             return None;
         }
         // Without room it could not be written down: it will be told again.
-        if !member.has_space() || self.rests_until.is_some_and(|until| now < until) {
+        if !member.has_space(log) || self.rests_until.is_some_and(|until| now < until) {
             return None;
         }
         self.end(FetchError::Superseded);
@@ -271,12 +273,7 @@ impl Fetch {
     }
 
     /// What is to be done next, if anything; `may_install`: whether the data is not being written just now.
-    pub fn step<D: Disk, T: Trees, W>(
-        &mut self,
-        member: &Member<D, T, W>,
-        may_install: bool,
-        now: Millis,
-    ) -> Option<Step> {
+    pub fn step<T: Trees, W>(&mut self, member: &Member<T, W>, may_install: bool, now: Millis) -> Option<Step> {
         if let Some(rest) = self.rests.pop_front() {
             return Some(rest);
         }

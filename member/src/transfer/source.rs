@@ -16,7 +16,6 @@ use plinth_engine::pagefile::{PageFile, PageStore, Pin, SnapshotCursor};
 use plinth_engine::store::{self, Store, meta};
 use plinth_engine::trees::{TreeError, TreeId};
 use plinth_raft::{ConfState, EntryId, MemberId, PeerState, SnapshotMeta};
-use plinth_wal::Disk;
 use std::collections::BTreeMap;
 
 /// A follower that asks for nothing this long is given up.
@@ -92,9 +91,9 @@ impl Source {
     }
 
     /// Pins the last complete state for a follower, and has consensus announce it, or say that there is none. Its last entry.
-    pub fn offer<D: Disk, S: PageStore, W>(
+    pub fn offer<S: PageStore, W>(
         &mut self,
-        member: &mut Member<D, PageFile<S>, W>,
+        member: &mut Member<PageFile<S>, W>,
         to: MemberId,
         now: Millis,
     ) -> Result<EntryId, String> {
@@ -124,9 +123,9 @@ impl Source {
     }
 
     /// Answers a question for a piece, or takes notice that a copy is given up.
-    pub fn answer<D: Disk, S: PageStore, W>(
+    pub fn answer<S: PageStore, W>(
         &mut self,
-        member: &mut Member<D, PageFile<S>, W>,
+        member: &mut Member<PageFile<S>, W>,
         from: MemberId,
         mut question: &[u8],
         now: Millis,
@@ -153,9 +152,9 @@ impl Source {
 
     /// Tells those again that have been silent, gives those up that have been for too long, and forgets who is done. To be
     /// called some times a second.
-    pub fn look_after<D: Disk, S: PageStore, W>(
+    pub fn look_after<S: PageStore, W>(
         &mut self,
-        member: &mut Member<D, PageFile<S>, W>,
+        member: &mut Member<PageFile<S>, W>,
         now: Millis,
     ) -> Vec<(MemberId, News)> {
         if self.offered.is_empty() {
@@ -202,7 +201,7 @@ impl Source {
     }
 
     /// A follower does not copy any more.
-    fn release<D: Disk, S: PageStore, W>(&mut self, member: &mut Member<D, PageFile<S>, W>, to: MemberId) {
+    fn release<S: PageStore, W>(&mut self, member: &mut Member<PageFile<S>, W>, to: MemberId) {
         for offered in &mut self.offered {
             offered.copying.remove(&to);
         }

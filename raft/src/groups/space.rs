@@ -1,18 +1,22 @@
 //! Which records of the shared log are still needed, and who holds it back.
 //!
 //! A log is given back from its beginning, so the group that is slowest decides. What a group needs of it: its last hard
-//! state, and every entry that its store does not hold yet. For an idle group that is a hard state somewhere at the beginning,
-//! which is written again at the end; for a busy one, entries, for which its store has to be flushed. [`LogSpace::oldest`] says
-//! which it is.
+//! state (and with it who it is, if the shell writes that down), and every entry that its store does not hold yet. For an idle
+//! group that is a hard state somewhere at the beginning, which is written again at the end; for a busy one, entries, for
+//! which its store has to be flushed. [`LogSpace::oldest`] says which it is.
 //!
 //! Invariants: ranges of a group's entries are in the order of their records and of their indexes; an entry that was
 //! replaced counts no more.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use plinth_wal::Lsn;
+use plinth_wal::{Lsn, Record, RecordKind};
 
 use crate::GroupId;
+use crate::log;
+
+/// Entries that are read back are remembered in ranges of so many.
+const ENTRIES_READ_TOGETHER: u64 = 64;
 
 /// Entries `first..=last` of one `Ready`, the first of which is this record.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +28,7 @@ struct Range {
 
 #[derive(Clone, Debug, Default)]
 struct Needs {
+    identity: Option<Lsn>,
     hard_state: Option<Lsn>,
     entries: VecDeque<Range>,
 }
@@ -31,7 +36,7 @@ struct Needs {
 /// Why a record is still needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// It is the group's hard state: write it again ([`crate::Group::hard_state`]).
+    /// It is the group's hard state, or says who it is: write both again ([`crate::Group::hard_state`]).
     HardState,
     /// The store of the group holds nothing from this entry on: flush it, at least so far.
     Entry(u64),
@@ -54,7 +59,42 @@ pub struct LogSpace {
     groups: BTreeMap<GroupId, Needs>,
 }
 
+impl Needs {
+    /// The first record of what is written again as it is.
+    fn standing(&self) -> Option<Lsn> {
+        self.identity.into_iter().chain(self.hard_state).min()
+    }
+}
+
 impl LogSpace {
+    /// A record of a group is read back.
+    pub fn read(&mut self, record: &Record<'_>) {
+        let (group, lsn) = (record.group, record.lsn);
+        match record.kind {
+            RecordKind::Metadata => self.wrote_identity(group, lsn),
+            RecordKind::HardState => self.wrote_hard_state(group, lsn),
+            RecordKind::Entry => {
+                let Some(index) = log::entry_index(record.payload) else { return };
+                let last = self.groups.get_mut(&group).and_then(|needs| needs.entries.back_mut());
+                match last {
+                    // There may be many, which all go together when a store was flushed.
+                    Some(last) if last.last + 1 == index && index - last.first < ENTRIES_READ_TOGETHER => {
+                        last.last = index
+                    }
+                    _ => self.wrote_entries(group, index, index, lsn),
+                }
+            }
+            RecordKind::SnapshotMark if log::is_tombstone(record.schema, record.payload) => self.remove(group),
+            RecordKind::SnapshotMark => self.forget_entries(group),
+            RecordKind::Segment => {}
+        }
+    }
+
+    /// A record was appended that says who the group's member is.
+    pub fn wrote_identity(&mut self, group: GroupId, lsn: Lsn) {
+        self.groups.entry(group).or_default().identity = Some(lsn);
+    }
+
     /// A hard state was appended.
     pub fn wrote_hard_state(&mut self, group: GroupId, lsn: Lsn) {
         self.groups.entry(group).or_default().hard_state = Some(lsn);
@@ -101,12 +141,23 @@ impl LogSpace {
     /// Who needs the oldest record. Everything before it can be given back.
     pub fn oldest(&self) -> Option<Holder> {
         let needs = |(group, needs): (&GroupId, &Needs)| {
-            let hard_state = needs.hard_state.map(|lsn| Holder { lsn, group: *group, need: Need::HardState });
+            let hard_state = needs.standing().map(|lsn| Holder { lsn, group: *group, need: Need::HardState });
             let entry = needs.entries.front();
             let entry = entry.map(|range| Holder { lsn: range.lsn, group: *group, need: Need::Entry(range.first) });
             hard_state.into_iter().chain(entry).min_by_key(|holder| holder.lsn)
         };
         self.groups.iter().filter_map(needs).min_by_key(|holder| holder.lsn)
+    }
+
+    /// The first record of an entry that some store does not hold yet.
+    pub fn oldest_entry(&self) -> Option<Lsn> {
+        self.groups.values().filter_map(|needs| needs.entries.front()).map(|range| range.lsn).min()
+    }
+
+    /// Groups whose hard states, or identities, have to be written again before all records before `lsn` are given back.
+    pub fn standing_before(&self, lsn: Lsn) -> impl Iterator<Item = GroupId> + '_ {
+        let is_before = move |needs: &Needs| needs.standing().is_some_and(|standing| standing < lsn);
+        self.groups.iter().filter(move |(_, needs)| is_before(needs)).map(|(group, _)| *group)
     }
 }
 
@@ -131,8 +182,13 @@ mod tests {
         assert_eq!(space.oldest().map(|holder| holder.lsn), Some(Lsn::new(3)), "entry 4 is of that range");
         space.stored(busy, 4);
         assert_eq!(space.oldest().map(|holder| holder.need), Some(Need::Entry(5)));
+        assert_eq!(space.oldest_entry(), Some(Lsn::new(7)));
+        space.wrote_identity(idle, Lsn::new(6));
+        assert_eq!(space.standing_before(Lsn::new(7)).collect::<Vec<_>>(), [idle]);
+        assert_eq!(space.oldest().map(|holder| (holder.lsn, holder.need)), Some((Lsn::new(6), Need::HardState)));
         space.remove(busy);
         assert_eq!(space.oldest().map(|holder| holder.group), Some(idle));
+        assert_eq!(space.oldest_entry(), None);
     }
 
     #[test]

@@ -138,7 +138,10 @@ fn tell(home: &Home, link: &Link, to: MemberId, news: News) {
 pub fn announced(home: &Rc<Home>, link: &Rc<Link>, message: PeerMessage) {
     let snapshots = &link.snapshots;
     let from = message.from;
-    let begun = snapshots.fetch.borrow_mut().announced(&home.state().member, message, home.clock.now());
+    let begun = {
+        let state = home.state();
+        snapshots.fetch.borrow_mut().announced(&state.member, &state.log, message, home.clock.now())
+    };
     if let Some(bytes) = begun {
         let index = snapshots.fetch.borrow().current().map(|(_, _, index)| index);
         tracing::info!(peer = %from, index, bytes, "receiving snapshot");

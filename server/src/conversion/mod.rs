@@ -207,15 +207,15 @@ fn write_log(
     entries: Vec<plinth_raft::Entry>,
     hard_state: &HardState,
 ) -> Result<(), ConversionError> {
-    let mut wal = boot::open_empty_log(config, log_dir)?;
+    let mut log = boot::open_empty_log(config, log_dir)?;
     let largest = entries.iter().map(|entry| entry.data.len()).max().unwrap_or(0);
-    if largest > wal.payload_bytes_max() {
+    if largest > log.wal().payload_bytes_max() {
         return Err(ConversionError::Refused(format!(
             "etcd's log holds a request of {largest} bytes; start with --max-request-bytes={largest} at least"
         )));
     }
-    let flush = |wal: &mut _| boot::make_durable(wal);
-    recover::append_continued(&mut wal, boot::GROUP, identity, applied, entries, hard_state, flush)?;
+    let flush = |log: &mut _| boot::make_durable(log);
+    recover::append_continued(&mut log, boot::GROUP, identity, applied, entries, hard_state, flush)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::clock::Nanos;
 use super::waiter::Waiter;
-use super::{Home, HomeMember, State, flush, watching};
+use super::{Home, HomeLog, HomeMember, State, flush, watching};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
 use crate::caller;
@@ -91,6 +91,12 @@ impl Outside for Turn<'_> {
         act(member, hub)
     }
 
+    fn with_log<R>(&mut self, act: impl FnOnce(&mut HomeMember, &mut HomeLog) -> R) -> R {
+        let mut guard = self.home.state_mut();
+        let State { member, log, .. } = &mut *guard;
+        act(member, log)
+    }
+
     fn now(&mut self) -> Millis {
         self.at.millis()
     }
@@ -98,8 +104,8 @@ impl Outside for Turn<'_> {
     fn advanced(&mut self) {
         let now = self.home.clock.read();
         let mut guard = self.home.state_mut();
-        let State { member, stages, .. } = &mut *guard;
-        stages.advanced(member, &self.home.metrics, self.at, now);
+        let State { member, log, stages, .. } = &mut *guard;
+        stages.advanced(member, log, &self.home.metrics, self.at, now);
         (self.has_work, self.at) = (member.has_committed(), now);
         fail_point!(if self.has_work, "beforeApplyOneEntryNormal");
     }
@@ -288,35 +294,26 @@ fn has_followers(home: &Home) -> bool {
 }
 
 /// Marks in the log that all of it is durable, when nothing was written for some ticks.
-fn rest(home: &Home) -> Result<(), Fatal> {
+fn mark_at_rest(home: &Home) -> Result<(), Fatal> {
     let state = &mut *home.state_mut();
-    let flushes = state.member.wal().stats().flushes;
+    let flushes = state.log.wal().stats().flushes;
     if state.stages.falls_idle(flushes, TICKS_AT_REST) {
-        mark(&mut state.member)?;
+        state.log.mark()?;
     }
     Ok(())
 }
 
-/// Writes records that wait for company, or else marks that there are none.
-fn mark(member: &mut HomeMember) -> Result<(), Fatal> {
-    let wal = member.wal_mut();
-    if wal.durable() < wal.last() && wal.can_flush() {
-        wal.flush()?;
-    }
-    member.rest()
-}
-
 /// The member stops: makes the log whole and marks it, or leaves it as it is if that takes too long.
-pub async fn rest_for_good(home: &Home) -> Result<(), Fatal> {
+pub async fn mark_at_stop(home: &Home) -> Result<(), Fatal> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const LOOK: Duration = Duration::from_millis(1);
     let deadline = Instant::now() + PATIENCE;
     loop {
         {
-            let member = &mut home.state_mut().member;
-            member.wal_mut().poll()?;
-            mark(member)?;
-            if member.wal().durable() == member.wal().last() {
+            let log = &mut home.state_mut().log;
+            log.poll()?;
+            log.mark()?;
+            if log.is_durable() {
                 return Ok(());
             }
         }
@@ -356,7 +353,7 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
         if let Err(fatal) = round::tick(&mut turn, &mut effects) {
             home.fail(fatal);
         }
-        if let Err(fatal) = rest(&home) {
+        if let Err(fatal) = mark_at_rest(&home) {
             home.fail(fatal);
         }
         home.sweep_tokens();

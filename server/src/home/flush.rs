@@ -1,7 +1,7 @@
 //! The page-file flush: every so often what apply has changed becomes durable in the data file, off the path of
 //! acknowledgements. A thread of its own writes and syncs, in paced chunks; the reactor only freezes and takes notice.
 
-use super::{Home, HomeMember};
+use super::{Home, HomeMember, State};
 use crate::wake::{self, Waker, Woken};
 use futures_lite::FutureExt;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
@@ -227,7 +227,8 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     state.member.store_mut().trees_mut().finish_flush(flush);
     // The log keeps what the flush before this one did not hold: should the newest meta page rot, the data file opens
     // at the state before it, and the log still reaches back that far.
-    state.member.stored_up_to(home.flushes.stored_before(applied));
+    let State { member, log, .. } = &mut *state;
+    member.stored_up_to(log, home.flushes.stored_before(applied));
     drop(state);
     home.pump.notify();
     Ok(())

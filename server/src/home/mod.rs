@@ -45,6 +45,7 @@ use plinth_engine::compact::WorkBudget;
 use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
+use plinth_member::log::Log;
 use plinth_member::{Effects, Fatal, Member};
 use plinth_net::grpc::{Status, StreamReply};
 use plinth_net::rt;
@@ -64,7 +65,9 @@ use waiter::Waiter;
 /// The store as the server runs it.
 pub type HomeStore = Store<PageFile<FileStore>>;
 /// The member as the server runs it.
-pub type HomeMember = Member<UringDisk, PageFile<FileStore>, Waiter>;
+pub type HomeMember = Member<PageFile<FileStore>, Waiter>;
+/// The log as the server runs it.
+pub type HomeLog = Log<UringDisk>;
 
 /// Limits of requests, from the configuration.
 #[derive(Clone, Debug)]
@@ -119,8 +122,10 @@ pub struct Profile {
 
 /// Everything that only the home may touch.
 pub struct State {
-    /// Consensus, log and data.
+    /// Consensus and data.
     pub member: HomeMember,
+    /// The log.
+    pub log: HomeLog,
     /// Watchers of this reactor.
     pub hub: Hub,
     /// Where the messages of each watch stream go.
@@ -186,7 +191,7 @@ impl Home {
         profile: Profile,
         data: DataFile,
         queues: Queues,
-        (member, hub): (HomeMember, Hub),
+        (member, log, hub): (HomeMember, HomeLog, Hub),
         metrics: Rc<ReactorMetrics>,
         others: Rc<dyn Others>,
         identities: Identities,
@@ -194,6 +199,7 @@ impl Home {
         let header = HeaderTemplate::new(profile.cluster_id, profile.member_id, member.group().term());
         let state = State {
             member,
+            log,
             hub,
             watch_replies: FxHashMap::default(),
             header,
@@ -346,7 +352,10 @@ impl Home {
 
     /// Hands a message of another member to consensus.
     pub fn step(&self, message: PeerMessage) {
-        let result = self.state.borrow_mut().member.step(message);
+        let result = {
+            let State { member, log, .. } = &mut *self.state.borrow_mut();
+            member.step(log, message)
+        };
         match result {
             Ok(()) => self.pump.notify(),
             Err(fatal) => self.fail(fatal),
@@ -398,8 +407,8 @@ impl Home {
         crate::fail_point!("applyBeforeOpenSnapshot");
         let (mut effects, now) = (Effects::default(), self.clock.now());
         let result = {
-            let member = &mut self.state.borrow_mut().member;
-            member.offer_snapshot(message, store, place).and_then(|()| member.advance(now, &mut effects))
+            let State { member, log, .. } = &mut *self.state.borrow_mut();
+            member.offer_snapshot(message, store, place).and_then(|()| member.advance(log, now, &mut effects))
         };
         let is_installed = effects.installed.is_some();
         if is_installed {
@@ -500,7 +509,7 @@ impl Home {
         }
         let (has_space, fits) = {
             let state = self.state.borrow();
-            (state.member.has_space(), state.member.store().has_room(cost))
+            (state.member.has_space(&state.log), state.member.store().has_room(cost))
         };
         if !fits && !self.alarm_pending.replace(true) {
             let alarm =

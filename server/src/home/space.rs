@@ -1,7 +1,7 @@
 //! Space on the disk: noticing that there is none, and that there is some again (what a member does then: see
 //! `plinth_member::space`); giving back what compactions have freed.
 
-use super::Home;
+use super::{Home, State};
 use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::{TreeError, Trees};
 use plinth_member::Fatal;
@@ -39,7 +39,10 @@ pub async fn watch(home: Rc<Home>) -> Fatal {
     loop {
         sleep(LOOK_INTERVAL).await;
         let now = home.clock.now();
-        let looked = lookout.look(&mut home.state_mut().member, now);
+        let looked = {
+            let State { member, log, .. } = &mut *home.state_mut();
+            lookout.look(member, log, now)
+        };
         let has_space = match looked {
             Ok(has_space) => has_space,
             Err(fatal) => return fatal,

@@ -7,7 +7,7 @@
 //! Invariant: every flush that was counted as submitted is recorded once, when it is durable.
 
 use super::clock::Nanos;
-use super::{HomeMember, Waiter};
+use super::{HomeLog, HomeMember, Waiter};
 use crate::metrics::{Applied, Op, ReactorMetrics, Request, Stage};
 use plinth_engine::command::CommandKind;
 use plinth_engine::compact::CompactProgress;
@@ -104,8 +104,15 @@ impl Stages {
     }
 
     /// The member has done all but applying, from `before` to `after`.
-    pub fn advanced(&mut self, member: &HomeMember, metrics: &ReactorMetrics, before: Nanos, after: Nanos) {
-        self.flushed(member, metrics, before, after);
+    pub fn advanced(
+        &mut self,
+        member: &HomeMember,
+        log: &HomeLog,
+        metrics: &ReactorMetrics,
+        before: Nanos,
+        after: Nanos,
+    ) {
+        self.flushed(log, metrics, before, after);
         let (batches, commands) = member.batches();
         let (made, waited) = (batches - self.batches, commands - self.commands);
         if made == 0 {
@@ -120,19 +127,19 @@ impl Stages {
         self.opened = member.has_unproposed().then_some(before);
     }
 
-    fn flushed(&mut self, member: &HomeMember, metrics: &ReactorMetrics, before: Nanos, after: Nanos) {
-        let durable = member.wal().durable();
+    fn flushed(&mut self, log: &HomeLog, metrics: &ReactorMetrics, before: Nanos, after: Nanos) {
+        let durable = log.wal().durable();
         while self.flights.front().is_some_and(|flights| flights.last <= durable) {
             let done = self.flights.pop_front().expect("front exists");
             let took = before.since(done.since);
             metrics.wal_fsync.record_many(took, done.count);
             metrics.stages.with(Stage::WalFlush).record_many(took, done.count);
         }
-        let flushes = member.wal().stats().flushes;
+        let flushes = log.wal().stats().flushes;
         let count = flushes - self.flushes;
         if count > 0 {
             self.flushes = flushes;
-            self.flights.push_back(Flights { last: member.wal().last(), count, since: before });
+            self.flights.push_back(Flights { last: log.wal().last(), count, since: before });
             metrics.wal_write.record_many(after.since(before), count);
         }
     }

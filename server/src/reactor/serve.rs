@@ -53,19 +53,19 @@ pub async fn run(
     let converted = conversion::convert(&config, member_dir, log_dir).map_err(|error| text(&error))?;
     let booted = boot::boot(&config, member_dir, log_dir, &connector);
     let booted = peers::turn_away_until(&listeners, booted).await;
-    let Booted { member, profile, data, writer, first_members } = booted.map_err(|error| text(&error))?;
+    let Booted { member, log, profile, data, writer, first_members } = booted.map_err(|error| text(&error))?;
     if let Some(converted) = converted {
         // From here on consensus may add to the log.
         converted.set_aside().map_err(|error| text(&error))?;
     }
-    let log = member.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
+    let log_woken = log.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
     let metrics = Rc::new(ReactorMetrics::new(api::method_table()));
     let queues = Queues::create();
     let link = peers::link(&profile, &config, &security, first_members);
     let users = identification(&config)?;
-    let home = Home::new(profile, data, queues, (member, hub), metrics, link.clone(), users);
-    let failed = start_tasks(&home, &link, &config, Woken::on(log))?;
+    let home = Home::new(profile, data, queues, (member, log, hub), metrics, link.clone(), users);
+    let failed = start_tasks(&home, &link, &config, Woken::on(log_woken))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
     peers::connect(&home, &link, &config, &security, listeners);
@@ -106,7 +106,7 @@ pub async fn run(
     part(&home, &link, serving).await;
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
-    driver::rest_for_good(&home).await.map_err(|error| text(&error))?;
+    driver::mark_at_stop(&home).await.map_err(|error| text(&error))?;
     events::closed(&config);
     Ok(())
 }

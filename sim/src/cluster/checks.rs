@@ -175,7 +175,7 @@ impl World {
         let end = self.now + HANDOVER_MAX;
         while self.leader().is_none_or(|now| now == leader) {
             let process = self.nodes[leader].process.as_ref().ok_or("a leader goes down in a calm")?;
-            let has_space = process.member.has_space();
+            let has_space = process.member.has_space(&process.log);
             if self.now >= end && has_space {
                 // Its file was large enough for all of that.
                 return self.calm();

@@ -4,7 +4,7 @@
 use super::bugs::Bug;
 use super::clients::{Answer, Ask, Call};
 use super::network::Packet;
-use super::node::{SimMember, TICK_MILLIS, at_of, id_of};
+use super::node::{SimLog, SimMember, TICK_MILLIS, at_of, id_of};
 use super::options::{MS, Time};
 use super::world::{Broken, Event, World};
 use crate::flush::FlushJob;
@@ -43,7 +43,7 @@ impl World {
     fn look_for_space(&mut self, at: usize) -> Result<(), Broken> {
         let now = self.nodes[at].clock.read(self.now);
         let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        match process.lookout.look(&mut process.member, now) {
+        match process.lookout.look(&mut process.member, &process.log, now) {
             Ok(_) => Ok(()),
             Err(fatal) => self.stop(at, &fatal),
         }
@@ -77,7 +77,7 @@ impl World {
         let node = &mut self.nodes[at];
         let process = node.process.as_mut().expect("it runs");
         process.disk_planned = false;
-        let disk = process.member.wal_mut().disk_mut();
+        let disk = process.log.disk_mut();
         let ready = disk.ready();
         if ready > 0 {
             disk.run(self.random.below(ready as u64) as usize);
@@ -99,7 +99,7 @@ impl World {
         let pause = node.disk_time(now, &mut self.random, &self.options);
         let life = node.life;
         let Some(process) = &mut node.process else { return };
-        if !process.disk_planned && process.member.wal_mut().disk_mut().ready() > 0 {
+        if !process.disk_planned && process.log.disk_mut().ready() > 0 {
             process.disk_planned = true;
             self.plan(pause, Event::Disk { at, life });
         }
@@ -323,7 +323,7 @@ impl World {
                     return self.announced(at, message);
                 }
                 let process = self.nodes[at].process.as_mut().expect("it runs");
-                if let Err(fatal) = process.member.step(message) {
+                if let Err(fatal) = process.member.step(&process.log, message) {
                     return self.stop(at, &fatal);
                 }
                 self.plan_pump(at);
@@ -395,7 +395,7 @@ impl World {
             }
             // The log keeps what the flush before this one did not hold, as in the server.
             let before = std::mem::replace(&mut process.stored, applied);
-            process.member.stored_up_to(before);
+            process.member.stored_up_to(&mut process.log, before);
             self.offer_snapshots(at)?;
             return Ok(1 + self.random.below(2 * FLUSH_EVERY));
         }
@@ -452,6 +452,11 @@ impl Outside for Around<'_> {
     fn with<R>(&mut self, act: impl FnOnce(&mut SimMember, &mut Hub) -> R) -> R {
         let process = self.world.nodes[self.at].process.as_mut().expect("it runs");
         act(&mut process.member, &mut process.hub)
+    }
+
+    fn with_log<R>(&mut self, act: impl FnOnce(&mut SimMember, &mut SimLog) -> R) -> R {
+        let process = self.world.nodes[self.at].process.as_mut().expect("it runs");
+        act(&mut process.member, &mut process.log)
     }
 
     fn now(&mut self) -> Millis {

@@ -16,13 +16,14 @@ use plinth_engine::watch::{EventMode, Hub, HubConfig};
 use plinth_member::addresses::AddressBook;
 use plinth_member::compare::Check;
 use plinth_member::limits::APPLY_PER_PUMP;
-use plinth_member::recover::{self, Identity};
+use plinth_member::log::Log;
+use plinth_member::recover::{self, Identity, RecoveredMember};
 use plinth_member::space::Lookout;
 use plinth_member::transfer::{Fetch, Source};
 use plinth_member::{Effects, Member, MemberConfig};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
 use plinth_wal::sim_disk::{Loss, Rng, Schedule, SimDisk, SimMedium};
-use plinth_wal::{GroupId, Wal, WalId, WalOptions};
+use plinth_wal::{GroupId, WalId, WalOptions};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -40,7 +41,9 @@ pub const ELECTION_MILLIS: u64 = TICK_MILLIS * ELECTION_TICKS as u64;
 pub const REQUEST_TIMEOUT_MILLIS: u64 = 5_000;
 
 /// A member as it runs here. Who waits is named by the number of a call.
-pub type SimMember = Member<SimDisk, PageFile<SimStore>, u64>;
+pub type SimMember = Member<PageFile<SimStore>, u64>;
+/// The log of a machine.
+pub type SimLog = Log<SimDisk>;
 
 /// A monotonic clock that need not run right.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +108,7 @@ pub struct Node {
 /// Everything that a crash takes.
 pub struct Process {
     pub member: SimMember,
+    pub log: SimLog,
     /// Where it finds the others.
     pub book: AddressBook,
     /// Its count of configuration changes when the list was last read.
@@ -191,11 +195,12 @@ impl Node {
         self.life += 1;
         (self.stands_until, self.wakes_in) = (0, 0);
         match self.boot(random, options, bug) {
-            Ok((member, book)) => {
+            Ok((member, log, book)) => {
                 let hub = Hub::new(hub_config(random), member.store().revision());
                 let stored = member.store().applied().index;
                 self.process = Some(Process {
                     member,
+                    log,
                     book,
                     seen_changes: None,
                     effects: Effects::default(),
@@ -226,7 +231,7 @@ impl Node {
         random: &mut Rng,
         options: &Options,
         bug: Option<Bug>,
-    ) -> Result<(SimMember, AddressBook), String> {
+    ) -> Result<(SimMember, SimLog, AddressBook), String> {
         let store = open_store(self.data.clone(), options)?;
         let applied = data_file::applied(&store);
         let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
@@ -234,8 +239,9 @@ impl Node {
         wal_options.buffer_bytes = 16 << 10;
         wal_options.in_flight_bytes = 32 << 10;
         let disk = SimDisk::new(&self.log, Schedule::Manual);
-        let recovered = recover::recover(disk, wal_options, GROUP, applied).map_err(|error| error.to_string())?;
-        let recover::Recovered { mut wal, identity, log: mut entries, .. } = recovered;
+        let mut found = recover::recover(disk, wal_options, [(GROUP, applied)]).map_err(|error| error.to_string())?;
+        let RecoveredMember { identity, log: mut entries } = found.take(GROUP).map_err(|error| error.to_string())?;
+        let mut log = found.log;
         let own = Identity { member: id_of(self.at), cluster: CLUSTER };
         let is_founder = self.at < self.founders;
         let mut book = AddressBook::new(own.member, Vec::new());
@@ -243,12 +249,12 @@ impl Node {
             if is_founder {
                 let member = |at| (id_of(at), MemberChange::Add(record(at, false)).encode());
                 book = AddressBook::new(own.member, (0..self.founders).map(|at| record(at, false)).collect());
-                entries = recover::append_bootstrap(&mut wal, GROUP, own, (0..self.founders).map(member).collect());
+                entries = recover::append_bootstrap(&mut log, GROUP, own, (0..self.founders).map(member).collect());
             } else {
-                recover::append_joining(&mut wal, GROUP, own);
+                recover::append_joining(&mut log, GROUP, own);
                 book = AddressBook::new(own.member, self.first.clone());
             }
-            self.write_out(&mut wal)?;
+            self.write_out(&mut log)?;
         }
         if bug == Some(Bug::VotesForgotten) {
             entries.hard_state.vote = None;
@@ -272,22 +278,22 @@ impl Node {
                 Budget { pairs: 2, bytes: 64, visits: 3 }
             },
         };
-        let mut member = Member::new(config, wal, entries, store).map_err(|error| error.to_string())?;
+        let mut member = Member::new(config, entries, store).map_err(|error| error.to_string())?;
         member.set_event_mode(EventMode::Plain);
-        Ok((member, book))
+        Ok((member, log, book))
     }
 
     /// Makes the first records durable.
-    fn write_out(&self, wal: &mut Wal<SimDisk>) -> Result<(), String> {
-        let last = wal.flush().map_err(|error| error.to_string())?.expect("there are records");
-        while wal.durable() < last {
+    fn write_out(&self, log: &mut SimLog) -> Result<(), String> {
+        log.flush().map_err(|error| error.to_string())?;
+        while !log.is_durable() {
             if self.log.is_dead() {
                 return Err("the machine is down".into());
             }
-            if wal.disk_mut().ready() > 0 {
-                wal.disk_mut().run(0);
+            if log.disk_mut().ready() > 0 {
+                log.disk_mut().run(0);
             }
-            wal.poll().map_err(|error| error.to_string())?;
+            log.poll().map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl World {
     /// A leader's message about a snapshot arrived.
     pub(super) fn announced(&mut self, at: usize, message: PeerMessage) -> Result<(), Broken> {
         let Some((process, now)) = self.process_and_time(at) else { return Ok(()) };
-        let begun = process.fetch.announced(&process.member, message, now).is_some();
+        let begun = process.fetch.announced(&process.member, &process.log, message, now).is_some();
         let current = process.fetch.current();
         if begun {
             self.tell(|| format!("member {at} is to fetch {current:?}"));

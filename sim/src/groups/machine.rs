@@ -121,7 +121,9 @@ impl Machine {
         let mut space = LogSpace::default();
         let mut seen = |record: &plinth_wal::Record<'_>| {
             recovery.record(record);
-            note_space(&mut space, record);
+            if self.stored.contains_key(&record.group) {
+                space.read(record);
+            }
         };
         let opened = Wal::open_with(disk, wal_options, &mut |record| seen(&record));
         let (mut wal, _) = opened.map_err(|error| error.to_string())?;
@@ -251,20 +253,5 @@ impl Machine {
         if let Some(holder) = process.space.oldest() {
             process.releasing = Some((again, holder.lsn));
         }
-    }
-}
-
-/// What a record that is read back is needed for.
-fn note_space(space: &mut LogSpace, record: &plinth_wal::Record<'_>) {
-    match record.kind {
-        RecordKind::HardState => space.wrote_hard_state(record.group, record.lsn),
-        RecordKind::Entry => {
-            if let Ok(entry) = log::decode_entry(record.schema, record.payload) {
-                space.wrote_entries(record.group, entry.index, entry.index, record.lsn);
-            }
-        }
-        RecordKind::SnapshotMark if log::is_tombstone(record.schema, record.payload) => space.remove(record.group),
-        RecordKind::SnapshotMark => space.forget_entries(record.group),
-        RecordKind::Metadata | RecordKind::Segment => {}
     }
 }
