@@ -71,7 +71,7 @@ impl StreamHandler for EchoStream {
 fn main() -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into()).parse()?;
     let max_concurrent_streams = std::env::args().nth(2).map_or(Ok(u32::MAX), |most| most.parse())?;
-    let reactor = rt::reactor("echo", None, move || async move {
+    let reactor = rt::reactor("echo", None, rt::RING_ENTRIES, move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
         println!("listening on {}", listener.local_addr()?);
         let options = ServerOptions { http_over_h2: true, max_concurrent_streams, ..ServerOptions::default() };

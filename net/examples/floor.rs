@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     assert_eq!(flag, "--value-bytes");
     let (address, value_bytes): (SocketAddr, usize) = (address.parse()?, value_bytes.parse()?);
-    let reactor = rt::reactor("floor", None, move || async move {
+    let reactor = rt::reactor("floor", None, rt::RING_ENTRIES, move || async move {
         let listener = Listener::bind(address, ListenOptions::default())?;
         serve(listener, Rc::new(Floor::new(value_bytes)), ServerOptions::default(), Shutdown::new()).await;
         Ok::<(), std::io::Error>(())

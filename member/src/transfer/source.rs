@@ -1,7 +1,8 @@
 //! The leader's side: what is pinned for whom, and the pieces of it.
 //!
-//! The pace is gentle, so that the log's own writes do not wait behind those of the copy, here or there; but when the log is
-//! about to outrun what consensus keeps for the follower, speed is everything: an outdated copy is worth nothing.
+//! The pace is gentle, so that the log's own writes do not wait behind those of the copy, here or there. While nobody writes it
+//! is a brisk one; and when the log is about to outrun what consensus keeps for the follower, speed is everything: an outdated
+//! copy is worth nothing.
 //!
 //! Invariants: one snapshot for each follower at most; a pin is given back when nobody copies from it any more, when nobody
 //! has for [`SILENCE_MILLIS`], or when this member does not lead any more; a follower that waits and does not ask is told again
@@ -24,8 +25,11 @@ const SILENCE_MILLIS: u64 = 30_000;
 /// A follower that waits, and asks for nothing this long, is told again: it may have gone down, or have heard nothing.
 const AGAIN_MILLIS: u64 = 800;
 
-/// The pace of a copy that has time, in KiB per second.
+/// The pace of a copy that has time beside those who write, in KiB per second.
 const GENTLE_KIB: u32 = 32 << 10;
+
+/// The pace of a copy while nobody writes: what is left is for those who read.
+const BRISK_KIB: u32 = 128 << 10;
 
 /// From here on a copy has no time, in percent of what consensus keeps of the log.
 const URGENT_PERCENT: usize = 50;
@@ -45,6 +49,8 @@ struct Copying {
     asked: Millis,
     /// When it was last told of the snapshot.
     told: Millis,
+    /// Where the log ended then.
+    last_index: u64,
     /// It was sent the last piece.
     has_all: bool,
 }
@@ -116,7 +122,8 @@ impl Source {
         let number = self.last_number;
         let context = write_pair(number, member.store().trees().snapshot_bytes(&pin));
         let meta = SnapshotMeta { id, conf, context };
-        let copying = BTreeMap::from([(to, Copying { asked: now, told: now, has_all: false })]);
+        let last_index = member.group().last_index();
+        let copying = BTreeMap::from([(to, Copying { asked: now, told: now, last_index, has_all: false })]);
         self.offered.push(Offered { number, meta: meta.clone(), pin, cursor, copying });
         member.provide_snapshot(to, meta);
         Ok(id)
@@ -143,9 +150,11 @@ impl Source {
             member.report_snapshot(from, false);
             return Ok((Bytes::new(), Some(News::GivenUp)));
         }
-        let urgency = member.group().snapshot_urgency_percent();
-        let (piece, is_last) = cut(member.store(), offered, page, urgency, self.piece_bytes)?;
-        let copying = Copying { asked: now, told: now, has_all: is_last };
+        let last_index = member.group().last_index();
+        let is_quiet = offered.copying.get(&from).is_some_and(|copying| copying.last_index == last_index);
+        let pace_kib = pace_kib(member.group().snapshot_urgency_percent(), is_quiet);
+        let (piece, is_last) = cut(member.store(), offered, page, pace_kib, self.piece_bytes)?;
+        let copying = Copying { asked: now, told: now, last_index, has_all: is_last };
         offered.copying.insert(from, copying);
         Ok((piece, is_last.then_some(News::Sent)))
     }
@@ -224,19 +233,28 @@ fn describe<S: PageStore>(store: &Store<PageFile<S>>, pin: &Pin) -> Result<(Entr
     Ok((EntryId { index: id.index, term: id.term }, conf))
 }
 
+/// How fast a copy goes on: KiB per second, 0 for as fast as it can. `is_quiet`: nobody has written since its last piece.
+fn pace_kib(urgency_percent: usize, is_quiet: bool) -> u32 {
+    match urgency_percent {
+        URGENT_PERCENT.. => 0,
+        _ if is_quiet => BRISK_KIB,
+        _ => GENTLE_KIB,
+    }
+}
+
 /// The piece that begins with a page, and whether it is the last one.
 fn cut<S: PageStore>(
     store: &Store<PageFile<S>>,
     offered: &mut Offered,
     page: u64,
-    urgency_percent: usize,
+    pace_kib: u32,
     bytes: usize,
 ) -> Result<(Bytes, bool), TreeError> {
     offered.cursor.seek(usize::try_from(page).unwrap_or(usize::MAX));
     let mut piece = BytesMut::with_capacity(bytes + (bytes >> 3));
     piece.put_u64_le(0);
     piece.put_u8(0);
-    piece.put_u32_le(if urgency_percent >= URGENT_PERCENT { 0 } else { GENTLE_KIB });
+    piece.put_u32_le(pace_kib);
     let more = store.trees().snapshot_step(&offered.pin, &mut offered.cursor, bytes, &mut |offset, bytes| {
         piece.put_u64_le(offset);
         piece.put_u32_le(bytes.len() as u32);
@@ -245,4 +263,16 @@ fn cut<S: PageStore>(
     piece[..8].copy_from_slice(&(offered.cursor.position() as u64).to_le_bytes());
     piece[8] = u8::from(!more);
     Ok((piece.freeze(), !more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_gentle_beside_writes_alone() {
+        assert_eq!(pace_kib(0, true), BRISK_KIB);
+        assert_eq!(pace_kib(URGENT_PERCENT - 1, false), GENTLE_KIB);
+        assert_eq!((pace_kib(URGENT_PERCENT, true), pace_kib(100, false)), (0, 0));
+    }
 }

@@ -139,7 +139,7 @@ mod tests {
         task: impl FnOnce() -> F + Send + 'static,
     ) -> Reactor<T> {
         let main = || async move { rt::spawn_into(task(), rt::queue("test", 1000, Duration::from_micros(50))).await };
-        rt::reactor("test", None, main).expect("a reactor")
+        rt::reactor("test", None, rt::RING_ENTRIES, main).expect("a reactor")
     }
 
     #[test]

@@ -13,19 +13,20 @@ mod peers;
 mod serve;
 
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, Reactors};
 use crate::datadir::DataDir;
 use crate::home::queues::SOCKETS_INTERVAL;
 use crate::logging::{self, events};
 use crate::mesh::channel::{self, Receiver, Sender};
 use crate::mesh::{CHANNEL_BATCHES, ToEdge, ToHome};
 use crate::metrics;
-use crate::resources;
+use crate::resources::{self, Rings};
 use crate::sys::Signals;
 use crate::tls::Security;
 use crate::wake;
 use plinth_net::grpc::Tally;
 use plinth_net::rt::{self, Reactor};
+use plinth_wal_uring::{UringError, probe};
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,12 +69,9 @@ struct EdgeChannels {
 /// Serves until a signal stops the member or something fails for good.
 pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = config.reactors.count_on(cores as u32) as usize;
+    let count = reactors(config.reactors, cores);
     events::starting(&config, !folder.is_fresh(), count, cores);
-    if let Err(error) = plinth_wal_uring::probe() {
-        return fail("the server cannot start", &error);
-    }
-    if let Err(error) = resources::check_locked_memory() {
+    if let Err(error) = probe() {
         return fail("the server cannot start", &error);
     }
     let security = match Security::new(&config) {
@@ -109,6 +107,22 @@ pub fn run(config: Config, folder: &DataDir, signals: Signals) -> Ended {
     }
 }
 
+/// How many reactors: as many as were asked for, else one for each core, if there is locked memory for them.
+fn reactors(wanted: Reactors, cores: usize) -> usize {
+    let (count, fit) = (wanted.count_on(cores as u32) as usize, Rings::allowed().reactors_max);
+    if wanted.count != 0 || count <= fit {
+        return count;
+    }
+    tracing::warn!(
+        reactors = fit,
+        cores,
+        limit = resources::locked_memory(),
+        "fewer reactors than cores, since their rings count as locked memory; allow more of it (ulimit -l, LimitMEMLOCK=, \
+         CAP_IPC_LOCK), or say how many with --reactors"
+    );
+    fit
+}
+
 /// What a reactor's servers count.
 fn new_tally(config: &Config) -> Arc<Tally> {
     metrics::tally(api::method_table().len(), config.monitoring.extensive)
@@ -128,7 +142,7 @@ fn run_home(
         serve::run(config, security, &member_dir, &log_dir, channels, signals, taken).await
     });
     let reactor = reactor.map_err(|error| format!("{}: {error}", reactor_trouble(0)))?;
-    reactor.join().map_err(|error| error.to_string())?
+    reactor.join().map_err(|error| UringError::ring(error.into()).to_string())?
 }
 
 fn reactor_trouble(number: usize) -> String {
@@ -142,7 +156,7 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    rt::reactor(&format!("reactor-{number}"), pin.then_some(number), move || async move {
+    rt::reactor(&format!("reactor-{number}"), pin.then_some(number), Rings::allowed().entries, move || async move {
         rt::spawn_into(main(), rt::queue("clients", 1000, SOCKETS_INTERVAL)).await
     })
 }

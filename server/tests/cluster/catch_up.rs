@@ -72,7 +72,7 @@ async fn a_copy_that_is_cut_off_begins_again_at_once() {
     for _ in 0..2 {
         cluster.restart(away);
         cluster.wait_for_log(away, "receiving snapshot");
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!cluster.log(away).contains("installed snapshot"), "it was too fast to be cut off");
         cluster.kill(away);
     }

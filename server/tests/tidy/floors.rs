@@ -9,7 +9,7 @@ use std::fs;
 
 /// Crates from the ground up. A crate depends on crates of lower floors only.
 const CRATES: &[&[&str]] = &[
-    &["plinth-random"],
+    &["plinth-random", "rlimit"],
     &["plinth-api", "plinth-net", "plinth-wal"],
     &["plinth-bbolt", "plinth-engine", "plinth-raft", "plinth-wal-uring"],
     &["plinth-member"],

@@ -79,6 +79,13 @@ pub enum UringError {
          with CONFIG_IO_URING, and the system calls io_uring_setup, io_uring_enter and io_uring_register"
     )]
     Missing(#[source] io::Error),
+    /// Rings count as locked memory here, and there is too little of it.
+    #[error(
+        "io_uring has no memory for a ring ({0}): all processes of a user together may lock what a limit allows \
+         (ulimit -l); allow more (LimitMEMLOCK=8M in a systemd unit, --ulimit memlock=8388608 for a container, or the \
+         capability IPC_LOCK)"
+    )]
+    Memory(#[source] io::Error),
     /// Another failure of setting up the ring, the socketpair or the thread.
     #[error("set up {what}: {source}")]
     Setup {
@@ -94,7 +101,8 @@ pub enum UringError {
 }
 
 impl UringError {
-    fn ring(source: io::Error) -> Self {
+    /// Why a ring, of this disk or of anybody else, could not be set up.
+    pub fn ring(source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
                 let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
@@ -102,6 +110,7 @@ impl UringError {
                 Self::NotPermitted { disabled, source }
             }
             Some(libc::ENOSYS) => Self::Missing(source),
+            Some(libc::ENOMEM) => Self::Memory(source),
             _ => Self::Setup { what: "io_uring", source },
         }
     }

@@ -40,5 +40,6 @@ fn a_forbidden_ring_says_how_to_allow_it() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(matches!(refusal(libc::ENOSYS), UringError::Missing(_)));
-    assert!(matches!(refusal(libc::ENOMEM), UringError::Setup { what: "io_uring", .. }));
+    assert!(matches!(refusal(libc::ENOMEM), UringError::Memory(_)));
+    assert!(matches!(refusal(libc::EMFILE), UringError::Setup { what: "io_uring", .. }));
 }
