@@ -1,6 +1,6 @@
 //! The `plinth` binary: one program under several names. `plinth` and `etcd` serve; `etcdctl` and `etcdutl` are the
-//! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`. A server takes no positional
-//! arguments, so these words mean nothing else.
+//! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`; `metad` is a companion, also to be had
+//! as `plinth metad`. A server takes no positional arguments, so these words mean nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -44,6 +44,7 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
     match program.rsplit('/').next() {
         Some("etcdctl") => return Some((plinth_ctl::etcdctl::main, arguments.to_vec())),
         Some("etcdutl") => return Some(etcdutl(arguments)),
+        Some("metad") => return Some((plinth_metad::main, arguments.to_vec())),
         _ => {}
     }
     let (first, rest) = arguments.split_first()?;
@@ -51,6 +52,7 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
         "ctl" => plinth_ctl::etcdctl::main,
         "util" => return Some(etcdutl(rest)),
         "wal" => plinth_ctl::wal::main,
+        "metad" => plinth_metad::main,
         _ => return None,
     };
     Some((tool, rest.to_vec()))

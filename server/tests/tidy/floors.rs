@@ -14,6 +14,8 @@ const CRATES: &[&[&str]] = &[
     &["plinth-bbolt", "plinth-engine", "plinth-raft", "plinth-wal-uring"],
     &["plinth-member"],
     &["plinth-benches", "plinth-ctl", "plinth-perf", "plinth-sim"],
+    &["plinth-companion"],
+    &["plinth-metad"],
     &["plinth"],
 ];
 

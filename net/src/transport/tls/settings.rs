@@ -91,6 +91,11 @@ impl ServerSettings {
         Ok(ServerSettings { config: Arc::new(config), revoked: None })
     }
 
+    /// For those who drive the protocol themselves, and know nobody who is revoked.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// The same, but refuses those who show a revoked certificate.
     pub fn with_revoked(&self, revoked: Arc<Revoked>) -> ServerSettings {
         ServerSettings { config: Arc::clone(&self.config), revoked: Some(revoked) }
