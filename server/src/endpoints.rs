@@ -42,7 +42,7 @@ impl HttpEndpoints {
         tallies: Vec<Arc<Tally>>,
         security: Security,
     ) -> HttpEndpoints {
-        let schema = Arc::new(home.metrics.schema(config.monitoring.extensive));
+        let schema = Arc::new(home.reactor.metrics.schema(config.monitoring.extensive));
         HttpEndpoints {
             home,
             link,
@@ -87,8 +87,11 @@ impl HttpEndpoints {
             Some(response) => response,
             None => request.after_read(self.read(!request.serializable).await),
         };
-        let counter =
-            if response.status == 200 { &self.home.metrics.health_success } else { &self.home.metrics.health_failures };
+        let counter = if response.status == 200 {
+            &self.home.reactor.metrics.health_success
+        } else {
+            &self.home.reactor.metrics.health_failures
+        };
         counter.inc();
         response
     }
@@ -110,7 +113,7 @@ impl HttpEndpoints {
                     false => Ok(()),
                 },
             };
-            self.home.metrics.record_check(request.probe, check, outcome.is_ok());
+            self.home.reactor.metrics.record_check(request.probe, check, outcome.is_ok());
             outcomes.push((check, outcome));
         }
         request.respond(&outcomes)
@@ -119,7 +122,7 @@ impl HttpEndpoints {
     /// Whether the disk of this member is full, and others serve.
     fn is_short_of_space(&self) -> bool {
         let state = self.home.state();
-        !state.member.has_space(&state.log) && !state.member.group().is_alone()
+        !state.member.has_space(&self.home.reactor.log()) && !state.member.group().is_alone()
     }
 
     /// Reads one key, as a client would.
@@ -140,7 +143,7 @@ impl HttpEndpoints {
 
     /// The page of metrics. The reactor only copies numbers; a thread makes them a text.
     async fn scrape(&self) -> String {
-        let metrics = &self.home.metrics;
+        let metrics = &self.home.reactor.metrics;
         metrics.scrapes_in_flight.add(1);
         fill_gauges(&self.home, &self.link);
         metrics::take_over(metrics, api::method_table().len(), &self.tallies);
@@ -230,7 +233,7 @@ fn peer_figures(link: &Link) -> Vec<PeerFigures> {
 
 /// Sets what is known only when asked.
 fn fill_gauges(home: &Home, link: &Link) {
-    let metrics: &ReactorMetrics = &home.metrics;
+    let metrics: &ReactorMetrics = &home.reactor.metrics;
     let state = home.state();
     let (member, store) = (&state.member, state.member.store());
     let group = member.group();
@@ -243,7 +246,7 @@ fn fill_gauges(home: &Home, link: &Link) {
     metrics.proposals_committed.set_unsigned(group.commit());
     metrics.proposals_pending.set_unsigned(member.pending_commands() as u64);
     metrics.quota_bytes.set(home.profile.quota_bytes);
-    metrics.wal_write_bytes.set_unsigned(state.log.wal().stats().bytes_written);
+    metrics.wal_write_bytes.set_unsigned(home.reactor.log().wal().stats().bytes_written);
     metrics.db_size.set_unsigned(store.trees().size_bytes());
     metrics.db_size_in_use.set_unsigned(store.trees().in_use_bytes());
     metrics.damaged_pages.set_unsigned(home.damage.count() as u64);

@@ -79,11 +79,11 @@ pub fn member_promote(Request { home, body, reply, .. }: Request) {
         };
         match result {
             Ok(()) => {
-                home.metrics.learner_promotions.inc();
+                home.reactor.metrics.learner_promotions.inc();
                 answer(&home, reply, |members| pb::MemberPromoteResponse { header: None, members });
             }
             Err(status) => {
-                home.metrics.peers.count_promote_failure(&status.message);
+                home.reactor.metrics.peers.count_promote_failure(&status.message);
                 reply.fail(status);
             }
         }

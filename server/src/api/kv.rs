@@ -93,7 +93,7 @@ pub fn txn(Request { home, caller, body, reply }: Request) {
         let read = Read { what, caller };
         return match serializable {
             true => reading::answer_read_txn(&home, read, reply),
-            false => home.read(Waiter::ReadTxn(Box::new(read), reply, home.moment())),
+            false => home.read(Waiter::ReadTxn(Box::new(read), reply, home.reactor.moment())),
         };
     }
     if size > home.profile.limits.request_bytes_max {
@@ -136,7 +136,7 @@ pub fn range(Request { home, caller, body, reply }: Request) {
     let read = Read { what: range, caller };
     match serializable {
         true => reading::answer_range(&home, read, reply),
-        false => home.read(Waiter::Range(Box::new(read), reply, home.moment())),
+        false => home.read(Waiter::Range(Box::new(read), reply, home.reactor.moment())),
     }
 }
 

@@ -113,7 +113,7 @@ pub fn hash_kv(Request { home, body, reply, .. }: Request) {
         let start = Instant::now();
         match corruption::hash(&home, request.revision).await {
             Ok(hashed) => {
-                home.metrics.hash_kv_duration.record_duration(start.elapsed());
+                home.reactor.metrics.hash_kv_duration.record_duration(start.elapsed());
                 let state = home.state();
                 reply.send(|out| {
                     state.header.append(out, state.member.store().revision());
@@ -138,7 +138,7 @@ pub fn hash(Request { home, reply, .. }: Request) {
             match step {
                 Ok(None) => turn::pass().await,
                 Ok(Some(hash)) => {
-                    home.metrics.hash_duration.record_duration(start.elapsed());
+                    home.reactor.metrics.hash_duration.record_duration(start.elapsed());
                     let state = home.state();
                     return reply.send(|out| {
                         state.header.append(out, state.member.store().revision());
@@ -158,13 +158,13 @@ pub fn defragment(Request { home, reply, .. }: Request) {
     rt::spawn(async move {
         let start = Instant::now();
         let before = home.state().member.store().trees().size_bytes();
-        home.metrics.defrag_inflight.add(1);
+        home.reactor.metrics.defrag_inflight.add(1);
         fail_point!("defragBeforeCopy");
         let result = shrink(&home).await;
         fail_point!("defragBeforeRename");
-        home.metrics.defrag_inflight.add(-1);
+        home.reactor.metrics.defrag_inflight.add(-1);
         let after = home.state().member.store().trees().size_bytes();
-        home.metrics.backend_defrag.record_duration(start.elapsed());
+        home.reactor.metrics.backend_defrag.record_duration(start.elapsed());
         match result {
             Ok(()) => {
                 tracing::info!(before, after, took = ?start.elapsed(), "finished defragmenting");

@@ -188,7 +188,7 @@ impl Api {
 
     fn count(&self, call: &CallFacts, stream: bool) {
         let version = call.client_api_version.as_deref().and_then(|version| std::str::from_utf8(version).ok());
-        self.home.metrics.client_requests.inc(stream, version);
+        self.home.reactor.metrics.client_requests.inc(stream, version);
     }
 }
 

@@ -67,7 +67,7 @@ async fn sign_in(home: &Home, name: &str, password: String) -> Result<(i64, Vec<
         home.barrier().await?;
         let (hash, auth_revision) = user(home, name)?;
         let is_equal = home.identities.passwords.is_equal(password.clone(), hash).await.map_err(busy)?;
-        home.metrics.password_checks.with(crate::metrics::Success(is_equal)).inc();
+        home.reactor.metrics.password_checks.with(crate::metrics::Success(is_equal)).inc();
         if !is_equal {
             return Err(status::AUTH_FAILED);
         }

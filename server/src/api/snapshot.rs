@@ -149,7 +149,7 @@ async fn send(home: &Rc<Home>, reply: &StreamReply) -> Result<(), Status> {
     let mut rest = pinned.step(|_| export.finish())?;
     pieces.take(&mut rest);
     pieces.finish();
-    home.metrics.backend_snapshot.record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    home.reactor.metrics.backend_snapshot.record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
     tracing::info!(total_bytes = file_bytes, took = ?start.elapsed(), "successfully sent database snapshot to client");
     Ok(())
 }

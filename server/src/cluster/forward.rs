@@ -16,7 +16,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_net::grpc::{Code, Status};
 use plinth_net::peer::Answerer;
 use plinth_net::rt::{self, sleep};
-use plinth_raft::MemberId;
+use plinth_raft::{GroupId, MemberId};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -37,11 +37,29 @@ pub enum Question {
     HashKv = 5,
 }
 
+/// In the number of a question: its first four bytes say which group's members are asked. Without it those of group 0 are,
+/// as before there were others.
+const OF_GROUP: u16 = 0x8000;
+
 impl Question {
-    /// The question of this number.
-    pub fn from_u16(number: u16) -> Option<Question> {
+    /// The question as it is asked of members of a group: its number, and its body.
+    pub fn address(self, group: GroupId, body: Bytes) -> (u16, Bytes) {
+        if group == GroupId(0) {
+            return (self as u16, body);
+        }
+        let mut out = BytesMut::with_capacity(4 + body.len());
+        out.put_u32_le(group.0);
+        out.put_slice(&body);
+        (self as u16 | OF_GROUP, out.freeze())
+    }
+
+    /// What is asked, of whom, and the rest of the body; nothing if no such question is known.
+    pub fn read(number: u16, mut body: Bytes) -> Option<(Question, GroupId, Bytes)> {
         use Question::{HashKv, Piece, Promote, Renew, TimeToLive};
-        [Renew, Piece, TimeToLive, Promote, HashKv].into_iter().find(|question| *question as u16 == number)
+        let known = [Renew, Piece, TimeToLive, Promote, HashKv];
+        let question = known.into_iter().find(|question| *question as u16 == number & !OF_GROUP)?;
+        let group = if number & OF_GROUP == 0 { GroupId(0) } else { GroupId(body.try_get_u32_le().ok()?) };
+        Some((question, group, body))
     }
 }
 
@@ -170,7 +188,7 @@ pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Quest
         Question::Piece | Question::Promote | Question::HashKv => {}
     }
     let task = respond_later(home.clone(), link.clone(), from, question, body, answerer);
-    rt::spawn_into(task, home.queues.background).detach();
+    rt::spawn_into(task, home.reactor.queues.background).detach();
 }
 
 async fn respond_later(
@@ -290,8 +308,17 @@ mod tests {
         for broken in [&b""[..], &[1], &[1, 200, b'x']] {
             assert_eq!(read_answer(Bytes::copy_from_slice(broken)).expect_err("broken").code, Code::Internal);
         }
-        for number in 0..20 {
-            assert!(Question::from_u16(number).is_none_or(|question| question as u16 == number));
+    }
+
+    #[test]
+    fn questions_find_their_group() {
+        let body = Bytes::from_static(b"what is asked");
+        for group in [GroupId(0), GroupId(1), GroupId(u32::MAX)] {
+            let (kind, bytes) = Question::HashKv.address(group, body.clone());
+            assert_eq!(Question::read(kind, bytes), Some((Question::HashKv, group, body.clone())));
         }
+        assert_eq!(Question::Renew.address(GroupId(0), body.clone()), (1, body.clone()), "as an earlier release asks");
+        assert_eq!(Question::read(99, body.clone()), None);
+        assert_eq!(Question::read(Question::Renew as u16 | OF_GROUP, body.slice(..3)), None, "a group has four bytes");
     }
 }

@@ -22,7 +22,7 @@ pub async fn transfer(home: &Rc<Home>, target: MemberId, patience: Duration) -> 
         Err(HandoverError::BadTarget) => return Err(status::BAD_LEADER_TRANSFEREE),
     }
     tracing::info!(to = %target, "leadership transfer is starting");
-    home.pump.notify();
+    home.reactor.pump.notify();
     let (start, deadline) = (Instant::now(), Instant::now() + patience);
     loop {
         let found = handover::look(&home.state().member, target, |id| is_connected(home, id));

@@ -1,4 +1,5 @@
-//! The connections to the other members, as the home uses them: who they are, and what is sent to whom.
+//! The connections to the other members, as the home of a store uses them: who they are, and what is sent to whom. Links of
+//! several stores share the transport, and the inbox, which knows them by their groups.
 //!
 //! The addresses follow the replicated list of members, and what members say of themselves: `plinth_member::addresses`.
 
@@ -8,23 +9,25 @@ use super::snapshots::{self, Snapshots};
 use crate::config::Url;
 use crate::home::Home;
 use crate::home::others::{Answer, LeaseRenewal, Others};
+use crate::home::reactor::Reactor;
 use bytes::Bytes;
 use plinth_engine::error::StoreError;
 use plinth_member::addresses::{AddressBook, Change};
 use plinth_member::records;
 use plinth_net::peer::{Lane, PeerConfig, Peers, RequestError};
 use plinth_net::transport::Connector;
-use plinth_raft::{Lane as MessageLane, Member, MemberId, PeerBody, PeerMessage};
-use std::cell::{Cell, OnceCell, RefCell};
+use plinth_raft::{GroupId, Lane as MessageLane, Member, MemberId, PeerBody, PeerMessage};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// See the module.
 pub struct Link {
+    /// Whose members they are.
+    pub group: GroupId,
     peers: Rc<Peers>,
-    /// Where it goes what arrives.
-    home: OnceCell<Weak<Home>>,
+    reactor: Rc<Reactor>,
     addresses: RefCell<AddressBook>,
     /// Where this member is to be found by its configuration; the list may say something else.
     advertised: Vec<String>,
@@ -49,17 +52,20 @@ pub struct Counts {
 }
 
 impl Link {
-    /// Nobody is known yet; what arrives is ignored until there is a home.
+    /// Nobody is known yet. What arrives for a group is ignored until it has a home on this reactor.
     pub fn new(
+        (reactor, group): (Rc<Reactor>, GroupId),
         config: PeerConfig,
         connector: Connector,
         first_members: Vec<Member>,
         advertised: Vec<String>,
     ) -> Rc<Link> {
         let addresses = RefCell::new(AddressBook::new(MemberId(config.member), first_members));
-        Rc::new_cyclic(|link| Link {
-            peers: Peers::new(config, connector, Rc::new(Inbox::new(link.clone()))),
-            home: OnceCell::new(),
+        let inbox = Rc::new(Inbox::default());
+        let link = Rc::new(Link {
+            group,
+            peers: Peers::new(config, connector, inbox.clone()),
+            reactor,
             addresses,
             advertised,
             seen_changes: Cell::new(None),
@@ -68,17 +74,14 @@ impl Link {
             counts: RefCell::default(),
             head: RefCell::default(),
             parts: RefCell::default(),
-        })
+        });
+        inbox.add(&link);
+        link
     }
 
-    /// Hands what arrives to `home` from now on. Call once.
-    pub fn attach(&self, home: &Rc<Home>) {
-        assert!(self.home.set(Rc::downgrade(home)).is_ok(), "a link has one home");
-    }
-
-    /// The home that is attached, while it lives.
+    /// The home of its group, while it lives.
     pub fn home(&self) -> Option<Rc<Home>> {
-        self.home.get()?.upgrade()
+        self.reactor.home(self.group)
     }
 
     /// The transport.
@@ -110,7 +113,8 @@ impl Link {
         timeout: Duration,
     ) -> Result<Bytes, RequestError> {
         let lane = if question == Question::Piece { Lane::Snapshot } else { Lane::Urgent };
-        self.peers.request(to.0, lane, question as u16, body, timeout).await
+        let (kind, body) = question.address(self.group, body);
+        self.peers.request(to.0, lane, kind, body, timeout).await
     }
 
     /// Counts something about a member.

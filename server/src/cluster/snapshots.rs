@@ -85,19 +85,19 @@ async fn pin_for_all(home: Rc<Home>, link: Rc<Link>) {
         // So that it holds all that was applied until now.
         home.flushed().await;
         for to in link.snapshots.wanted.take() {
-            let now = home.clock.now();
+            let now = home.reactor.clock.now();
             match link.snapshots.source.borrow_mut().offer(&mut home.state_mut().member, to, now) {
                 Ok(id) => tracing::info!(peer = %to, index = id.index, term = id.term, "sending snapshot"),
                 Err(error) => tracing::error!(peer = %to, %error, "cannot make a snapshot"),
             }
         }
-        home.pump.notify();
+        home.reactor.pump.notify();
     }
 }
 
 /// Answers a question for a piece.
 pub fn piece(home: &Home, link: &Link, from: MemberId, question: &[u8]) -> Result<Bytes, Status> {
-    let now = home.clock.now();
+    let now = home.reactor.clock.now();
     let answer = link.snapshots.source.borrow_mut().answer(&mut home.state_mut().member, from, question, now);
     match answer {
         Ok((piece, news)) => {
@@ -112,7 +112,7 @@ pub fn piece(home: &Home, link: &Link, from: MemberId, question: &[u8]) -> Resul
 
 /// Looks after those who copy; to be called some times a second.
 pub fn look_after(home: &Home, link: &Link) {
-    let now = home.clock.now();
+    let now = home.reactor.clock.now();
     let news = link.snapshots.source.borrow_mut().look_after(&mut home.state_mut().member, now);
     for (to, news) in news {
         tell(home, link, to, news);
@@ -131,7 +131,7 @@ fn tell(home: &Home, link: &Link, to: MemberId, news: News) {
             tracing::warn!(peer = %to, ?news, "gave up sending snapshot: the peer has stopped copying it");
         }
     }
-    home.pump.notify();
+    home.reactor.pump.notify();
 }
 
 /// The leader has a snapshot for this member.
@@ -140,7 +140,7 @@ pub fn announced(home: &Rc<Home>, link: &Rc<Link>, message: PeerMessage) {
     let from = message.from;
     let begun = {
         let state = home.state();
-        snapshots.fetch.borrow_mut().announced(&state.member, &state.log, message, home.clock.now())
+        snapshots.fetch.borrow_mut().announced(&state.member, &home.reactor.log(), message, home.reactor.clock.now())
     };
     if let Some(bytes) = begun {
         let index = snapshots.fetch.borrow().current().map(|(_, _, index)| index);
@@ -165,7 +165,7 @@ struct Copied {
 async fn fetch(home: Rc<Home>, link: Rc<Link>) {
     let mut copied = None;
     while !home.is_stopping() {
-        let (may_install, now) = (!home.flushes.is_under_way(), home.clock.now());
+        let (may_install, now) = (!home.flushes.is_under_way(), home.reactor.clock.now());
         let step = link.snapshots.fetch.borrow_mut().step(&home.state().member, may_install, now);
         let Some(step) = step else { break };
         carry_out(&home, &link, step, &mut copied).await;
@@ -185,18 +185,18 @@ async fn carry_out(home: &Rc<Home>, link: &Rc<Link>, step: Step, copied: &mut Op
                 let writer = FileWriter::new(file);
                 *copied = Some(Copied { number, begun: Instant::now(), path, writer, opened: None });
             });
-            fetch.borrow_mut().written(number, result.map_err(|error| error.to_string()), home.clock.now());
+            fetch.borrow_mut().written(number, result.map_err(|error| error.to_string()), home.reactor.clock.now());
         }
         Step::Ask { number, page, to, question } => {
             let answer = ask(link, number, to, question).await;
             if let Some(answer) = answer {
-                fetch.borrow_mut().answered(number, page, answer, home.clock.now());
+                fetch.borrow_mut().answered(number, page, answer, home.reactor.clock.now());
             }
         }
         Step::Write { number, piece, writes_back, is_last } => {
             let Some(writer) = copied.as_ref().map(|copied| copied.writer.clone()) else { return };
             let result = rt::unblock(move || write(writer, piece, writes_back, is_last)).await;
-            fetch.borrow_mut().written(number, result.map_err(|error| error.to_string()), home.clock.now());
+            fetch.borrow_mut().written(number, result.map_err(|error| error.to_string()), home.reactor.clock.now());
         }
         Step::Open { number } => {
             let Some(copied) = copied else { return };
@@ -207,7 +207,7 @@ async fn carry_out(home: &Rc<Home>, link: &Rc<Link>, step: Step, copied: &mut Op
                 copied.opened = Some(opened);
                 EntryId { index: applied.index, term: applied.term }
             });
-            fetch.borrow_mut().opened(number, result, home.clock.now());
+            fetch.borrow_mut().opened(number, result, home.reactor.clock.now());
         }
         Step::Offer { number, message } => {
             let Some(Copied { begun, path, opened: Some((store, writer)), .. }) = of(number, copied) else { return };
@@ -223,7 +223,7 @@ async fn carry_out(home: &Rc<Home>, link: &Rc<Link>, step: Step, copied: &mut Op
             fetch.borrow_mut().offered(number, is_taken);
         }
         Step::Wait { until } => {
-            let millis = until.0.saturating_sub(home.clock.now().0).max(1);
+            let millis = until.0.saturating_sub(home.reactor.clock.now().0).max(1);
             sleep(Duration::from_millis(millis)).or(link.snapshots.superseded.wait()).await;
         }
         Step::Drop { number, from, index, why } => dropped(of(number, copied), from, index, &why),

@@ -62,12 +62,12 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
     if !state.member.store().is_compacting() {
         return Ok(false);
     }
-    let begun = home.clock.read();
+    let begun = home.reactor.clock.read();
     crate::fail_point!("compactBeforeCommitScheduledCompact");
     crate::fail_point!("compactBeforeCommitBatch");
     let progress = history::compact(&mut state.member, &mut state.hub, home.profile.pace.compaction_step)?;
     crate::fail_point!("compactAfterCommitBatch");
-    state.stages.compacted(progress, &home.metrics, begun, home.clock.read());
+    state.stages.compacted(progress, &home.reactor.metrics, begun, home.reactor.clock.read());
     let finished = state.member.store().finished_compact_revision();
     let (done, waiting) = std::mem::take(&mut state.physical).into_iter().partition(|(at, _)| *at <= finished);
     state.physical = waiting;
@@ -86,7 +86,7 @@ fn compact(home: &Rc<Home>) -> Result<bool, StoreError> {
 pub async fn notify_progress(home: Rc<Home>) {
     while !home.is_stopping() {
         sleep(PROGRESS_INTERVAL).await;
-        let now = home.clock.now();
+        let now = home.reactor.clock.now();
         let due = home.state().hub.next_tick().is_some_and(|at| at <= now);
         if due {
             home.state_mut().hub.tick(now);

@@ -1,6 +1,7 @@
 //! The task that moves the member forward, and the answers that come of it.
 
 use super::clock::Nanos;
+use super::reactor::Reactor;
 use super::waiter::Waiter;
 use super::{Home, HomeLog, HomeMember, State, flush, watching};
 use crate::answer::header::HeaderTemplate;
@@ -31,9 +32,9 @@ const TICKS_AT_REST: u32 = 2;
 pub async fn drive(home: Rc<Home>) -> Fatal {
     let mut effects = Effects::default();
     loop {
-        home.pump.wait().await;
+        home.reactor.pump.wait().await;
         loop {
-            if let Some(fatal) = home.take_failure() {
+            if let Some(fatal) = home.reactor.take_failure() {
                 return fatal;
             }
             match step(&home, &mut effects) {
@@ -49,24 +50,24 @@ pub async fn drive(home: Rc<Home>) -> Fatal {
 
 /// One round of the member, with the clock read between its parts.
 fn step(home: &Rc<Home>, effects: &mut Effects<Waiter>) -> Result<Pumped, Fatal> {
-    let begun = home.begin_round();
+    let begun = home.reactor.begin_round();
     if home.has_readable() {
         serve_readable(home);
     }
     fail_point!(if home.state().member.pending_commands() > 0, "raftBeforeSave");
     let mut turn = Turn { home, has_work: false, at: begun };
     let pumped = round::run(&mut turn, effects)?;
-    home.end_round();
+    home.reactor.end_round();
     fail_point!("raftBeforeAdvance");
     Ok(if home.has_readable() { Pumped::More } else { pumped })
 }
 
 /// Hands over what came of the member outside of a round.
 pub fn hand_over(home: &Rc<Home>, effects: &mut Effects<Waiter>) {
-    let mut turn = Turn { home, has_work: false, at: home.clock.read() };
+    let mut turn = Turn { home, has_work: false, at: home.reactor.clock.read() };
     // Nothing here asks the member for anything that can fail.
     if let Err(fatal) = round::hand_over(&mut turn, effects) {
-        home.fail(fatal);
+        home.reactor.fail(fatal);
     }
 }
 
@@ -92,9 +93,7 @@ impl Outside for Turn<'_> {
     }
 
     fn with_log<R>(&mut self, act: impl FnOnce(&mut HomeMember, &mut HomeLog) -> R) -> R {
-        let mut guard = self.home.state_mut();
-        let State { member, log, .. } = &mut *guard;
-        act(member, log)
+        act(&mut self.home.state_mut().member, &mut self.home.reactor.log_mut())
     }
 
     fn now(&mut self) -> Millis {
@@ -102,10 +101,10 @@ impl Outside for Turn<'_> {
     }
 
     fn advanced(&mut self) {
-        let now = self.home.clock.read();
+        let now = self.home.reactor.clock.read();
         let mut guard = self.home.state_mut();
-        let State { member, log, stages, .. } = &mut *guard;
-        stages.advanced(member, log, &self.home.metrics, self.at, now);
+        let State { member, stages, .. } = &mut *guard;
+        stages.advanced(member, &self.home.reactor.log(), &self.home.reactor.metrics, self.at, now);
         (self.has_work, self.at) = (member.has_committed(), now);
         fail_point!(if self.has_work, "beforeApplyOneEntryNormal");
     }
@@ -118,8 +117,8 @@ impl Outside for Turn<'_> {
     fn applied(&mut self, effects: &mut Effects<Waiter>) -> Result<(), Fatal> {
         self.home.note_sign_ins(&mut effects.sign_ins);
         if self.has_work {
-            let now = self.home.clock.read();
-            self.home.state_mut().stages.applied(effects, &self.home.metrics, self.at, now);
+            let now = self.home.reactor.clock.read();
+            self.home.state_mut().stages.applied(effects, &self.home.reactor.metrics, self.at, now);
         }
         Ok(())
     }
@@ -187,13 +186,13 @@ impl Outside for Turn<'_> {
 
 /// Answers those whose commands were applied.
 fn answer_applied(home: &Home, applied: &mut Vec<Applied<Waiter>>) {
-    let begun = home.clock.read();
+    let begun = home.reactor.clock.read();
     let commands = applied.len() as u64;
     {
         let stages = &mut home.state_mut().stages;
         for (waiter, result) in applied.iter() {
             if let Some(asked) = waiter.asked() {
-                stages.answer(asked, result.is_ok(), &home.metrics, begun);
+                stages.answer(asked, result.is_ok(), &home.reactor.metrics, begun);
             }
         }
     }
@@ -207,17 +206,17 @@ fn answer_applied(home: &Home, applied: &mut Vec<Applied<Waiter>>) {
         let compact_revision = state.member.store().compact_revision();
         state.physical.extend(physical.into_iter().map(|(waiter, _)| (compact_revision, waiter)));
     }
-    let ended = home.clock.read();
-    home.metrics.stages.with(Stage::Respond).record_many(ended.since(begun), commands);
+    let ended = home.reactor.clock.read();
+    home.reactor.metrics.stages.with(Stage::Respond).record_many(ended.since(begun), commands);
 }
 
 /// Reads for those whose moment has come, as many as a step allows.
 fn answer_reads(home: &Rc<Home>, reads: &mut Vec<Waiter>) {
-    let begun = home.clock.read();
+    let begun = home.reactor.clock.read();
     {
         let stages = &mut home.state_mut().stages;
         for asked in reads.iter().filter_map(Waiter::asked) {
-            stages.answer(asked, true, &home.metrics, begun);
+            stages.answer(asked, true, &home.reactor.metrics, begun);
         }
     }
     home.add_readable(reads);
@@ -229,28 +228,28 @@ fn answer_reads(home: &Rc<Home>, reads: &mut Vec<Waiter>) {
 fn serve_readable(home: &Rc<Home>) {
     /// A step of reading, in nanoseconds.
     const STEP: u64 = 300_000;
-    let (begun, ranges) = (home.clock.read(), home.metrics.ranges.get());
+    let (begun, ranges) = (home.reactor.clock.read(), home.reactor.metrics.ranges.get());
     let (mut reads, mut ended) = (0, begun);
     while let Some(waiter) = home.next_readable() {
         waiter.readable(home);
         reads += 1;
-        ended = home.clock.read();
+        ended = home.reactor.clock.read();
         if ended.since(begun) >= STEP {
             break;
         }
     }
-    let ranges = home.metrics.ranges.get() - ranges;
-    home.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / reads.max(1), ranges);
+    let ranges = home.reactor.metrics.ranges.get() - ranges;
+    home.reactor.metrics.range_duration.with(Success(true)).record_many(ended.since(begun) / reads.max(1), ranges);
 }
 
 /// Linearizable reads share rounds; what is lost together was one.
 fn count_lost_reads(home: &Home, lost: &[(Waiter, Lost)]) {
     let has_lost = |is_meant: fn(Lost) -> bool| lost.iter().any(|(waiter, why)| waiter.is_read() && is_meant(*why));
     if has_lost(|why| why == Lost::Timeout) {
-        home.metrics.slow_read_indexes.inc();
+        home.reactor.metrics.slow_read_indexes.inc();
     }
     if has_lost(|why| matches!(why, Lost::LeaderChanged | Lost::NoLeader)) {
-        home.metrics.read_indexes_failed.inc();
+        home.reactor.metrics.read_indexes_failed.inc();
     }
 }
 
@@ -274,17 +273,17 @@ fn role_changed(home: &Home, change: RoleChange) {
     let role = format!("{:?}", change.role);
     tracing::info!(member = %format!("{:x}", home.profile.member_id), term = change.term, role, leader, "role changed");
     if change.leader.is_some() {
-        home.metrics.leader_changes.inc();
+        home.reactor.metrics.leader_changes.inc();
         home.note_election();
     }
 }
 
 /// Wakes the driver when the log has news.
-pub async fn watch_log(home: Rc<Home>, mut woken: Woken) -> std::io::Result<()> {
+pub async fn watch_log(reactor: Rc<Reactor>, mut woken: Woken) -> std::io::Result<()> {
     loop {
         woken.wait().await?;
         fail_point!("raftAfterSave");
-        home.pump.notify();
+        reactor.pump.notify();
     }
 }
 
@@ -295,22 +294,21 @@ fn has_followers(home: &Home) -> bool {
 
 /// Marks in the log that all of it is durable, when nothing was written for some ticks.
 fn mark_at_rest(home: &Home) -> Result<(), Fatal> {
-    let state = &mut *home.state_mut();
-    let flushes = state.log.wal().stats().flushes;
-    if state.stages.falls_idle(flushes, TICKS_AT_REST) {
-        state.log.mark()?;
+    let mut log = home.reactor.log_mut();
+    if home.state_mut().stages.falls_idle(log.wal().stats().flushes, TICKS_AT_REST) {
+        log.mark()?;
     }
     Ok(())
 }
 
-/// The member stops: makes the log whole and marks it, or leaves it as it is if that takes too long.
-pub async fn mark_at_stop(home: &Home) -> Result<(), Fatal> {
+/// The process stops: makes the log whole and marks it, or leaves it as it is if that takes too long.
+pub async fn mark_at_stop(reactor: &Reactor) -> Result<(), Fatal> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const LOOK: Duration = Duration::from_millis(1);
     let deadline = Instant::now() + PATIENCE;
     loop {
         {
-            let log = &mut home.state_mut().log;
+            let mut log = reactor.log_mut();
             log.poll()?;
             log.mark()?;
             if log.is_durable() {
@@ -343,21 +341,21 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
             home.end_leader_bound();
         }
         if late && has_followers(&home) {
-            home.metrics.heartbeat_send_failures.inc();
+            home.reactor.metrics.heartbeat_send_failures.inc();
             tracing::warn!(late = ?next.elapsed(), "leader failed to send out heartbeat on time");
         }
         if home.slow.has_untold() {
             home.slow.tell_untold(Instant::now());
         }
-        let mut turn = Turn { home: &home, has_work: false, at: home.clock.read() };
+        let mut turn = Turn { home: &home, has_work: false, at: home.reactor.clock.read() };
         if let Err(fatal) = round::tick(&mut turn, &mut effects) {
-            home.fail(fatal);
+            home.reactor.fail(fatal);
         }
         if let Err(fatal) = mark_at_rest(&home) {
-            home.fail(fatal);
+            home.reactor.fail(fatal);
         }
         home.sweep_tokens();
         caller::note_users(home.has_users());
-        home.pump.notify();
+        home.reactor.pump.notify();
     }
 }

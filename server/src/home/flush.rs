@@ -1,7 +1,7 @@
 //! The page-file flush: every so often what apply has changed becomes durable in the data file, off the path of
 //! acknowledgements. A thread of its own writes and syncs, in paced chunks; the reactor only freezes and takes notice.
 
-use super::{Home, HomeMember, State};
+use super::{Home, HomeMember};
 use crate::wake::{self, Waker, Woken};
 use futures_lite::FutureExt;
 use plinth_engine::pagefile::{FileWriter, Flush, PageWriter};
@@ -221,15 +221,14 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     // Never tried again: the kernel may have dropped the pages it could not write.
     let written = result?;
     let Some(flush) = flush else { return Ok(()) };
-    home.metrics.commit_write.record_duration(written);
-    home.metrics.backend_commit.record_duration(took);
+    home.reactor.metrics.commit_write.record_duration(written);
+    home.reactor.metrics.backend_commit.record_duration(took);
     let mut state = home.state_mut();
     state.member.store_mut().trees_mut().finish_flush(flush);
     // The log keeps what the flush before this one did not hold: should the newest meta page rot, the data file opens
     // at the state before it, and the log still reaches back that far.
-    let State { member, log, .. } = &mut *state;
-    member.stored_up_to(log, home.flushes.stored_before(applied));
+    state.member.stored_up_to(&mut home.reactor.log_mut(), home.flushes.stored_before(applied));
     drop(state);
-    home.pump.notify();
+    home.reactor.pump.notify();
     Ok(())
 }

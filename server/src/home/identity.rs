@@ -73,7 +73,7 @@ impl Home {
         }
         let auth_revision = auth.revision();
         if let Some(token) = &caller.token {
-            let (now, applied) = (self.moment().millis().0, state.member.group().applied());
+            let (now, applied) = (self.reactor.moment().millis().0, state.member.group().applied());
             return match self.identities.tokens.borrow_mut().find(token, now, applied) {
                 Found::User(name, claimed) => Ok(Some(User { name, auth_revision: claimed.unwrap_or(auth_revision) })),
                 Found::After(index) => Err(Unidentified::After(index)),
@@ -163,7 +163,7 @@ impl Home {
         if sign_ins.is_empty() {
             return;
         }
-        let now = self.moment().millis().0;
+        let now = self.reactor.moment().millis().0;
         let mut tokens = self.identities.tokens.borrow_mut();
         let Some(tokens) = tokens.simple() else { return sign_ins.clear() };
         for sign_in in sign_ins.drain(..) {
@@ -178,7 +178,7 @@ impl Home {
     /// Drops tokens whose time is over.
     pub(crate) fn sweep_tokens(&self) {
         if let Some(tokens) = self.identities.tokens.borrow_mut().simple() {
-            tokens.sweep(self.clock.now().0);
+            tokens.sweep(self.reactor.clock.now().0);
         }
     }
 

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 /// Renews leases, if this member keeps their times; nobody may be told before [`confirm`] or if there are commands.
 pub fn renew(home: &Home, ids: &[i64]) -> Option<Renewing> {
-    let now = home.clock.now();
+    let now = home.reactor.clock.now();
     let renewing = home.state_mut().member.renew_leases(ids, now)?;
     if renewing.commands.is_empty() {
-        home.metrics.leases_renewed.add(renewing.renewed());
+        home.reactor.metrics.leases_renewed.add(renewing.renewed());
     }
     Some(renewing)
 }
@@ -36,7 +36,7 @@ pub async fn confirm(home: &Home, mut renewing: Renewing) -> Option<Vec<i64>> {
     if !home.state().member.has_kept(&renewing) {
         return None;
     }
-    home.metrics.leases_renewed.add(renewing.renewed());
+    home.reactor.metrics.leases_renewed.add(renewing.renewed());
     Some(renewing.ttls)
 }
 
@@ -53,7 +53,7 @@ pub fn time_to_live_fields(home: &Home, request: Bytes) -> Result<Vec<u8>, Statu
 pub fn remaining(home: &Home, request: &pb::LeaseTimeToLiveRequest) -> Vec<u8> {
     let state = home.state();
     let store = state.member.store();
-    let known = store.leases().time_to_live(request.id, home.clock.now());
+    let known = store.leases().time_to_live(request.id, home.reactor.clock.now());
     let keys: Vec<&[u8]> = match (&known, request.keys) {
         (Ok(_), true) => store.leases().keys(request.id).collect(),
         _ => Vec::new(),
@@ -74,7 +74,7 @@ pub async fn expire_leases(home: Rc<Home>) {
     let mut pause = keeper::SCAN_MILLIS;
     while !home.is_stopping() {
         sleep(Duration::from_millis(pause)).await;
-        let now = home.moment();
+        let now = home.reactor.moment();
         let scan = {
             let State { member, stages, .. } = &mut *home.state_mut();
             let scan = member.scan_leases(now.millis(), |kind| Waiter::Nobody(op_of(kind)));
@@ -84,9 +84,9 @@ pub async fn expire_leases(home: Rc<Home>) {
             scan
         };
         pause = scan.pause;
-        home.metrics.leases_expired.add(scan.expired as u64);
+        home.reactor.metrics.leases_expired.add(scan.expired as u64);
         if scan.has_submitted {
-            home.pump.notify();
+            home.reactor.pump.notify();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The home of a group: the one reactor that touches the group's state.
 //!
-//! [`Home`] is the meeting point: handlers submit commands and reads into the member, tasks ([`driver`], [`flush`],
-//! [`background`]) move it forward, and what comes out is answered here. Everything is single-threaded; the state is
+//! [`Home`] is the meeting point of one store: handlers submit commands and reads into the member, tasks ([`driver`],
+//! [`flush`], [`background`]) move it forward, and what comes out is answered here. What it shares with other stores of the
+//! same thread, the log above all, is in its [`Reactor`]. Everything is single-threaded; the state is
 //! borrowed for the length of a function and never across an `await`.
 //!
 //! Invariant: a reply is given while the state is borrowed only through calls that append to a connection's buffer;
@@ -19,6 +20,7 @@ pub mod leases;
 pub mod oneshot;
 pub mod others;
 pub mod queues;
+pub mod reactor;
 pub mod reading;
 pub mod scrub;
 pub mod slow;
@@ -31,9 +33,8 @@ pub mod watching;
 use crate::answer::header::HeaderTemplate;
 use crate::answer::refusal::submit_status;
 use crate::answer::status;
-use crate::metrics::{Op, ReactorMetrics};
+use crate::metrics::Op;
 use crate::notify::Notify;
-use clock::{Clock, Nanos};
 use data_file::DataFile;
 use flushes::Flushes;
 use identity::Identities;
@@ -46,13 +47,13 @@ use plinth_engine::pagefile::{FileStore, FileWriter, PageFile};
 use plinth_engine::store::{Outcome, Store};
 use plinth_engine::watch::{HeaderIds, Hub, StreamKey};
 use plinth_member::log::Log;
-use plinth_member::{Effects, Fatal, Member};
+use plinth_member::{Effects, Member};
 use plinth_net::grpc::{Status, StreamReply};
 use plinth_net::rt;
 use plinth_raft::error::ProposeError;
-use plinth_raft::{MemberChange, MemberId, PeerMessage};
+use plinth_raft::{GroupId, MemberChange, MemberId, PeerMessage};
 use plinth_wal_uring::UringDisk;
-use queues::Queues;
+use reactor::Reactor;
 use rustc_hash::FxHashMap;
 use slow::SlowRequests;
 use stages::{Asked, Stages};
@@ -120,12 +121,10 @@ pub struct Profile {
     pub pace: Pace,
 }
 
-/// Everything that only the home may touch.
+/// Everything of a store that only its home may touch.
 pub struct State {
     /// Consensus and data.
     pub member: HomeMember,
-    /// The log.
-    pub log: HomeLog,
     /// Watchers of this reactor.
     pub hub: Hub,
     /// Where the messages of each watch stream go.
@@ -141,25 +140,20 @@ pub struct State {
 /// See the module.
 pub struct Home {
     state: RefCell<State>,
+    /// Whose home it is.
+    pub group: GroupId,
     /// Who this member is.
     pub profile: Profile,
-    /// Monotonic time.
-    pub clock: Clock,
-    /// Wakes the driver.
-    pub pump: Notify,
+    /// What it shares with other stores.
+    pub reactor: Rc<Reactor>,
     /// Wakes the background work: compaction, catching up of watchers.
     pub background: Notify,
     /// Where the data is.
     pub data: DataFile,
-    /// Where tasks run.
-    pub queues: Queues,
-    /// What this reactor counts.
-    pub metrics: Rc<ReactorMetrics>,
     /// The other members.
     pub others: Rc<dyn Others>,
     /// What identifies users.
     pub identities: Identities,
-    fatal: RefCell<Option<Fatal>>,
     /// Writes the data file that has taken the place of the one before.
     new_writer: RefCell<Option<FileWriter>>,
     is_learner: Cell<bool>,
@@ -181,8 +175,6 @@ pub struct Home {
     stopping: Cell<bool>,
     /// Wakes what would otherwise sleep on when the member stops.
     stopped: Notify,
-    /// The time when the driver's round began, once somebody asked.
-    moment: Cell<Option<Nanos>>,
 }
 
 impl Home {
@@ -190,35 +182,31 @@ impl Home {
     pub fn new(
         profile: Profile,
         data: DataFile,
-        queues: Queues,
-        (member, log, hub): (HomeMember, HomeLog, Hub),
-        metrics: Rc<ReactorMetrics>,
+        reactor: Rc<Reactor>,
+        (member, hub): (HomeMember, Hub),
         others: Rc<dyn Others>,
         identities: Identities,
     ) -> Rc<Home> {
+        let group = member.group_id();
         let header = HeaderTemplate::new(profile.cluster_id, profile.member_id, member.group().term());
         let state = State {
             member,
-            log,
             hub,
             watch_replies: FxHashMap::default(),
             header,
             physical: Vec::new(),
             stages: Stages::new(profile.limits.slow_apply),
         };
-        Rc::new(Home {
+        let home = Rc::new(Home {
             state: RefCell::new(state),
             slow: SlowRequests::new(profile.limits.slow_request),
+            group,
             profile,
-            clock: Clock::start(),
-            pump: Notify::new(),
+            reactor,
             background: Notify::new(),
             data,
-            queues,
-            metrics,
             others,
             identities,
-            fatal: RefCell::default(),
             new_writer: RefCell::default(),
             is_learner: Cell::new(false),
             is_removed: Cell::new(false),
@@ -231,8 +219,9 @@ impl Home {
             data_replacements: Cell::new(0),
             stopping: Cell::new(false),
             stopped: Notify::new(),
-            moment: Cell::new(None),
-        })
+        });
+        home.reactor.add(&home);
+        home
     }
 
     /// The state, to look at.
@@ -245,29 +234,9 @@ impl Home {
         self.state.borrow_mut()
     }
 
-    /// Now, as precisely as requests are timed: the clock is read once between two rounds of the driver.
-    pub fn moment(&self) -> Nanos {
-        self.moment.get().unwrap_or_else(|| {
-            let now = self.clock.read();
-            self.moment.set(Some(now));
-            now
-        })
-    }
-
-    /// A round of the driver begins: reads the clock, also for what the round submits itself.
-    pub(crate) fn begin_round(&self) -> Nanos {
-        self.moment.set(None);
-        self.moment()
-    }
-
-    /// A round of the driver is over: whoever asks next reads the clock.
-    pub(crate) fn end_round(&self) {
-        self.moment.set(None);
-    }
-
     /// A request that is submitted now.
     pub fn asked(&self, op: Op) -> Asked {
-        Asked { op, at: self.moment() }
+        Asked { op, at: self.reactor.moment() }
     }
 
     /// Queues a command of the server itself, which `encode` appends, for `waiter`.
@@ -280,7 +249,7 @@ impl Home {
         if self.stopping.get() {
             return waiter.fail(status::STOPPED);
         }
-        let now = self.moment();
+        let now = self.reactor.moment();
         let refused = {
             let state = &mut *self.state.borrow_mut();
             state.stages.open(now);
@@ -293,7 +262,7 @@ impl Home {
             state.member.submit(encode, waiter, now.millis())
         };
         match refused {
-            Ok(()) => self.pump.notify(),
+            Ok(()) => self.reactor.pump.notify(),
             Err((error, waiter)) => waiter.fail(submit_status(error)),
         }
     }
@@ -303,9 +272,9 @@ impl Home {
         if self.stopping.get() {
             return waiter.fail(status::STOPPED);
         }
-        let refused = self.state.borrow_mut().member.read(waiter, self.moment().millis());
+        let refused = self.state.borrow_mut().member.read(waiter, self.reactor.moment().millis());
         match refused {
-            Ok(()) => self.pump.notify(),
+            Ok(()) => self.reactor.pump.notify(),
             Err((error, waiter)) => waiter.fail(submit_status(error)),
         }
     }
@@ -352,32 +321,18 @@ impl Home {
 
     /// Hands a message of another member to consensus.
     pub fn step(&self, message: PeerMessage) {
-        let result = {
-            let State { member, log, .. } = &mut *self.state.borrow_mut();
-            member.step(log, message)
-        };
+        let result = { self.state.borrow_mut().member.step(&self.reactor.log(), message) };
         match result {
-            Ok(()) => self.pump.notify(),
-            Err(fatal) => self.fail(fatal),
+            Ok(()) => self.reactor.pump.notify(),
+            Err(fatal) => self.reactor.fail(fatal),
         }
-    }
-
-    /// The member cannot go on.
-    pub fn fail(&self, fatal: Fatal) {
-        *self.fatal.borrow_mut() = Some(fatal);
-        self.pump.notify();
-    }
-
-    /// Why the member cannot go on, once.
-    pub(crate) fn take_failure(&self) -> Option<Fatal> {
-        self.fatal.borrow_mut().take()
     }
 
     /// Changes the configuration, and waits until that is applied here. Another change under way is waited for. One that is
     /// lost with its leader is known to be so only when the time is over, as in etcd: it may still happen.
     pub async fn change(&self, change: MemberChange) -> Result<(), Status> {
         const RETRY: Duration = Duration::from_millis(20);
-        let (since, deadline) = (self.clock.now(), Instant::now() + self.profile.request_timeout);
+        let (since, deadline) = (self.reactor.clock.now(), Instant::now() + self.profile.request_timeout);
         loop {
             if self.stopping.get() {
                 return Err(status::STOPPED);
@@ -386,7 +341,7 @@ impl Home {
             let proposed = self.state.borrow_mut().member.propose_change(&change, Waiter::Changed(sender), since);
             match proposed {
                 Ok(()) => {
-                    self.pump.notify();
+                    self.reactor.pump.notify();
                     return receiver.await.unwrap_or(Err(status::STOPPED));
                 }
                 Err((ProposeError::Removed, _)) => return Err(status::STOPPED),
@@ -405,9 +360,9 @@ impl Home {
         place: Box<dyn FnOnce() -> std::io::Result<()>>,
     ) -> bool {
         crate::fail_point!("applyBeforeOpenSnapshot");
-        let (mut effects, now) = (Effects::default(), self.clock.now());
+        let (mut effects, now) = (Effects::default(), self.reactor.clock.now());
         let result = {
-            let State { member, log, .. } = &mut *self.state.borrow_mut();
+            let (member, log) = (&mut self.state.borrow_mut().member, &mut self.reactor.log_mut());
             member.offer_snapshot(message, store, place).and_then(|()| member.advance(log, now, &mut effects))
         };
         let is_installed = effects.installed.is_some();
@@ -416,8 +371,8 @@ impl Home {
         }
         driver::hand_over(self, &mut effects);
         match result {
-            Ok(()) => self.pump.notify(),
-            Err(fatal) => self.fail(fatal),
+            Ok(()) => self.reactor.pump.notify(),
+            Err(fatal) => self.reactor.fail(fatal),
         }
         is_installed
     }
@@ -509,7 +464,7 @@ impl Home {
         }
         let (has_space, fits) = {
             let state = self.state.borrow();
-            (state.member.has_space(&state.log), state.member.store().has_room(cost))
+            (state.member.has_space(&self.reactor.log()), state.member.store().has_room(cost))
         };
         if !fits && !self.alarm_pending.replace(true) {
             let alarm =

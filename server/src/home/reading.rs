@@ -68,7 +68,7 @@ pub fn answer_range(home: &Rc<Home>, read: Read<Range>, reply: UnaryReply) {
     };
     let mut pairs = Vec::new();
     let opened = home.state_mut().member.store_mut().range_open(&RangeQuery::from(&read.what), AT_ONCE, &mut pairs);
-    home.metrics.ranges.inc();
+    home.reactor.metrics.ranges.inc();
     match opened {
         Err(error) => reply.fail(read_failed(home, error)),
         Ok(Opened::Done(summary)) => match home.is_current(stamp) {

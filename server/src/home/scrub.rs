@@ -67,7 +67,7 @@ fn note(home: &Home, page: u64, tree: u8, detail: &str) {
     if !home.damage.add(page) {
         return;
     }
-    home.metrics.damaged_pages_found.inc();
+    home.reactor.metrics.damaged_pages_found.inc();
     let name = TreeId::ALL.into_iter().find(|id| *id as u8 == tree).map_or("unknown", TreeId::name);
     tracing::error!(
         page,
@@ -87,7 +87,7 @@ pub async fn scrub(home: Rc<Home>) {
         match step {
             Ok(progress) if progress.done => {
                 home.damage.replace(std::mem::take(&mut found));
-                home.metrics.scrubs.inc();
+                home.reactor.metrics.scrubs.inc();
                 sleep(PASS_MIN.saturating_sub(begun.elapsed())).await;
                 begun = Instant::now();
             }

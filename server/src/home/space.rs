@@ -1,7 +1,7 @@
 //! Space on the disk: noticing that there is none, and that there is some again (what a member does then: see
 //! `plinth_member::space`); giving back what compactions have freed.
 
-use super::{Home, State};
+use super::Home;
 use plinth_engine::pagefile::ShrinkProgress;
 use plinth_engine::trees::{TreeError, Trees};
 use plinth_member::Fatal;
@@ -38,11 +38,8 @@ pub async fn watch(home: Rc<Home>) -> Fatal {
     let mut lookout = Lookout::default();
     loop {
         sleep(LOOK_INTERVAL).await;
-        let now = home.clock.now();
-        let looked = {
-            let State { member, log, .. } = &mut *home.state_mut();
-            lookout.look(member, log, now)
-        };
+        let now = home.reactor.clock.now();
+        let looked = lookout.look(&mut home.state_mut().member, &home.reactor.log(), now);
         let has_space = match looked {
             Ok(has_space) => has_space,
             Err(fatal) => return fatal,
@@ -53,7 +50,7 @@ pub async fn watch(home: Rc<Home>) -> Fatal {
         }
         if !has_space || home.state().member.has_committed() {
             // Leadership may go, or what waited for room goes on.
-            home.pump.notify();
+            home.reactor.pump.notify();
         }
         let finished = home.state().member.store().finished_compact_revision();
         if finished != compacted && has_surplus(&home) {
@@ -71,7 +68,7 @@ pub async fn watch(home: Rc<Home>) -> Fatal {
 }
 
 fn tell(home: &Home, has_space: bool) {
-    home.metrics.disk_full.set_bool(!has_space);
+    home.reactor.metrics.disk_full.set_bool(!has_space);
     match has_space {
         true => tracing::info!("there is room on the disk again"),
         false => tracing::error!(

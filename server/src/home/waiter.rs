@@ -119,7 +119,7 @@ impl Waiter {
     /// Answers a waiter whose outcome will not be known.
     pub fn lost(self, home: &Home, why: Lost) {
         if self.op().is_some() && why != Lost::Stopped {
-            home.metrics.proposals_failed.inc();
+            home.reactor.metrics.proposals_failed.inc();
         }
         if matches!(self, Waiter::Alarm) {
             home.alarm_raised();

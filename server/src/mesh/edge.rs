@@ -1,7 +1,7 @@
 //! An edge's end of the mesh: a `Service` that sends calls to the home and hands its answers to the connections.
 
 use super::channel::{Receiver, Sender};
-use super::{CallId, IN_FLIGHT_BYTES_MAX, ToEdge, ToHome};
+use super::{CallId, IN_FLIGHT_BYTES_MAX, Target, ToEdge, ToHome};
 use crate::answer::refusal::RefusedStream;
 use crate::answer::status;
 use crate::caller::CallFacts;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::server::Http1Reply;
+use plinth_raft::GroupId;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -172,49 +173,59 @@ impl Edge {
     }
 }
 
-/// The service that an edge's connections see.
-pub struct EdgeService(pub Rc<Edge>);
+/// The service that connections of an edge see, to a listener of a store.
+pub struct EdgeService {
+    edge: Rc<Edge>,
+    group: GroupId,
+}
+
+impl EdgeService {
+    /// Asks the home of this group.
+    pub fn new(edge: Rc<Edge>, group: GroupId) -> EdgeService {
+        EdgeService { edge, group }
+    }
+}
 
 impl Service for EdgeService {
     fn methods(&self) -> &'static [Method] {
-        self.0.methods
+        self.edge.methods
     }
 
     fn unary(&self, method: usize, call: &Call, body: Bytes, reply: UnaryReply) {
-        if !self.0.has_room() {
+        if !self.edge.has_room() {
             return reply.fail(status::TOO_MANY_REQUESTS);
         }
-        let id = self.0.name();
-        let edge = self.0.clone();
+        let id = self.edge.name();
+        let edge = self.edge.clone();
         reply.on_cancel(move || {
             if edge.pending.borrow_mut().remove(&id).is_some() {
                 edge.post(ToHome::Gone(id));
             }
         });
-        self.0.pending.borrow_mut().insert(id, Pending::Unary(reply));
-        self.0.post(ToHome::Unary(id, method, CallFacts::of(call), body));
+        self.edge.pending.borrow_mut().insert(id, Pending::Unary(reply));
+        self.edge.post(ToHome::Unary(id, Target { group: self.group, method }, CallFacts::of(call), body));
     }
 
     fn stream(&self, method: usize, call: &Call, reply: StreamReply) -> Box<dyn StreamHandler> {
-        if !self.0.has_room() {
+        if !self.edge.has_room() {
             reply.finish(status::TOO_MANY_REQUESTS);
             return Box::new(RefusedStream);
         }
-        let id = self.0.name();
+        let id = self.edge.name();
         let held = Rc::new(Cell::new(0));
-        self.0.pending.borrow_mut().insert(id, Pending::Stream(reply.clone(), held.clone()));
-        self.0.post(ToHome::Open(id, method, CallFacts::of(call)));
-        Box::new(EdgeStream { edge: self.0.clone(), id, reply, held })
+        self.edge.pending.borrow_mut().insert(id, Pending::Stream(reply.clone(), held.clone()));
+        self.edge.post(ToHome::Open(id, Target { group: self.group, method }, CallFacts::of(call)));
+        Box::new(EdgeStream { edge: self.edge.clone(), id, reply, held })
     }
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
-        if !self.0.has_room() {
+        if !self.edge.has_room() {
             return reply.respond(&Response::error(503, &status::TOO_MANY_REQUESTS.message));
         }
-        let id = self.0.name();
+        let id = self.edge.name();
         let connection = Connection::of(&reply.peer());
-        self.0.pending.borrow_mut().insert(id, Pending::Http(reply));
-        self.0.post(ToHome::Http(id, request, connection));
+        self.edge.pending.borrow_mut().insert(id, Pending::Http(reply));
+        self.edge.post(ToHome::Http(id, self.group, request, connection));
     }
 }
 
@@ -293,8 +304,8 @@ mod tests {
 
     #[test]
     fn what_the_home_does_not_take_is_bounded() {
-        let service = EdgeService(Edge::new(&METHODS));
-        let edge = service.0.clone();
+        let edge = Edge::new(&METHODS);
+        let service = EdgeService::new(edge.clone(), GroupId(0));
         let ending = Rc::new(Ending::default());
         let stream_reply = || StreamReply::new(ending.clone(), CallKey { slot: 0, generation: 0 });
         let mut stream = service.stream(0, &call(), stream_reply());

@@ -1,7 +1,7 @@
 //! The home's end of the mesh, one per edge: runs the API's handlers for calls of another reactor.
 
 use super::channel::{Receiver, Sender};
-use super::{CallId, ToEdge, ToHome};
+use super::{CallId, Target, ToEdge, ToHome};
 use crate::answer::status;
 use crate::api::Api;
 use crate::caller::CallFacts;
@@ -10,7 +10,9 @@ use crate::http::Endpoints;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{CallKey, ReplySink, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Response;
 use plinth_net::{rt, turn};
+use plinth_raft::GroupId;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -136,25 +138,35 @@ impl ReplySink for EdgeSink {
     }
 }
 
+/// What answers calls to one store.
+#[derive(Clone)]
+pub struct Answering {
+    /// Its calls.
+    pub api: Rc<Api>,
+    /// Its requests to HTTP endpoints.
+    pub http: Rc<HttpEndpoints>,
+    /// Those of them that clients get.
+    pub endpoints: Endpoints,
+}
+
 /// Serves one edge.
 pub struct HomeSide {
-    api: Rc<Api>,
-    http: Rc<HttpEndpoints>,
-    endpoints: Endpoints,
+    /// A few, which are found by looking at each.
+    stores: Vec<(GroupId, Answering)>,
     sink: Rc<EdgeSink>,
     streams: FxHashMap<CallId, Box<dyn StreamHandler>>,
 }
 
 impl HomeSide {
-    /// Answers from `api` and `http`.
-    pub fn new(api: Rc<Api>, http: Rc<HttpEndpoints>, endpoints: Endpoints) -> HomeSide {
+    /// Answers calls to these stores.
+    pub fn new(stores: Vec<(GroupId, Answering)>) -> HomeSide {
         let sink = EdgeSink {
             calls: RefCell::default(),
             ended: RefCell::default(),
             outbox: RefCell::default(),
             filled: Notify::new(),
         };
-        HomeSide { api, http, endpoints, sink: Rc::new(sink), streams: FxHashMap::default() }
+        HomeSide { stores, sink: Rc::new(sink), streams: FxHashMap::default() }
     }
 
     /// Where answers go.
@@ -187,11 +199,12 @@ impl HomeSide {
             turn::short_work_came();
         }
         match message {
-            ToHome::Unary(id, method, facts, body) => self.unary(id, method, facts, body),
-            ToHome::Open(id, method, facts) => {
+            ToHome::Unary(id, target, facts, body) => self.unary(id, target, facts, body),
+            ToHome::Open(id, target, facts) => {
+                let Some(store) = self.store(target.group) else { return self.refuse(id) };
                 self.sink.calls.borrow_mut().insert(id, Remote::default());
                 let reply = StreamReply::new(self.sink.clone(), key(id));
-                let handler = self.api.stream(method, facts, reply);
+                let handler = store.api.stream(target.method, facts, reply);
                 self.streams.insert(id, handler);
             }
             ToHome::Message(id, body) => {
@@ -206,8 +219,11 @@ impl HomeSide {
             }
             ToHome::Drained(id, bytes) => self.drained(id, bytes),
             ToHome::Gone(id) => self.gone(id),
-            ToHome::Http(id, request, connection) => {
-                let (http, sink, endpoints) = (self.http.clone(), self.sink.clone(), self.endpoints);
+            ToHome::Http(id, group, request, connection) => {
+                let sink = self.sink.clone();
+                let Some(Answering { http, endpoints, .. }) = self.store(group).cloned() else {
+                    return sink.post(ToEdge::Http(id, Response::error(503, &status::STOPPED.message)));
+                };
                 rt::spawn(async move {
                     let response = http.respond(&request, endpoints, connection).await;
                     sink.post(ToEdge::Http(id, response));
@@ -217,10 +233,20 @@ impl HomeSide {
         }
     }
 
-    fn unary(&self, id: CallId, method: usize, facts: CallFacts, body: Bytes) {
+    fn store(&self, group: GroupId) -> Option<&Answering> {
+        self.stores.iter().find(|(id, _)| *id == group).map(|(_, store)| store)
+    }
+
+    /// The store is not here any more.
+    fn refuse(&self, id: CallId) {
+        self.sink.post(ToEdge::Finish(id, status::STOPPED));
+    }
+
+    fn unary(&self, id: CallId, target: Target, facts: CallFacts, body: Bytes) {
+        let Some(store) = self.store(target.group) else { return self.refuse(id) };
         self.sink.calls.borrow_mut().insert(id, Remote::default());
         let reply = UnaryReply::new(self.sink.clone(), key(id));
-        self.api.unary(method, facts, body, reply);
+        store.api.unary(target.method, facts, body, reply);
     }
 
     fn drained(&mut self, id: CallId, bytes: usize) {

@@ -25,6 +25,7 @@ use crate::http::Connection;
 use bytes::Bytes;
 use plinth_net::grpc::Status;
 use plinth_net::http1::{Http1Request, Response};
+use plinth_raft::GroupId;
 
 /// Batches in flight per direction and pair.
 pub const CHANNEL_BATCHES: usize = 64;
@@ -40,10 +41,10 @@ pub struct CallId(pub u64);
 /// From an edge to the home.
 #[derive(Debug)]
 pub enum ToHome {
-    /// A complete unary request.
-    Unary(CallId, usize, CallFacts, Bytes),
+    /// A complete unary request to a store.
+    Unary(CallId, Target, CallFacts, Bytes),
     /// A stream was opened.
-    Open(CallId, usize, CallFacts),
+    Open(CallId, Target, CallFacts),
     /// A request message of a stream.
     Message(CallId, Bytes),
     /// The client sends no more.
@@ -53,7 +54,16 @@ pub enum ToHome {
     /// The call is gone: reset, expired, or its connection lost.
     Gone(CallId),
     /// A request to an HTTP endpoint.
-    Http(CallId, Http1Request, Connection),
+    Http(CallId, GroupId, Http1Request, Connection),
+}
+
+/// What a call is to be answered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whose store.
+    pub group: GroupId,
+    /// The place of its method in the table.
+    pub method: usize,
 }
 
 impl ToHome {
@@ -61,7 +71,7 @@ impl ToHome {
     fn bytes(&self) -> usize {
         let body = match self {
             ToHome::Unary(_, _, _, body) | ToHome::Message(_, body) => body.len(),
-            ToHome::Http(_, request, _) => request.body.len(),
+            ToHome::Http(_, _, request, _) => request.body.len(),
             ToHome::Open(..) | ToHome::HalfClose(_) | ToHome::Drained(..) | ToHome::Gone(_) => 0,
         };
         body + size_of::<ToHome>()

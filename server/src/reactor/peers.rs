@@ -4,6 +4,7 @@ use super::listen;
 use crate::cluster::{Link, corruption, snapshots};
 use crate::config::{Config, Gate};
 use crate::home::others::Others;
+use crate::home::reactor::Reactor;
 use crate::home::{Home, Profile};
 use crate::logging::events;
 use crate::tls::Security;
@@ -12,7 +13,7 @@ use plinth_engine::command::{Command, MemberAttributes};
 use plinth_net::peer::{PeerConfig, PeerOptions, turn_away};
 use plinth_net::rt::sleep;
 use plinth_net::transport::Listener;
-use plinth_raft::Member;
+use plinth_raft::{GroupId, Member};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -32,7 +33,13 @@ const REMOVED_DELAY: Duration = Duration::from_secs(1);
 const PUBLISH_RETRY: Duration = Duration::from_millis(100);
 
 /// The transport to the other members, without connections yet.
-pub fn link(profile: &Profile, config: &Config, security: &Security, first_members: Vec<Member>) -> Rc<Link> {
+pub fn link(
+    (reactor, group): (&Rc<Reactor>, GroupId),
+    profile: &Profile,
+    config: &Config,
+    security: &Security,
+    first_members: Vec<Member>,
+) -> Rc<Link> {
     let cluster = &config.cluster;
     let peer_config = PeerConfig {
         cluster: profile.cluster_id,
@@ -41,7 +48,7 @@ pub fn link(profile: &Profile, config: &Config, security: &Security, first_membe
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
     let advertised = config.addresses.advertise_peer.iter().map(|url| url.as_str().to_string()).collect();
-    Link::new(peer_config, security.connector(), first_members, advertised)
+    Link::new((reactor.clone(), group), peer_config, security.connector(), first_members, advertised)
 }
 
 /// Listens where the other members connect, before anything else: they need not wait to hear that nobody is there yet. A
@@ -78,7 +85,6 @@ pub fn connect(home: &Rc<Home>, link: &Link, config: &Config, security: &Securit
     for (listener, url) in listeners.into_iter().zip(&config.addresses.listen_peer) {
         link.peers().listen(listener, security.member_acceptor(url));
     }
-    link.attach(home);
     link.follow_members(home);
 }
 

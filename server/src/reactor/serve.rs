@@ -12,10 +12,11 @@ use crate::endpoints::HttpEndpoints;
 use crate::home::flush::{self, Flusher};
 use crate::home::identity::Identities;
 use crate::home::queues::Queues;
+use crate::home::reactor::Reactor;
 use crate::home::{Home, auto_compaction, background, driver, leases, scrub, space};
 use crate::http::Endpoints;
 use crate::logging::{self, events, notify_ready, notify_stopping};
-use crate::mesh::home_side::{EdgeSink, HomeSide};
+use crate::mesh::home_side::{Answering, EdgeSink, HomeSide};
 use crate::metrics::ReactorMetrics;
 use crate::passwords::Passwords;
 use crate::service::{self, HomeService};
@@ -61,15 +62,15 @@ pub async fn run(
     let log_woken = log.wal().disk().wake_fd().try_clone_to_owned().map_err(|error| text(&error))?;
     let hub = Hub::new(hub_config(&config, profile.member_id), member.store().revision());
     let metrics = Rc::new(ReactorMetrics::new(api::method_table()));
-    let queues = Queues::create();
-    let link = peers::link(&profile, &config, &security, first_members);
     let users = identification(&config)?;
-    let home = Home::new(profile, data, queues, (member, log, hub), metrics, link.clone(), users);
+    let reactor = Reactor::new(Queues::create(), metrics, log);
+    let link = peers::link((&reactor, member.group_id()), &profile, &config, &security, first_members);
+    let home = Home::new(profile, data, reactor.clone(), (member, hub), link.clone(), users);
     let failed = start_tasks(&home, &link, &config, Woken::on(log_woken))?;
     let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
-    let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), queues.background);
+    let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), reactor.queues.background);
     peers::connect(&home, &link, &config, &security, listeners);
-    home.pump.notify();
+    home.reactor.pump.notify();
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
     let broken = async { Err(flush_fault((&mut flushing).await)) };
@@ -106,7 +107,7 @@ pub async fn run(
     part(&home, &link, serving).await;
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
-    driver::mark_at_stop(&home).await.map_err(|error| text(&error))?;
+    driver::mark_at_stop(&home.reactor).await.map_err(|error| text(&error))?;
     events::closed(&config);
     Ok(())
 }
@@ -172,9 +173,9 @@ fn start_tasks(
     config: &Config,
     log: Woken,
 ) -> Result<impl Future<Output = Result<(), String>> + use<>, String> {
-    let queues = home.queues;
+    let queues = home.reactor.queues;
     let drive = rt::spawn_into(driver::drive(home.clone()), queues.consensus);
-    let log = rt::spawn_into(driver::watch_log(home.clone(), log), queues.consensus);
+    let log = rt::spawn_into(driver::watch_log(home.reactor.clone(), log), queues.consensus);
     rt::spawn_into(driver::tick(home.clone(), config.cluster.heartbeat_interval), queues.consensus).detach();
     let work = rt::spawn_into(background::work(home.clone()), queues.background);
     let auto = config.storage.auto_compaction()?;
@@ -222,6 +223,7 @@ async fn serve(
     let addresses = &config.addresses;
     let client = Endpoints::Client;
     let api = Rc::new(Api::new(home.clone()));
+    let answering = Answering { api: api.clone(), http: http.clone(), endpoints: client };
     let service = service::for_clients(HomeService::new(api.clone(), http.clone(), client), config, tally);
     let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
     let start = Servers { config, security, shutdown: &shutdown, tally };
@@ -237,10 +239,10 @@ async fn serve(
         if channel.to_home.receive().await.is_none() {
             return Err("an edge reactor does not serve".to_string());
         }
-        let side = HomeSide::new(api.clone(), http.clone(), client);
+        let side = HomeSide::new(vec![(home.group, answering.clone())]);
         let sink = side.sink();
-        rt::spawn_into(sink.clone().send(channel.to_edge), home.queues.mesh).detach();
-        edges.push((sink, rt::spawn_into(side.receive(channel.to_home), home.queues.mesh)));
+        rt::spawn_into(sink.clone().send(channel.to_edge), home.reactor.queues.mesh).detach();
+        edges.push((sink, rt::spawn_into(side.receive(channel.to_home), home.reactor.queues.mesh)));
     }
     events::now_serving(config, home.profile.member_id);
     events::ready_to_serve();
