@@ -28,6 +28,8 @@ pub enum Command {
     Single(SingleArgs),
     /// Many connections with a watcher each and no traffic.
     Idle(IdleArgs),
+    /// Few clients, low rates, and no traffic at all: what a request costs when hardly anything goes on.
+    Low(LowArgs),
     /// What the disk takes for a write and a flush, without any server.
     Floor(FloorArgs),
     /// Kill and stop the leader of a cluster: time to the next acknowledged write.
@@ -273,6 +275,41 @@ pub struct IdleArgs {
     /// Measured seconds.
     #[arg(long, default_value_t = 20.0)]
     pub seconds: f64,
+}
+
+/// Arguments of `low`.
+#[derive(Args)]
+pub struct LowArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What a number of clients sends, one request at a time each, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "put,range,txn-cas")]
+    pub workloads: Vec<Kind>,
+    /// Numbers of clients, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64")]
+    pub clients: Vec<usize>,
+    /// Requests per second of the workload `apiserver`, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "200,1000,5000")]
+    pub rates: Vec<f64>,
+    /// Leave out `watch-keys`: 5,000 puts a second, each seen by one watcher.
+    #[arg(long)]
+    pub no_watch_keys: bool,
+    /// Watchers that hold a connection each while nothing happens; 0 leaves that out.
+    #[arg(long, default_value_t = 30)]
+    pub idle_watchers: usize,
+    /// Seconds without traffic.
+    #[arg(long, default_value_t = 10.0)]
+    pub idle_seconds: f64,
+    /// Measured seconds of each turn.
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Turns of each server.
+    #[arg(long, default_value_t = 2)]
+    pub repetitions: usize,
+    /// How the servers are set up.
+    #[command(flatten)]
+    pub setting: Setting,
 }
 
 /// Arguments of `floor`.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Restart(arguments) => scenario::restart(&arguments),
         Command::Single(arguments) => scenario::single(&arguments),
         Command::Idle(arguments) => scenario::idle(&arguments),
+        Command::Low(arguments) => scenario::low(&arguments),
         Command::Floor(arguments) => scenario::floor(&arguments),
         Command::Disturb(arguments) => scenario::disturb(&arguments),
         Command::Growth(arguments) => scenario::growth(&arguments),

@@ -14,6 +14,8 @@ pub struct Usage {
     pub write_bytes: u64,
     /// Read and write system calls (`syscr` + `syscw`); io_uring operations are not among them.
     pub syscalls: u64,
+    /// Times that the threads there are now gave up the processor, or lost it.
+    pub switches: u64,
     pub memory: Memory,
     /// Page faults that had to wait for the disk.
     pub major_faults: u64,
@@ -43,9 +45,22 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
         cpu: Duration::from_secs_f64(times.ticks as f64 / ticks_per_second as f64),
         write_bytes: labelled(&io, "write_bytes:").unwrap_or(0),
         syscalls: labelled(&io, "syscr:").unwrap_or(0) + labelled(&io, "syscw:").unwrap_or(0),
+        switches: switches(pid),
         memory: Memory { resident: kib("VmRSS:"), peak: kib("VmHWM:"), anonymous: kib("RssAnon:") },
         major_faults: times.major_faults,
     })
+}
+
+/// The context switches of all threads of a process, io_uring's workers among them. What threads did that have ended is
+/// not told by anybody.
+fn switches(pid: u32) -> u64 {
+    let of_thread = |thread: fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let count = |name| labelled(&status, name).unwrap_or(0);
+        count("voluntary_ctxt_switches:") + count("nonvoluntary_ctxt_switches:")
+    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    threads.flatten().map(of_thread).sum()
 }
 
 /// Reads the counters of several processes and adds them up: what a cluster uses.
@@ -59,6 +74,7 @@ impl Usage {
             cpu: self.cpu + other.cpu,
             write_bytes: self.write_bytes + other.write_bytes,
             syscalls: self.syscalls + other.syscalls,
+            switches: self.switches + other.switches,
             memory: self.memory.plus(other.memory),
             major_faults: self.major_faults + other.major_faults,
         }
@@ -146,6 +162,8 @@ mod tests {
         }
         let after = usage(std::process::id()).expect("own process is readable");
         assert!(sum != 1 && after.cpu > before.cpu, "{before:?} {after:?}");
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(usage(std::process::id()).expect("own process is readable").switches > before.switches);
         assert!(after.memory.resident > 0 && after.memory.peak >= after.memory.anonymous);
     }
 }

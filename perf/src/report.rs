@@ -29,6 +29,8 @@ pub struct Report {
     pub other_cores: f64,
     /// Cores the hypervisor gave to other guests although this one wanted them.
     pub stolen_cores: f64,
+    /// Context switches of the server's threads per answer (per event likewise).
+    pub switches: f64,
     /// Bytes the server wrote to disk per answer (per event likewise).
     pub write_bytes: f64,
     /// The server's memory at the end of the window.
@@ -79,6 +81,7 @@ impl Report {
         let busy = |run: &Outcome| (run.machine.1.busy.saturating_sub(run.machine.0.busy)).as_secs_f64();
         let stolen = |run: &Outcome| (run.machine.1.stolen.saturating_sub(run.machine.0.stolen)).as_secs_f64();
         let written = |run: &Outcome| (run.server.1.write_bytes.saturating_sub(run.server.0.write_bytes)) as f64;
+        let switches = |run: &Outcome| (run.server.1.switches.saturating_sub(run.server.0.switches)) as f64;
         let per_unit = |run: &Outcome| cpu(run) * 1e6 / (run.units(spec) as f64).max(1.0);
         let rate = |run: &Outcome| run.completed() as f64 / run.window.as_secs_f64();
         let mut errors = Errors::default();
@@ -96,6 +99,7 @@ impl Report {
             server_cores: sum(&cpu) / seconds,
             other_cores: (sum(&busy) - sum(&cpu) - sum(&own_cpu)).max(0.0) / seconds,
             stolen_cores: sum(&stolen) / seconds,
+            switches: sum(&switches) / units,
             write_bytes: sum(&written) / units,
             memory: last.server.1.memory,
             classes: class_reports(spec, outcomes),

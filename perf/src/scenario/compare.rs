@@ -71,42 +71,58 @@ fn measure(
     repetitions: usize,
     name: &str,
 ) -> Result<(), Failure> {
-    if repetitions == 0 || setting.members == 0 {
-        return Err("at least one repetition of at least one member".into());
-    }
     let (mut reports, mut flushes) = (Vec::new(), Vec::new());
     for spec in specs {
-        let mut programs = servers.programs()?;
-        programs.extend(floor_of(setting, spec)?);
-        let mut outcomes: Vec<Vec<drive::Outcome>> = programs.iter().map(|_| Vec::new()).collect();
-        let mut versions = vec![String::new(); programs.len()];
-        let mut flush = floor::Flushes::new(&servers.data, FLUSH_BYTES)?;
-        for repetition in 1..=repetitions {
-            if !setting.no_floor {
-                flush.measure(FLUSH_SECONDS)?;
-            }
-            for (index, program) in programs.iter().enumerate() {
-                let label = format!("{} {} {repetition}/{repetitions}", spec.kind.name(), program.label);
-                let (version, outcome) = turn(servers, setting, program, spec, &label)?;
-                versions[index] = version;
-                outcomes[index].push(outcome);
-            }
-        }
-        let first = reports.len();
-        for ((program, version), outcomes) in programs.iter().zip(&versions).zip(&outcomes) {
-            reports.push(Report::new(&program.label, version, spec, outcomes));
-        }
-        show(&reports[first..]);
-        let flush = flush.summary();
-        if flush.count > 0 {
-            let figures = [flush.p50, flush.p99].map(micros);
-            println!("a write and a flush of {FLUSH_BYTES} B alone: p50 {}, p99 {}\n", figures[0], figures[1]);
-        }
+        let (of_spec, flush) = in_turns(servers, setting, spec, repetitions)?;
+        show(&of_spec);
+        tell_flush(&flush);
+        reports.extend(of_spec);
         flushes.push(flush);
     }
     let result = Result_ { machine: Machine::here(), members: setting.members, reports: &reports, flushes: &flushes };
     write_json(&servers.out.join(format!("{name}.json")), &result)?;
     plot::reports(&servers.out, name, &reports, &flushes)
+}
+
+/// One workload against all servers in turns: a report of each, and what a write and a flush of the disk alone took.
+pub(super) fn in_turns(
+    servers: &Servers,
+    setting: &Setting,
+    spec: &Spec,
+    repetitions: usize,
+) -> Result<(Vec<Report>, Latency), Failure> {
+    if repetitions == 0 || setting.members == 0 {
+        return Err("at least one repetition of at least one member".into());
+    }
+    let mut programs = servers.programs()?;
+    programs.extend(floor_of(setting, spec)?);
+    let mut outcomes: Vec<Vec<drive::Outcome>> = programs.iter().map(|_| Vec::new()).collect();
+    let mut versions = vec![String::new(); programs.len()];
+    let mut flush = floor::Flushes::new(&servers.data, FLUSH_BYTES)?;
+    for repetition in 1..=repetitions {
+        if !setting.no_floor {
+            flush.measure(FLUSH_SECONDS)?;
+        }
+        for (index, program) in programs.iter().enumerate() {
+            let label = format!("{} {} {repetition}/{repetitions}", spec.kind.name(), program.label);
+            let (version, outcome) = turn(servers, setting, program, spec, &label)?;
+            versions[index] = version;
+            outcomes[index].push(outcome);
+        }
+    }
+    let of_program = programs.iter().zip(&versions).zip(&outcomes);
+    let report = |((program, version), outcomes): ((&Program, &String), &Vec<_>)| {
+        Report::new(&program.label, version, spec, outcomes)
+    };
+    Ok((of_program.map(report).collect(), flush.summary()))
+}
+
+/// Says what the disk alone took, if that was measured.
+pub(super) fn tell_flush(flush: &Latency) {
+    if flush.count > 0 {
+        let figures = [flush.p50, flush.p99].map(micros);
+        println!("a write and a flush of {FLUSH_BYTES} B alone: p50 {}, p99 {}\n", figures[0], figures[1]);
+    }
 }
 
 /// The server that does nothing, for workloads it can answer.

@@ -13,13 +13,16 @@ use std::time::Duration;
 /// Time between the last connection and the measurement.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// What one server used.
 #[derive(Serialize)]
-struct Idle {
+pub(super) struct Idle {
     server: String,
     connections: usize,
     seconds: f64,
     /// Share of one core, in percent.
     cpu_percent: f64,
+    /// Context switches of all threads.
+    switches_per_second: f64,
     write_bytes_per_second: f64,
     memory_before: Memory,
     memory: Memory,
@@ -37,23 +40,31 @@ pub fn idle(arguments: &IdleArgs) -> Result<(), Failure> {
     for program in arguments.servers.programs()? {
         idle.push(measure(arguments, &program)?);
     }
-    let mut table = Table::new(&["server", "connections", "CPU of a core", "disk B/s", "RSS", "RSS per connection"]);
-    for one in &idle {
+    println!("{}", table(&idle).render());
+    write_json(&arguments.servers.out.join("idle.json"), &Results { machine: Machine::here(), idle })
+}
+
+/// The table of these.
+pub(super) fn table(idle: &[Idle]) -> Table {
+    let head = ["server", "connections", "CPU of a core", "switches/s", "disk B/s", "RSS", "RSS per connection"];
+    let mut table = Table::new(&head);
+    for one in idle {
         let grown = one.memory.resident.saturating_sub(one.memory_before.resident) as f64;
         table.row(vec![
             one.server.clone(),
             one.connections.to_string(),
             format!("{:.2} %", one.cpu_percent),
+            format!("{:.0}", one.switches_per_second),
             format!("{:.0}", one.write_bytes_per_second),
             format!("{:.1} MB", one.memory.resident as f64 / 1e6),
             format!("{:.1} kB", grown / one.connections as f64 / 1e3),
         ]);
     }
-    println!("{}", table.render());
-    write_json(&arguments.servers.out.join("idle.json"), &Results { machine: Machine::here(), idle })
+    table
 }
 
-fn measure(arguments: &IdleArgs, program: &Program) -> Result<Idle, Failure> {
+/// What `program` uses at rest.
+pub(super) fn measure(arguments: &IdleArgs, program: &Program) -> Result<Idle, Failure> {
     let server = Server::start(program, &arguments.servers.data)?;
     let memory_before = process::usage(server.pid())?.memory;
     let connections = arguments.connections;
@@ -72,6 +83,7 @@ fn measure(arguments: &IdleArgs, program: &Program) -> Result<Idle, Failure> {
             connections,
             seconds: arguments.seconds,
             cpu_percent: (after.cpu - before.cpu).as_secs_f64() * 100.0 / arguments.seconds,
+            switches_per_second: (after.switches - before.switches) as f64 / arguments.seconds,
             write_bytes_per_second: (after.write_bytes - before.write_bytes) as f64 / arguments.seconds,
             memory_before,
             memory: after.memory,

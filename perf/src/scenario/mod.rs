@@ -8,6 +8,7 @@ mod failover;
 mod floor;
 mod growth;
 mod idle;
+mod low;
 mod restart;
 
 pub use budget::budget;
@@ -18,6 +19,7 @@ pub use failover::failover;
 pub use floor::floor;
 pub use growth::growth;
 pub use idle::idle;
+pub use low::low;
 pub use restart::restart;
 
 use serde::Serialize;

@@ -1,26 +1,59 @@
-//! The traffic of a Kubernetes API server in rough proportions: mostly reads of single objects, guarded updates
-//! (status and node leases), now and then a list, a creation or a deletion; all changes are transactions on the
-//! mod revision, and every change is watched.
+//! The traffic of a Kubernetes API server, in two proportions: [`MIXED`] mostly reads single objects, [`APISERVER`] mostly
+//! updates them (status and node leases), as a cluster at rest does. All changes are transactions on the mod revision,
+//! and every change is watched.
 
 use super::cas::{self, Guards};
 use super::{Job, Methods, STAMP_BYTES, Source, Spec, key, random_of_slot, stamp_now, value};
 use crate::grpc::{self, Keep, Method};
 use bytes::Bytes;
-use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, request_op};
+use plinth_api::proto::etcdserverpb::{DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, request_op};
 use plinth_random::Random;
 use std::rc::Rc;
 
-/// Kinds of requests, in the order of [`SHARES`].
-pub const CLASSES: [&str; 4] = ["get", "list", "update", "delete-or-create"];
-/// Per mille of each kind.
-const SHARES: [u64; 4] = [600, 20, 340, 40];
-/// Most objects a list returns; API servers page.
-const LIST_LIMIT: i64 = 100;
+/// Proportions of requests. The first kind is the one that reports put in front.
+pub struct Mix {
+    /// What each kind is called in reports.
+    pub classes: &'static [&'static str],
+    /// What is sent for each of them, and how many of a thousand requests are of it.
+    shares: &'static [(Step, u64)],
+    /// Most objects that a list returns.
+    list_limit: i64,
+}
+
+/// Mostly reads, with creations and deletions, and pages of lists.
+pub const MIXED: Mix = Mix {
+    classes: &["get", "list", "update", "delete-or-create"],
+    shares: &[(Step::Get, 600), (Step::List, 20), (Step::Update, 340), (Step::Exist, 40)],
+    list_limit: 100,
+};
+
+/// Mostly updates, with small lists and leases.
+pub const APISERVER: Mix = Mix {
+    classes: &["update", "get", "list", "lease"],
+    shares: &[(Step::Update, 550), (Step::Get, 250), (Step::List, 150), (Step::Grant, 50)],
+    list_limit: 10,
+};
+
+/// One kind of request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Get,
+    List,
+    Update,
+    /// Deletes what is there, creates what is not.
+    Exist,
+    Grant,
+}
+
+/// Seconds that a granted lease lives: runs are over before.
+const LEASE_SECONDS: i64 = 600;
 
 /// One client of the mix.
 pub struct Mixed {
+    mix: &'static Mix,
     range: Rc<Method>,
     txn: Rc<Method>,
+    grant: Rc<Method>,
     random: Random,
     guards: Guards,
     value: Vec<u8>,
@@ -34,16 +67,19 @@ pub struct Mixed {
 /// What the last request was, as far as its answer matters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
-    Read,
+    /// Its answer is not looked at.
+    Unkept,
     Update,
     Delete,
 }
 
 impl Mixed {
     /// The share of one slot.
-    pub fn new(spec: &Spec, methods: &Methods, slot: usize) -> Mixed {
+    pub fn new(mix: &'static Mix, spec: &Spec, methods: &Methods, slot: usize) -> Mixed {
         let (first, step) = cas::own_keys(spec, slot);
         Mixed {
+            mix,
+            grant: methods.lease_grant.clone(),
             range: methods.range.clone(),
             txn: methods.txn.clone(),
             random: random_of_slot(spec, slot),
@@ -53,13 +89,13 @@ impl Mixed {
             first,
             step,
             own_keys: (spec.keys - first).div_ceil(step),
-            last: Last::Read,
+            last: Last::Unkept,
         }
     }
 
     fn class(&mut self) -> usize {
-        let mut ticket = self.random.below(SHARES.iter().sum());
-        for (class, share) in SHARES.iter().enumerate() {
+        let mut ticket = self.random.below(self.mix.shares.iter().map(|(_, share)| share).sum());
+        for (class, (_, share)) in self.mix.shares.iter().enumerate() {
             if ticket < *share {
                 return class;
             }
@@ -75,20 +111,24 @@ impl Mixed {
         Bytes::copy_from_slice(&self.value)
     }
 
-    fn read(&mut self, list: bool) -> Job {
+    fn read(&mut self, list: bool) -> (Rc<Method>, Bytes, Keep) {
         let number = self.random.below(self.keys);
-        let range_end = if list { key(number + 10 * LIST_LIMIT.cast_unsigned()) } else { Vec::new() };
-        let limit = if list { LIST_LIMIT } else { 0 };
+        let limit = if list { self.mix.list_limit } else { 0 };
+        let range_end = if list { key(number + 10 * limit.cast_unsigned()) } else { Vec::new() };
         let request =
             RangeRequest { key: key(number).into(), range_end: range_end.into(), limit, ..Default::default() };
-        self.last = Last::Read;
-        Job { method: self.range.clone(), framed: grpc::frame(&request), keep: Keep::Nothing, class: usize::from(list) }
+        self.last = Last::Unkept;
+        (self.range.clone(), grpc::frame(&request), Keep::Nothing)
     }
 
-    fn change(&mut self, class: usize) -> Job {
+    fn grant(&mut self) -> (Rc<Method>, Bytes, Keep) {
+        self.last = Last::Unkept;
+        (self.grant.clone(), grpc::frame(&LeaseGrantRequest { ttl: LEASE_SECONDS, id: 0 }), Keep::Nothing)
+    }
+
+    fn change(&mut self, may_delete: bool) -> (Rc<Method>, Bytes, Keep) {
         let number = self.first + self.step * self.random.below(self.own_keys);
-        let delete = class == 3 && self.guards.of(number) != 0;
-        let framed = if delete {
+        let framed = if may_delete && self.guards.of(number) != 0 {
             self.last = Last::Delete;
             let request = DeleteRangeRequest { key: key(number).into(), ..Default::default() };
             self.guards.guarded(number, request_op::Request::RequestDeleteRange(request))
@@ -98,19 +138,26 @@ impl Mixed {
             let request = PutRequest { key: key(number).into(), value, ..Default::default() };
             self.guards.guarded(number, request_op::Request::RequestPut(request))
         };
-        Job { method: self.txn.clone(), framed, keep: Keep::Body, class }
+        (self.txn.clone(), framed, Keep::Body)
     }
 }
 
 impl Source for Mixed {
     fn next(&mut self) -> Option<Job> {
         let class = self.class();
-        Some(if class < 2 { self.read(class == 1) } else { self.change(class) })
+        let (method, framed, keep) = match self.mix.shares[class].0 {
+            Step::Get => self.read(false),
+            Step::List => self.read(true),
+            Step::Update => self.change(false),
+            Step::Exist => self.change(true),
+            Step::Grant => self.grant(),
+        };
+        Some(Job { method, framed, keep, class })
     }
 
     fn answered(&mut self, message: &[u8]) {
         match self.last {
-            Last::Read => {}
+            Last::Unkept => {}
             Last::Delete if cas::succeeded(message) => self.guards.gone(),
             Last::Update | Last::Delete => self.guards.answered(message),
         }

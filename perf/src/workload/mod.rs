@@ -45,6 +45,8 @@ pub enum Kind {
     /// Reads, lists, guarded updates, creations and deletions, with watchers, in the proportions of a
     /// Kubernetes API server.
     Mixed,
+    /// Guarded updates, reads, small lists and leases, with watchers, as of a Kubernetes API server whose cluster rests.
+    Apiserver,
     /// Puts to new keys, each once.
     Fill,
     /// Deletions of single existing keys, each once.
@@ -126,6 +128,14 @@ impl Spec {
             }
             Kind::LeaseKeepalive => Spec { keys: 1_000, ..plain },
             Kind::Mixed => Spec { connections: 20, watchers: 20, watch_connections: 20, value_bytes: 1024, ..plain },
+            Kind::Apiserver => Spec {
+                connections: 10,
+                watchers: 30,
+                watch_connections: 30,
+                value_bytes: 1024,
+                rate: Some(1_000.0),
+                ..plain
+            },
             Kind::Fill => Spec { keys: 200_000, seconds: 120.0, warmup_seconds: 0.0, ..plain },
             Kind::Delete => Spec { keys: 200_000, seconds: 120.0, warmup_seconds: 0.0, ..plain },
         }
@@ -176,6 +186,7 @@ impl Spec {
             | Kind::RangePrefix
             | Kind::TxnCas
             | Kind::Mixed
+            | Kind::Apiserver
             | Kind::Delete => self.keys,
             Kind::Put | Kind::WatchFanout | Kind::WatchKeys | Kind::LeaseKeepalive | Kind::Fill => 0,
         }
@@ -199,7 +210,8 @@ impl Spec {
             Kind::RangePrefix => &["range-prefix"],
             Kind::TxnCas => &["txn"],
             Kind::LeaseKeepalive => &["keepalive"],
-            Kind::Mixed => &mixed::CLASSES,
+            Kind::Mixed => mixed::MIXED.classes,
+            Kind::Apiserver => mixed::APISERVER.classes,
             Kind::Delete => &["delete"],
         }
     }
@@ -229,6 +241,7 @@ pub struct Methods {
     put: Rc<Method>,
     delete_range: Rc<Method>,
     txn: Rc<Method>,
+    lease_grant: Rc<Method>,
 }
 
 impl Methods {
@@ -240,6 +253,7 @@ impl Methods {
             put: method(methods::PUT.path),
             delete_range: method(methods::DELETE_RANGE.path),
             txn: method(methods::TXN.path),
+            lease_grant: method(methods::LEASE_GRANT.path),
         }
     }
 }
@@ -255,7 +269,8 @@ pub fn source(spec: &Spec, methods: &Methods, slot: usize) -> Box<dyn Source> {
         Kind::RangePrefix => Box::new(kv::Ranges::prefixes(spec, methods, slot)),
         Kind::Delete => Box::new(kv::Deletes::new(spec, methods, slot)),
         Kind::TxnCas => Box::new(cas::Cas::new(spec, methods, slot)),
-        Kind::Mixed => Box::new(mixed::Mixed::new(spec, methods, slot)),
+        Kind::Mixed => Box::new(mixed::Mixed::new(&mixed::MIXED, spec, methods, slot)),
+        Kind::Apiserver => Box::new(mixed::Mixed::new(&mixed::APISERVER, spec, methods, slot)),
         Kind::LeaseKeepalive => unreachable!("lease keep-alives are streams, see drive::keepalive"),
     }
 }
