@@ -49,6 +49,11 @@ pub fn short_work_came() {
     SHORT_WORK.with(|work| work.came.set(work.came.get().wrapping_add(1)));
 }
 
+/// How many requests, or batches of them, came to this reactor so far.
+pub fn short_work() -> u64 {
+    SHORT_WORK.with(|work| work.came.get())
+}
+
 /// How long work that has more to do than fits a step leaves this reactor to others.
 pub fn pause(now: Instant) -> Duration {
     SHORT_WORK.with(|work| work.pause(now))

@@ -1,5 +1,6 @@
 //! The task that moves the member forward, and the answers that come of it.
 
+use super::calm::Calm;
 use super::clock::Nanos;
 use super::reactor::Reactor;
 use super::waiter::Waiter;
@@ -31,13 +32,18 @@ const TICKS_AT_REST: u32 = 2;
 /// Runs until the member fails, for good.
 pub async fn drive(home: Rc<Home>) -> Fatal {
     let mut effects = Effects::default();
+    let mut calm = Calm::default();
     loop {
         home.reactor.pump.wait().await;
         loop {
             if let Some(fatal) = home.reactor.take_failure() {
                 return fatal;
             }
-            match step(&home, &mut effects) {
+            calm.attend_log(&home);
+            let pumped = step(&home, &mut effects);
+            home.reactor.log_mut().disk_mut().attend(false);
+            match pumped {
+                Ok(Pumped::Idle) if calm.wait_for_log(&home).await => {}
                 Ok(Pumped::Idle) => break,
                 // A command of many steps is long work like any other, but for consensus, which goes on before each.
                 Ok(Pumped::More) if home.state().member.is_amid_command() => turn::pass().await,

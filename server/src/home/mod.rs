@@ -10,6 +10,7 @@
 
 pub mod auto_compaction;
 pub mod background;
+mod calm;
 pub mod clock;
 pub mod data_file;
 pub mod driver;

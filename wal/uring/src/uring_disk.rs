@@ -5,6 +5,14 @@
 //!             prepare, retire ─────────> helper thread: zeros, syncs, names → byte ───────────> wake_fd
 //! ```
 //!
+//! While little goes on, the reactor has nothing else to do than to wait for its only write. It says so beforehand
+//! ([`attend`](UringDisk::attend)), and then sleeps in the log's own ring until the write is durable, for a few hundred
+//! microseconds at most ([`wait_attended`](UringDisk::wait_attended)): no socket, no reactor to wake. Such a write is made
+//! directly if the device does that as fast ([`Way`]).
+//!
+//! Writes of the two ways are never in flight together: one that comes while the other way is under way is held back until
+//! that has ended. Each begins at a block of its own in any case, so neither touches what the other has made durable.
+//!
 //! Invariants: nothing the reactor calls after opening blocks on the file system, but opening a prepared segment's file
 //! (a look-up of a cached name, once per segment). A buffer in flight belongs to the ring.
 //! Deliberately absent: the lock on the folder (the server's), and what goes into a write (`wal`).
@@ -16,18 +24,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use plinth_wal::format::SegmentHeader;
 use plinth_wal::limits::{BLOCK_BYTES, BUFFER_BYTES_DEFAULT, FLUSHES_IN_FLIGHT_DEFAULT};
 use plinth_wal::{Access, AlignedBuf, Completion, Directory, Disk, DiskFault, SegmentSeq, Segments, Write};
 
 use crate::preparer::{Notice, Preparer};
-use crate::sys::{Chain, FILES_MAX, Ring};
+use crate::quiet::{Quiet, WAIT_MAX, Way};
+use crate::sys::{Chain, FILES_MAX, Ring, RingEvent};
 
 /// How a write becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
-    /// A buffered write, then `fdatasync`, by a worker of io_uring, which runs on whatever processor is free.
+    /// A buffered write, then `fdatasync`, by a worker of io_uring, which runs on whatever processor is free. What somebody
+    /// waits for is written directly, where that is as fast.
     Fdatasync,
     /// One write to a file opened `O_DIRECT | O_DSYNC`: no copy and no worker, for half the CPU (4 KiB: 16 against 33 us
     /// per flush; 64 KiB: 33 against 96). But Linux (seen with 6.18) ends such writes in a kernel thread bound to the
@@ -127,6 +138,21 @@ struct OpenSegment {
     index: u32,
     /// Held open: the ring's table refers to it.
     _file: File,
+    /// The same file, opened for direct writes, at its own place of the table; none where the file system has no such.
+    direct: Option<File>,
+}
+
+/// Segments whose files are in the ring's table, each up to twice.
+const SEGMENTS_MAX: u32 = FILES_MAX / 2;
+
+/// A write that somebody waits for.
+#[derive(Clone, Copy)]
+struct Attended {
+    ticket: u64,
+    way: Way,
+    since: Instant,
+    /// Nobody waits any more.
+    given_up: bool,
 }
 
 /// See the module.
@@ -141,9 +167,18 @@ pub struct UringDisk {
     buffer_bytes: usize,
     /// Ticket and place of each write in flight, to name it should it fail.
     in_flight: Vec<(u64, SegmentSeq, u64)>,
-    /// Completions of writes that could not be queued.
-    failed: VecDeque<Completion>,
+    /// Completions found while waiting, and of writes that could not be queued.
+    ended: VecDeque<Completion>,
     mode: SyncMode,
+    /// The next write will be waited for.
+    attends: bool,
+    /// It is in flight.
+    attended: Option<Attended>,
+    /// What is in flight are direct writes beside the usual mode.
+    is_direct: bool,
+    /// Buffered writes that came while a direct one was in flight.
+    held: VecDeque<Write>,
+    quiet: Quiet,
     wake: UnixStream,
     _wake_sender: UnixStream,
 }
@@ -175,8 +210,13 @@ impl UringDisk {
             buffers_max: options.buffers,
             buffer_bytes: options.buffer_bytes.next_multiple_of(BLOCK_BYTES),
             in_flight: Vec::new(),
-            failed: VecDeque::new(),
+            ended: VecDeque::new(),
             mode: options.sync,
+            attends: false,
+            attended: None,
+            is_direct: false,
+            held: VecDeque::new(),
+            quiet: Quiet::default(),
             wake,
             _wake_sender: sender,
         })
@@ -218,6 +258,105 @@ impl UringDisk {
         Ok(())
     }
 
+    /// Says whether whoever causes the next write will call [`wait_attended`](UringDisk::wait_attended) when it is on its
+    /// way. Only for the time until then: writes of anybody else wake the reactor.
+    pub fn attend(&mut self, attends: bool) {
+        self.attends = attends && self.mode == SyncMode::Fdatasync && self.ring.can_wait_within();
+    }
+
+    /// Whether a write is in flight whose end does not wake the reactor.
+    pub fn is_attended(&self) -> bool {
+        self.attended.is_some()
+    }
+
+    /// Sleeps until the attended write is durable, and no longer than [`WAIT_MAX`], once. True if
+    /// [`Wal::poll`](plinth_wal::Wal::poll) has something new; else the caller has to call that now and then, until the
+    /// write is no longer [attended](UringDisk::is_attended).
+    pub fn wait_attended(&mut self) -> bool {
+        let waited = self.wait_or_give_up();
+        if let Err(error) = &waited {
+            self.ended.push_back(Completion::Failed(DiskFault::new("wait for", "the write-ahead log's ring", error)));
+        }
+        waited.unwrap_or(true)
+    }
+
+    fn wait_or_give_up(&mut self) -> io::Result<bool> {
+        let Some(Attended { way, since, given_up: false, .. }) = self.attended else { return Ok(false) };
+        let until = Instant::now() + WAIT_MAX;
+        while self.attended.is_some() {
+            let left = until.saturating_duration_since(Instant::now());
+            let Some(event) = self.ring.wait_within(left)? else { break };
+            let completion = self.completed(event);
+            self.ended.push_back(completion);
+        }
+        let is_durable = self.attended.is_none();
+        if let Some(attended) = &mut self.attended {
+            attended.given_up = true;
+        }
+        self.quiet.waited(way, since.elapsed(), is_durable);
+        Ok(is_durable)
+    }
+
+    /// How a write goes that is waited for, by what is known by now.
+    pub fn attended_way(&self) -> Way {
+        self.quiet.better()
+    }
+
+    /// The time that a write of this way usually takes that is waited for, once there was one.
+    pub fn attended_time(&self, way: Way) -> Option<Duration> {
+        self.quiet.usual(way)
+    }
+
+    /// The way of the next write, if it is to be waited for: nothing else is in flight, and waiting pays.
+    fn next_attended(&mut self, segment: SegmentSeq) -> Option<Way> {
+        if !self.attends || !self.in_flight.is_empty() || !self.held.is_empty() || !self.quiet.may_wait() {
+            return None;
+        }
+        let has_direct = self.segments.iter().any(|open| open.seq == segment && open.direct.is_some());
+        Some(if has_direct { self.quiet.choose() } else { Way::Buffered })
+    }
+
+    fn push(&mut self, write: Write, attended: Option<Way>) {
+        let Write { ticket, segment, offset, bytes, buffer } = write;
+        match self.file_index(segment) {
+            Ok(file) => {
+                self.is_direct = attended == Some(Way::Direct);
+                let file = if self.is_direct { file + SEGMENTS_MAX } else { file };
+                let sync = self.mode == SyncMode::Fdatasync && !self.is_direct;
+                self.in_flight.push((ticket, segment, offset));
+                if let Some(way) = attended {
+                    self.attended = Some(Attended { ticket, way, since: Instant::now(), given_up: false });
+                }
+                self.ring.push(Chain { ticket, file, offset, bytes, buffer, sync, wakes: attended.is_none() });
+            }
+            Err(fault) => self.ended.push_back(Completion::Flushed { ticket, buffer, result: Err(fault) }),
+        }
+    }
+
+    fn enter(&mut self) -> Result<(), DiskFault> {
+        let submitted = self.ring.submit();
+        submitted.map_err(|error| DiskFault::new("io_uring_enter", "the write-ahead log's ring", &error))
+    }
+
+    /// A chain has ended: what was held back for it follows.
+    fn completed(&mut self, event: RingEvent) -> Completion {
+        let at = self.in_flight.iter().position(|(ticket, ..)| *ticket == event.ticket);
+        let (_, segment, offset) = self.in_flight.swap_remove(at.expect("written before"));
+        if self.attended.is_some_and(|attended| attended.ticket == event.ticket) {
+            self.attended = None;
+        }
+        if self.in_flight.is_empty() && !self.held.is_empty() {
+            while let Some(write) = self.held.pop_front() {
+                self.push(write, None);
+            }
+            if let Err(fault) = self.enter() {
+                self.ended.push_back(Completion::Failed(fault));
+            }
+        }
+        let result = event.result.map_err(|(action, errno)| self.fault_of(segment, action, errno).at(offset));
+        Completion::Flushed { ticket: event.ticket, buffer: event.buffer, result }
+    }
+
     /// Place of a segment's file in the ring's table; opened here only if it was not prepared in this run.
     fn file_index(&mut self, seq: SegmentSeq) -> Result<u32, DiskFault> {
         if let Some(open) = self.segments.iter().find(|open| open.seq == seq) {
@@ -228,16 +367,20 @@ impl UringDisk {
     }
 
     fn register(&mut self, seq: SegmentSeq, file: File) -> Result<u32, DiskFault> {
-        if self.segments.len() == FILES_MAX as usize {
+        if self.segments.len() == SEGMENTS_MAX as usize {
             // Writes go to the newest segments; what is in flight has its file by now, table or not.
             let oldest = self.segments.iter().map(|open| open.seq).min().expect("the table is full");
             self.segments.retain(|open| open.seq != oldest);
         }
-        let free = (0..FILES_MAX).find(|index| self.segments.iter().all(|open| open.index != *index));
+        let free = (0..SEGMENTS_MAX).find(|index| self.segments.iter().all(|open| open.index != *index));
         let index = free.expect("there is room in the table");
+        // Not every file system has direct writes; then there are none.
+        let direct = self.directory.open_segment(seq, Access::Direct).ok().filter(|_| self.mode == SyncMode::Fdatasync);
         let registered = self.ring.set_file(index, Some(file.as_raw_fd()));
+        let registered =
+            registered.and_then(|()| self.ring.set_file(index + SEGMENTS_MAX, direct.as_ref().map(File::as_raw_fd)));
         registered.map_err(|error| self.directory.fault("register", &seq.file_name(), &error))?;
-        self.segments.push(OpenSegment { seq, index, _file: file });
+        self.segments.push(OpenSegment { seq, index, _file: file, direct });
         Ok(index)
     }
 
@@ -303,31 +446,25 @@ impl Disk for UringDisk {
     }
 
     fn write(&mut self, write: Write) {
-        let Write { ticket, segment, offset, bytes, buffer } = write;
-        match self.file_index(segment) {
-            Ok(file) => {
-                let sync = self.mode == SyncMode::Fdatasync;
-                self.in_flight.push((ticket, segment, offset));
-                self.ring.push(Chain { ticket, file, offset, bytes, buffer, sync });
-            }
-            Err(fault) => self.failed.push_back(Completion::Flushed { ticket, buffer, result: Err(fault) }),
+        let attended = self.next_attended(write.segment);
+        let waits = self.is_direct && !self.in_flight.is_empty();
+        if waits || !self.held.is_empty() {
+            assert!(attended.is_none(), "only what is alone is waited for");
+            return self.held.push_back(write);
         }
+        self.push(write, attended);
     }
 
     fn submit(&mut self) -> Result<(), DiskFault> {
-        let submitted = self.ring.submit();
-        submitted.map_err(|error| DiskFault::new("io_uring_enter", "the write-ahead log's ring", &error))
+        self.enter()
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        if let Some(completion) = self.failed.pop_front() {
+        if let Some(completion) = self.ended.pop_front() {
             return Some(completion);
         }
         if let Some(event) = self.ring.poll() {
-            let at = self.in_flight.iter().position(|(ticket, ..)| *ticket == event.ticket);
-            let (_, segment, offset) = self.in_flight.swap_remove(at.expect("written before"));
-            let result = event.result.map_err(|(action, errno)| self.fault_of(segment, action, errno).at(offset));
-            return Some(Completion::Flushed { ticket: event.ticket, buffer: event.buffer, result });
+            return Some(self.completed(event));
         }
         match self.preparer.poll()? {
             Notice::Prepared { segment, result } => {

@@ -1,5 +1,6 @@
 //! The log on the real disk: what was durable is read back, across segments, reopenings and sync modes.
 
+use plinth_random::Random;
 use plinth_wal::*;
 use plinth_wal_uring::*;
 
@@ -68,6 +69,54 @@ fn records_survive_reopening_in_every_mode() {
             write(&mut wal, end, end + 20);
         }
     }
+}
+
+/// Polls until everything is durable, also what was waited for in vain.
+fn settle_attended(wal: &mut Wal<UringDisk>) {
+    wal.flush().expect("flush");
+    while wal.poll().expect("poll") < wal.last() {
+        if wal.disk().is_attended() {
+            std::thread::yield_now();
+        } else {
+            wal.disk_mut().wait().expect("wait");
+        }
+    }
+}
+
+/// Writes that are waited for, or given up, with others that come meanwhile and are held back behind direct ones.
+#[test]
+fn writes_that_are_waited_for_mix_with_others() {
+    let mut random = Random::from_variable("PLINTH_WAL_ATTENDED_SEED", 2026);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut wal, _) = open(folder.path(), SyncMode::Fdatasync);
+    let (mut number, mut waited) = (0, 0);
+    let mut append = |wal: &mut Wal<UringDisk>| {
+        wal.append(GroupId(number as u32 % 3), RecordKind::Entry, number as u16, &[&payload(number)]);
+        number += 1;
+        wal.flush().expect("flush");
+        number
+    };
+    let mut end = 0;
+    for _ in 0..400 {
+        wal.disk_mut().attend(random.chance(80));
+        append(&mut wal);
+        wal.disk_mut().attend(false);
+        for _ in 0..random.below(3) {
+            append(&mut wal);
+        }
+        if random.chance(80) {
+            waited += u32::from(wal.disk_mut().wait_attended());
+        }
+        end = append(&mut wal);
+        wal.poll().expect("poll");
+        if random.chance(50) {
+            settle_attended(&mut wal);
+        }
+    }
+    settle_attended(&mut wal);
+    println!("{waited} waits, direct {:?}", wal.disk().attended_time(Way::Direct));
+    drop(wal);
+    check(&open(folder.path(), SyncMode::Fdatasync).1, 0, end);
 }
 
 #[test]

@@ -6,4 +6,4 @@ mod poll;
 mod ring;
 
 pub(crate) use poll::poll_forever;
-pub(crate) use ring::{Chain, FILES_MAX, Ring, probe};
+pub(crate) use ring::{Chain, FILES_MAX, Ring, RingEvent, probe};

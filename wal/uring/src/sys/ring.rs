@@ -3,19 +3,22 @@
 //! ```text
 //!   write ──hardlink──> fdatasync ──hardlink──> send one byte to the wake socket        (synced by a call)
 //!   write ──hardlink──> send                                                            (file opened O_DSYNC)
+//!   either without the send                                                             (somebody waits: `wait_within`)
 //! ```
 //!
 //! Hard links run the rest of a chain after a failure too, so the reactor is always woken, to learn of it. A chain is
 //! complete when its write and its sync have both reported: both do so before the send begins, so whoever is woken
-//! finds them. The send reports only failure, and that is ignored: a full socket wakes as well.
+//! finds them. The send reports only failure, and that is ignored: a full socket wakes as well. The end
+//! of a chain without a send is found by whoever looks.
 //!
 //! Invariants: a buffer in flight is owned by its slot, and the ring is dropped only when no chain is in flight; a
 //! slot is reused only when both results are in. Deliberately absent: what is written where (`uring_disk`).
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
 
-use io_uring::types::{Fd, Fixed, FsyncFlags};
+use io_uring::types::{Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 
 use plinth_wal::AlignedBuf;
@@ -25,7 +28,7 @@ const ENTRIES: u32 = 64;
 const _: () = assert!(FLUSHES_IN_FLIGHT_MAX * 3 <= ENTRIES as usize);
 
 /// Entries of the ring's file table.
-pub(crate) const FILES_MAX: u32 = 32;
+pub(crate) const FILES_MAX: u32 = 64;
 
 static WAKE: [u8; 1] = [1];
 
@@ -44,6 +47,8 @@ pub(crate) struct Chain {
     pub buffer: AlignedBuf,
     /// Whether a sync follows the write.
     pub sync: bool,
+    /// Whether the end of it wakes the reactor; else somebody waits for it.
+    pub wakes: bool,
 }
 
 /// A chain that ended.
@@ -69,6 +74,8 @@ pub(crate) struct Ring {
     wake: RawFd,
     /// Success of a send need not be reported (kernel 5.17).
     skip_success: bool,
+    /// Waiting may have an end (kernel 5.11).
+    can_wait_within: bool,
 }
 
 /// Tries every system call of io_uring once: what is allowed is found out before anything depends on it.
@@ -91,9 +98,10 @@ impl Ring {
     pub fn new(wake: &impl AsRawFd) -> io::Result<Self> {
         let ring = IoUring::new(ENTRIES)?;
         let skip_success = ring.params().is_feature_skip_cqe_on_success();
+        let can_wait_within = ring.params().is_feature_ext_arg();
         ring.submitter().register_files(&[-1; FILES_MAX as usize])?;
         let slots = (0..FLUSHES_IN_FLIGHT_MAX).map(|_| None).collect();
-        Ok(Self { ring, slots, in_flight: 0, wake: wake.as_raw_fd(), skip_success })
+        Ok(Self { ring, slots, in_flight: 0, wake: wake.as_raw_fd(), skip_success, can_wait_within })
     }
 
     /// Pins `count` buffers for good and returns them. Where locked memory is short they come back unpinned: they work
@@ -138,26 +146,53 @@ impl Ring {
             Some(buffer) => opcode::WriteFixed::new(file, start, length, buffer).offset(chain.offset).build(),
             None => opcode::Write::new(file, start, length).offset(chain.offset).build(),
         };
+        // Everything but the last entry of a chain is linked to the next one.
+        let (hard, none) = (squeue::Flags::IO_HARDLINK, squeue::Flags::empty());
+        let link = |is_last: bool| if is_last { none } else { hard };
         // A buffered write followed by a sync would block anyway: let it go to a worker at once.
-        let hard = squeue::Flags::IO_HARDLINK;
-        let flags = if chain.sync { hard | squeue::Flags::ASYNC } else { hard };
-        let write = write.flags(flags).user_data(data(OP_WRITE));
+        let worker = if chain.sync { squeue::Flags::ASYNC } else { none };
+        let write = write.flags(link(!chain.sync && !chain.wakes) | worker).user_data(data(OP_WRITE));
         let sync = opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build();
-        let sync = sync.flags(hard).user_data(data(OP_SYNC));
+        let sync = sync.flags(link(!chain.wakes)).user_data(data(OP_SYNC));
         let wake = opcode::Send::new(Fd(self.wake), WAKE.as_ptr(), 1)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build()
             .user_data(data(OP_WAKE));
         let wake = if self.skip_success { wake.flags(squeue::Flags::SKIP_SUCCESS) } else { wake };
+        let wake = chain.wakes.then_some(wake);
 
         let sync = chain.sync.then_some(sync);
-        for entry in [Some(write), sync, Some(wake)].into_iter().flatten() {
+        for entry in [Some(write), sync, wake].into_iter().flatten() {
             // SAFETY: the memory the entry names outlives the operation: the buffer is owned by its slot until its
             // results are in, the byte to send is static, and dropping the ring waits for what is in flight.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             pushed.expect("the queue holds the largest number of chains");
         }
         self.in_flight += 1;
+    }
+
+    /// Whether [`Ring::wait_within`] can be used.
+    pub fn can_wait_within(&self) -> bool {
+        self.can_wait_within
+    }
+
+    /// Sleeps until the next chain ends, or the time is over.
+    pub fn wait_within(&mut self, limit: Duration) -> io::Result<Option<RingEvent>> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(event) = self.poll() {
+                return Ok(Some(event));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.in_flight == 0 {
+                return Ok(None);
+            }
+            let left = Timespec::from(left);
+            match self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&left)) {
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME)) => return Err(error),
+                _ => {}
+            }
+        }
     }
 
     /// Sends queued chains off without waiting for them.
@@ -253,7 +288,7 @@ mod tests {
         let mut ring = Ring::new(&sender).expect("a ring");
         ring.set_file(3, Some(file.as_raw_fd())).expect("a place in the table");
         let buffer = AlignedBuf::zeroed(BLOCK_BYTES);
-        ring.push(Chain { ticket: 77, file: 3, offset: 0, bytes: BLOCK_BYTES, buffer, sync });
+        ring.push(Chain { ticket: 77, file: 3, offset: 0, bytes: BLOCK_BYTES, buffer, sync, wakes: true });
         ring.submit().expect("submitted");
         // Blocks until the chain's last link.
         let mut byte = [0];
@@ -287,6 +322,32 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_is_not_woken() {
+        let file = tempfile::tempfile().expect("a file");
+        let (mut wake, sender) = UnixStream::pair().expect("a pair");
+        wake.set_nonblocking(true).expect("set");
+        let mut ring = Ring::new(&sender).expect("a ring");
+        ring.set_file(0, Some(file.as_raw_fd())).expect("a place in the table");
+        let chain = |ticket, sync| {
+            let buffer = AlignedBuf::zeroed(BLOCK_BYTES);
+            Chain { ticket, file: 0, offset: 0, bytes: BLOCK_BYTES, buffer, sync, wakes: false }
+        };
+        for sync in [false, true] {
+            ring.push(chain(5, sync));
+            ring.submit().expect("submitted");
+            let event = ring.wait_within(Duration::from_secs(60)).expect("waits").expect("it ends");
+            assert_eq!((event.ticket, event.result), (5, Ok(())));
+            assert_eq!(wake.read(&mut [0]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        }
+        assert!(ring.wait_within(Duration::from_secs(60)).expect("waits").is_none(), "nothing is in flight");
+        ring.push(chain(6, true));
+        ring.submit().expect("submitted");
+        let early = ring.wait_within(Duration::ZERO).expect("waits");
+        let event = early.or_else(|| ring.wait_within(Duration::from_secs(60)).expect("waits"));
+        assert_eq!(event.map(|event| event.ticket), Some(6), "who gives up finds it later");
+    }
+
+    #[test]
     fn dropping_a_ring_waits_for_what_is_in_flight() {
         let file = tempfile::tempfile().expect("a file");
         let (_wake, sender) = UnixStream::pair().expect("a pair");
@@ -296,7 +357,7 @@ mod tests {
             let mut buffer = AlignedBuf::zeroed(BLOCK_BYTES);
             buffer.bytes_mut().fill(ticket as u8 + 1);
             let offset = ticket * BLOCK_BYTES as u64;
-            ring.push(Chain { ticket, file: 0, offset, bytes: BLOCK_BYTES, buffer, sync: true });
+            ring.push(Chain { ticket, file: 0, offset, bytes: BLOCK_BYTES, buffer, sync: true, wakes: true });
         }
         ring.submit().expect("submitted");
         drop(ring);
