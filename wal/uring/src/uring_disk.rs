@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -179,6 +179,8 @@ pub struct UringDisk {
     /// Buffered writes that came while a direct one was in flight.
     held: VecDeque<Write>,
     quiet: Quiet,
+    /// Whether the file system has direct writes, once that was tried.
+    has_direct: Option<bool>,
     wake: UnixStream,
     _wake_sender: UnixStream,
 }
@@ -217,6 +219,7 @@ impl UringDisk {
             is_direct: false,
             held: VecDeque::new(),
             quiet: Quiet::default(),
+            has_direct: None,
             wake,
             _wake_sender: sender,
         })
@@ -374,14 +377,28 @@ impl UringDisk {
         }
         let free = (0..SEGMENTS_MAX).find(|index| self.segments.iter().all(|open| open.index != *index));
         let index = free.expect("there is room in the table");
-        // Not every file system has direct writes; then there are none.
-        let direct = self.directory.open_segment(seq, Access::Direct).ok().filter(|_| self.mode == SyncMode::Fdatasync);
+        let direct = self.open_direct(seq);
         let registered = self.ring.set_file(index, Some(file.as_raw_fd()));
         let registered =
             registered.and_then(|()| self.ring.set_file(index + SEGMENTS_MAX, direct.as_ref().map(File::as_raw_fd)));
         registered.map_err(|error| self.directory.fault("register", &seq.file_name(), &error))?;
         self.segments.push(OpenSegment { seq, index, _file: file, direct });
         Ok(index)
+    }
+
+    /// A segment's file for direct writes, where the file system has such. Some open a file so and then refuse to work on
+    /// it: the first one is read from.
+    fn open_direct(&mut self, seq: SegmentSeq) -> Option<File> {
+        if self.mode != SyncMode::Fdatasync || self.has_direct == Some(false) {
+            return None;
+        }
+        let file = self.directory.open_segment(seq, Access::Direct).ok();
+        let has_direct = self.has_direct.unwrap_or_else(|| {
+            let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
+            file.as_ref().is_some_and(|file| file.read_exact_at(block.bytes_mut(), 0).is_ok())
+        });
+        self.has_direct = Some(has_direct);
+        file.filter(|_| has_direct)
     }
 
     fn fault_of(&self, segment: SegmentSeq, action: &'static str, errno: i32) -> DiskFault {
