@@ -8,12 +8,14 @@
 //!   is at the other end
 //! - [`h2`] is HTTP/2 as a state machine: frames in, frames out, no socket; [`http1`] is HTTP/1.1 in the same way
 //! - [`grpc`] makes calls of HTTP/2 streams, and answers of replies; a handler implements its [`grpc::Service`]
+//! - [`due`] says when a stream is over whose requests are answered one for one
 //! - [`server`] drives connections of clients: tells the protocols apart, reads, writes, keeps alive, drains
 //! - [`peer`] connects members with each other: lanes, messages, questions and answers
 //! - `wait` and `sys` serve them: time limits, and system calls with all `unsafe`
 
 #![deny(unsafe_code)]
 
+pub mod due;
 #[cfg(feature = "runtime")]
 pub mod grpc;
 pub mod h2;

@@ -1,48 +1,17 @@
 //! A stream whose requests are answered one for one, some of them later (keep-alives that travel to the leader).
 //!
-//! Invariant: the stream ends with OK only when the client has ended its side and got every answer; whichever comes
-//! last ends it. So a client that says everything in one packet is answered as one that waits.
+//! Invariant: the stream ends with OK only when [`Due`] says that it is over.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::service::StreamReply;
 use super::status::Status;
+use crate::due::Due;
 
 /// The sending half of such a stream.
 pub struct PairedReply {
     reply: StreamReply,
     due: Due,
-}
-
-/// Answers that are due, and whether more can become due.
-#[derive(Default)]
-struct Due {
-    count: Cell<usize>,
-    half_closed: Cell<bool>,
-}
-
-impl Due {
-    fn add(&self) {
-        assert!(!self.half_closed.get(), "nobody asks behind the end of the requests");
-        self.count.set(self.count.get() + 1);
-    }
-
-    /// One was given. Whether it was the last word.
-    fn settle(&self) -> bool {
-        self.count.set(self.count.get().checked_sub(1).expect("every answer is given once"));
-        self.is_over()
-    }
-
-    /// The requests have ended. Whether the last word has been said.
-    fn half_close(&self) -> bool {
-        self.half_closed.set(true);
-        self.is_over()
-    }
-
-    fn is_over(&self) -> bool {
-        self.half_closed.get() && self.count.get() == 0
-    }
 }
 
 impl PairedReply {

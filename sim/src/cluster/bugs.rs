@@ -20,6 +20,8 @@ pub enum Bug {
     SentCallsItselfUnsent,
     /// A leader renews leases without asking the others whether it still leads.
     RenewalsWithoutRound,
+    /// A stream of keep-alives ends with its requests, though an answer is due.
+    StreamsEndWithRequests,
     /// Now and then a watcher misses a message.
     WatchMessagesLost,
     /// Now and then a watcher gets a message twice.
@@ -32,7 +34,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 24] = [
+    pub const ALL: [(Bug, u64); 25] = [
         (Bug::VotesForgotten, 100),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
@@ -42,6 +44,7 @@ impl Bug {
         (Bug::Shell(Planted::SnapshotMislabelled), 100),
         (Bug::Shell(Planted::SnapshotsToldOnce), 100),
         (Bug::RenewalsWithoutRound, 100),
+        (Bug::StreamsEndWithRequests, 20),
         (Bug::WatchMessagesLost, 20),
         (Bug::WatchMessagesDoubled, 20),
         (Bug::AcknowledgedTooEarly, 20),

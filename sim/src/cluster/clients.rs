@@ -19,6 +19,7 @@ use plinth_engine::range::RangeQuery;
 use plinth_engine::store::Outcome;
 use plinth_member::compare::Check;
 use plinth_member::keeper::Renewing;
+use plinth_net::due::Due;
 use plinth_raft::MemberChange;
 use std::collections::BTreeMap;
 
@@ -81,6 +82,8 @@ pub struct Call {
     pub(super) floor: i64,
     /// The renewal under way of a lease for it.
     pub renewing: Option<Renewing>,
+    /// What is due on its stream, if it has one.
+    pub due: Due,
     /// The comparison that waits for this moment.
     pub check: Option<Check>,
 }
@@ -88,7 +91,7 @@ pub struct Call {
 impl Call {
     /// A question that is asked now.
     pub fn new(caller: Caller, at: usize, ask: Ask, now: Time) -> Call {
-        Call { caller, at, ask, began: now, floor: 0, renewing: None, check: None }
+        Call { caller, at, ask, began: now, floor: 0, renewing: None, due: Due::default(), check: None }
     }
 }
 
@@ -103,8 +106,10 @@ pub enum Answer {
     Unknown,
     /// Pairs read at the store's revision.
     Read(i64, Vec<u8>),
-    /// The lease is alive for the granted time from now.
+    /// The lease is alive for the granted time from now, and the stream of the keep-alive is over.
     Renewed,
+    /// The stream is over, without an answer.
+    Ended,
 }
 
 /// Name of a key.
@@ -188,8 +193,9 @@ impl World {
         let Some(Call { caller, at, ask, .. }) = self.calls.get(&number) else { return Ok(()) };
         let (caller, at, ask) = (*caller, *at, ask.clone());
         let now = self.nodes[at].clock.read(self.now);
-        let Some(process) = &mut self.nodes[at].process else {
-            self.reply(number, Answer::Refused);
+        let over = matches!(ask, Ask::KeepAlive(_)) && self.is_over_when_asked(number);
+        let Some(process) = self.nodes[at].process.as_mut().filter(|_| !over) else {
+            self.reply(number, if over { Answer::Ended } else { Answer::Refused });
             return Ok(());
         };
         let local = matches!(ask, Ask::Get(_, false));

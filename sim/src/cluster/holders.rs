@@ -4,6 +4,7 @@
 //! A lease is certainly alive from when the last renewal that succeeded was *asked for*, for its time as the fastest
 //! clock measures it. Its end shows in the key that hangs on it.
 
+use super::bugs::Bug;
 use super::clients::{Answer, Ask, Call, Caller, lease_key};
 use super::options::{MS, SECOND, Time};
 use super::truth::Change;
@@ -87,6 +88,9 @@ impl World {
                 // That says nothing about the lease: it is not renewed.
                 self.leases.get_mut(id).expect("granted").has_key = true;
             }
+            Ask::KeepAlive(_) if matches!(answer, Answer::Ended) => {
+                return Err("the stream of a keep-alive is over, and nothing was answered".to_string().into());
+            }
             Ask::KeepAlive(id) if done => {
                 let lease = self.leases.get_mut(id).expect("granted");
                 lease.alive_from = lease.alive_from.max(call.began);
@@ -118,6 +122,15 @@ impl World {
         let pause = pause + self.random.below(200 * MS);
         self.plan(pause, Event::Holder { holder });
         Ok(())
+    }
+
+    /// A holder says its keep-alive and ends its side of the stream in one packet. Whether the stream is over at once.
+    pub(super) fn is_over_when_asked(&self, number: u64) -> bool {
+        let due = &self.calls[&number].due;
+        if self.bug != Some(Bug::StreamsEndWithRequests) {
+            due.add();
+        }
+        due.half_close()
     }
 
     /// A leader who may still lead is asked to keep a lease alive.
@@ -161,6 +174,9 @@ impl World {
         if let Some((term, _)) = later.find(|(_, (_, since))| *since < call.began) {
             let why = format!("member {at} does as call {number} asks ({:?}), but since before that", call.ask);
             return Err(format!("{why} another leads, in term {term}").into());
+        }
+        if !call.due.settle() {
+            return Err(format!("call {number} is answered, and its stream goes on: {:?}", call.due).into());
         }
         self.reply(number, Answer::Renewed);
         Ok(())
