@@ -189,8 +189,13 @@ impl Ring {
             }
             let left = Timespec::from(left);
             match self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&left)) {
-                Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME)) => return Err(error),
-                _ => {}
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR | libc::ETIME) => {}
+                    // Short of memory for a moment: it cannot be waited here.
+                    Some(libc::EAGAIN | libc::EBUSY) => return Ok(self.poll()),
+                    _ => return Err(error),
+                },
             }
         }
     }
