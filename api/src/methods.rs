@@ -2,7 +2,7 @@
 //!
 //! A method is one constant; servers take path and kind from it, clients the types too.
 
-use crate::proto::{etcdserverpb as pb, health, v3electionpb as election, v3lockpb as lock};
+use crate::proto::{etcdserverpb as pb, health, plinthpb as own, v3electionpb as election, v3lockpb as lock};
 use std::marker::PhantomData;
 
 /// Which side of a call sends more than one message.
@@ -110,6 +110,9 @@ methods! {
     read HEALTH_CHECK: Unary "/grpc.health.v1.Health/Check", health::HealthCheckRequest => health::HealthCheckResponse;
     read HEALTH_WATCH: ServerStream "/grpc.health.v1.Health/Watch",
         health::HealthCheckRequest => health::HealthCheckResponse;
+    read MIGRATION_STATUS: Unary "/plinthpb.Migration/Status", own::MigrationRequest => own::MigrationStatus;
+    write CUT_OVER: Unary "/plinthpb.Migration/CutOver", own::MigrationRequest => own::MigrationStatus;
+    write ABORT: Unary "/plinthpb.Migration/Abort", own::MigrationRequest => own::MigrationStatus;
 }
 
 #[cfg(test)]
@@ -123,6 +126,7 @@ mod tests {
             include_str!("../proto/lock.proto"),
             include_str!("../proto/election.proto"),
             include_str!("../proto/health.proto"),
+            include_str!("../proto/migration.proto"),
         ];
         let mut found = Vec::new();
         for text in files {

@@ -1,4 +1,4 @@
-//! The wire contract of etcd v3.7, generated from `proto/*.proto`. Generated code only; nothing is added here.
+//! The wire contract of etcd v3.7, and what is Plinth's own, generated from `proto/*.proto`. Generated code only; nothing is added here.
 #![allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 
 /// Package `authpb`.
@@ -20,6 +20,10 @@ pub mod v3lockpb {
 /// Package `v3electionpb`.
 pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
+}
+/// Package `plinthpb`.
+pub mod plinthpb {
+    include!(concat!(env!("OUT_DIR"), "/plinthpb.rs"));
 }
 /// Package `grpc.health.v1`.
 pub mod health {

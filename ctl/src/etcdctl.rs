@@ -2,7 +2,7 @@
 
 use crate::command::{
     alarm, auth, check, compaction, completion, defrag, del, downgrade, elect, endpoint, get, lease, lock, member,
-    mirror, move_leader, put, role, snapshot, txn, user, watch,
+    migrate, mirror, move_leader, put, role, snapshot, txn, user, watch,
 };
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -82,6 +82,9 @@ enum Command {
     /// Whether the cluster is up to a load
     #[command(subcommand)]
     Check(check::Command),
+    /// A standby of another cluster, and the moment when it takes over (Plinth only)
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// A completion script for a shell
     Completion(completion::Args),
 }
@@ -168,6 +171,7 @@ async fn run(cli: Cli, command_timeout_given: bool, words: &[OsString]) -> Resul
         }
         Command::Options => crate::output::print::print(usage::global_flags(&definition()).as_bytes()),
         Command::MakeMirror(args) => mirror::run(&context()?, args).await,
+        Command::Migrate(command) => migrate::run(&context()?, command).await,
         Command::Check(command) => check::run(&context()?, command).await,
         Command::Completion(args) => completion::run(definition(), &args),
     }

@@ -16,6 +16,7 @@
 
 use crate::auth::{ArchivedAuthChange, AuthChange};
 use crate::author::{Author, DamagedAuthor};
+use crate::follow::{ArchivedFollowChange, FollowChange};
 use bytes::Bytes;
 use rkyv::api::low::LowSerializer;
 use rkyv::rancor::{Failure, Panic};
@@ -435,6 +436,8 @@ pub enum Command {
     Auth(AuthChange),
     /// A user signs in.
     Authenticate(Authenticate),
+    /// Something that happened in the cluster that is followed.
+    Follow(FollowChange),
 }
 
 /// A replicated command, read in place.
@@ -456,6 +459,7 @@ pub enum CommandRef<'a> {
     SetDowngrade(&'a ArchivedDowngrade),
     Auth(&'a ArchivedAuthChange),
     Authenticate(&'a ArchivedAuthenticate),
+    Follow(&'a ArchivedFollowChange),
 }
 
 /// What a command is, without what it says.
@@ -487,6 +491,7 @@ pub enum CommandKind {
     AuthRoleGrantPermission,
     AuthRoleRevokePermission,
     Authenticate,
+    Follow,
 }
 
 impl CommandRef<'_> {
@@ -508,6 +513,7 @@ impl CommandRef<'_> {
             CommandRef::SetDowngrade(_) => CommandKind::SetDowngrade,
             CommandRef::Auth(change) => change.kind(),
             CommandRef::Authenticate(_) => CommandKind::Authenticate,
+            CommandRef::Follow(_) => CommandKind::Follow,
         }
     }
 }
@@ -531,6 +537,7 @@ impl Command {
             Command::SetDowngrade(_) => CommandKind::SetDowngrade,
             Command::Auth(change) => change.kind(),
             Command::Authenticate(_) => CommandKind::Authenticate,
+            Command::Follow(_) => CommandKind::Follow,
         }
     }
 }
@@ -611,6 +618,7 @@ mod kind {
     pub const LEASE_EXPIRE: u8 = 12;
     pub const AUTH: u8 = 13;
     pub const AUTHENTICATE: u8 = 14;
+    pub const FOLLOW: u8 = 15;
 }
 
 impl Command {
@@ -632,6 +640,7 @@ impl Command {
             Command::SetDowngrade(downgrade) => append(kind::SET_DOWNGRADE, downgrade, out),
             Command::Auth(change) => append(kind::AUTH, change, out),
             Command::Authenticate(request) => append(kind::AUTHENTICATE, request, out),
+            Command::Follow(change) => append(kind::FOLLOW, change, out),
         }
     }
 
@@ -668,6 +677,7 @@ impl Command {
             kind::SET_DOWNGRADE => CommandRef::SetDowngrade(read(archive).map_err(damaged)?),
             kind::AUTH => CommandRef::Auth(read(archive).map_err(damaged)?),
             kind::AUTHENTICATE => CommandRef::Authenticate(read(archive).map_err(damaged)?),
+            kind::FOLLOW => CommandRef::Follow(read(archive).map_err(damaged)?),
             found => return Err(CommandError::UnknownKind { found }),
         })
     }
@@ -721,6 +731,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::follow::{FollowRecords, tombstone_record};
 
     fn encoded(command: &Command) -> Vec<u8> {
         let mut out = vec![0xee];
@@ -819,6 +830,12 @@ mod tests {
                 no_password: false,
             }),
             Command::Authenticate(Authenticate { name: "name".to_owned(), prefix: "prefix".to_owned() }),
+            Command::Follow(FollowChange::Compact { revision: 7 }),
+            Command::Follow(FollowChange::Records(FollowRecords {
+                main: 9,
+                records: vec![tombstone_record(b"key")],
+                ..FollowRecords::default()
+            })),
         ]
     }
 

@@ -53,6 +53,12 @@ pub enum OpError {
     /// etcd: `LeaseTTLTooLarge`.
     #[error("too large lease TTL")]
     LeaseTtlTooLarge,
+    /// Not etcd's: the store follows another cluster, and takes nothing from clients.
+    #[error("following another cluster")]
+    Follows,
+    /// Not etcd's: what comes from another cluster comes too late.
+    #[error("following no cluster")]
+    FollowsNobody,
     /// The author of the command may not do that, or a change of users and roles is refused.
     #[error(transparent)]
     Auth(#[from] AuthError),

@@ -8,6 +8,7 @@ use crate::body::{Body, Mark};
 use crate::budget::Budget;
 use crate::command::{ArchivedDeleteRange, CommandRef};
 use crate::error::{Error, OpError, StoreError};
+use crate::follow::ArchivedFollowChange;
 use crate::index::KeyRange;
 use crate::kv_codec;
 use crate::lease::{Millis, Revoked};
@@ -92,15 +93,18 @@ impl<T: Trees> Store<T> {
             }
             return Ok(outcome);
         }
+        self.refuse_while_following(command)?;
         self.refuse_under_alarm(command)?;
         self.check_author(author, command).map_err(OpError::Auth)?;
         let mut run = match self.begin_run(command, reply)? {
             Some(run) => run,
             None => {
-                if let CommandRef::Put(put) = command {
-                    budget.write(put.value.len());
-                } else {
-                    budget.write(0);
+                match command {
+                    CommandRef::Put(put) => budget.write(put.value.len()),
+                    CommandRef::Follow(ArchivedFollowChange::Records(told)) => {
+                        told.records.iter().for_each(|record| budget.write(record.pair.len()));
+                    }
+                    _ => budget.write(0),
                 }
                 return self.apply_short(command, now, reply).map(Some);
             }

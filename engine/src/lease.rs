@@ -239,6 +239,39 @@ impl Lessor {
         self.insert(id, ttl.max(self.config.ttl_min_seconds), remaining_ttl);
     }
 
+    /// Takes over a lease of a cluster that is followed, or the TTL that it has there.
+    pub(crate) fn adopt(&mut self, id: i64, ttl: i64) {
+        assert!(!self.promoted, "nobody here decides about leases while another cluster does");
+        let ttl = ttl.max(self.config.ttl_min_seconds);
+        match self.leases.get_mut(&id) {
+            Some(lease) => (lease.ttl, lease.remaining_ttl) = (ttl, 0),
+            None => self.insert(id, ttl, 0),
+        }
+    }
+
+    /// Forgets a lease that has no keys; whether it has.
+    pub(crate) fn drop_unused(&mut self, id: i64) -> bool {
+        assert!(!self.promoted, "nobody here decides about leases while another cluster does");
+        let is_unused = self.leases.get(&id).is_some_and(|lease| lease.items.is_empty());
+        if is_unused {
+            self.leases.remove(&id);
+        }
+        is_unused
+    }
+
+    /// Every lease has its whole TTL; those of which that was not so.
+    pub(crate) fn forget_remaining(&mut self) -> Vec<i64> {
+        let shortened = self.leases.iter_mut().filter(|(_, lease)| lease.remaining_ttl != 0);
+        let mut ids: Vec<i64> = shortened
+            .map(|(&id, lease)| {
+                lease.remaining_ttl = 0;
+                id
+            })
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Removes a lease and returns its keys in order: the caller deletes them in one revision.
     pub fn revoke(&mut self, id: i64) -> Result<Vec<Box<[u8]>>, LeaseError> {
         let mut revoked = self.begin_revoke(id)?;

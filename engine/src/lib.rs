@@ -10,6 +10,7 @@
 //! - [`store`] applies commands, long ones in steps ([`job`], [`budget`]). Its parts: reads in [`range`] and [`history`],
 //!   txns in `txn`, what is rebuilt at start in `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and
 //!   [`alarm`]; `sort`, [`pins`] and [`body`] serve what is long: sorted, read in steps, answered. [`error`] says what fails.
+//! - [`following`] takes over what another cluster does, instead of what clients ask for; [`follow`] is what it is told.
 //! - [`auth`] knows users and roles, and what they may do; [`users`] asks it when commands are applied.
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
@@ -25,6 +26,8 @@ pub mod check;
 pub mod command;
 pub mod compact;
 pub mod error;
+pub mod follow;
+pub mod following;
 pub mod hash;
 pub mod history;
 pub mod index;

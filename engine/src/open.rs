@@ -25,11 +25,12 @@ impl<T: Trees> Store<T> {
         store.restore_alarms()?;
         store.restore_auth()?;
         let newest = restore_pairs(&store.trees, &mut store.index, &mut store.lessor)?;
+        let current = store.restore_following(newest)?;
         let finished = read_revision(&store.trees, meta::FINISHED_COMPACT)?;
         let scheduled = read_revision(&store.trees, meta::SCHEDULED_COMPACT)?;
         store.compact_revision = finished.max(scheduled).unwrap_or(-1);
         // What was compacted may have been the newest revision.
-        store.revision = newest.max(store.compact_revision).max(1);
+        store.revision = current.max(store.compact_revision).max(1);
         if scheduled > finished {
             // The pass before was cut off, so that this one cannot hash all that etcd would have.
             let previous = finished.unwrap_or(-1);
@@ -85,13 +86,13 @@ fn restore_leases<T: Trees>(trees: &T, lessor: &mut Lessor) -> Result<(), StoreE
     bad.map_or(Ok(()), Err)
 }
 
-/// Rebuilds the index and the keys' leases; returns the newest main revision.
-fn restore_pairs<T: Trees>(trees: &T, index: &mut KeyIndex, lessor: &mut Lessor) -> Result<i64, StoreError> {
-    let (mut newest, mut bad) = (0, None);
+/// Rebuilds the index and the keys' leases; returns the newest revision.
+fn restore_pairs<T: Trees>(trees: &T, index: &mut KeyIndex, lessor: &mut Lessor) -> Result<Revision, StoreError> {
+    let (mut newest, mut bad) = (Revision::default(), None);
     let mut restore = Restore::new(index);
     trees.scan_cold(TreeId::Rev, b"", &mut |key, value| match parse_record(key, value) {
         Ok((revision, is_tombstone, pair)) => {
-            newest = revision.main;
+            newest = revision;
             if is_tombstone {
                 restore.add(pair.key, revision, 0, 0);
                 lessor.detach(pair.key);

@@ -32,6 +32,7 @@ use crate::check::LEASE_COST;
 use crate::command::{ArchivedDowngrade, ArchivedLeaseCheckpoint, ArchivedMemberAttributes, ArchivedPut, CommandRef};
 use crate::compact::Compaction;
 use crate::error::{Error, OpError, StoreError};
+use crate::follow::Following;
 use crate::hash::HashKv;
 use crate::index::{KeyIndex, KeyRange};
 use crate::job::Job;
@@ -56,6 +57,12 @@ pub mod meta {
     pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
     /// Target version of the downgrade job, as text; missing if there is none.
     pub const DOWNGRADE: &[u8] = b"downgrade";
+    /// Id of the cluster that the store follows, 8 bytes, big-endian; missing if it follows none.
+    pub const FOLLOWING: &[u8] = b"following";
+    /// The current revision, 8 bytes, big-endian, while there are records above it; missing otherwise.
+    pub const FOLLOW_PARTIAL: &[u8] = b"followPartial";
+    /// Id of the cluster that the store has followed until the cut-over.
+    pub const FOLLOWED: &[u8] = b"followed";
 }
 
 /// Index and term of a Raft entry.
@@ -137,6 +144,7 @@ pub struct Store<T> {
     pub(crate) lessor: Lessor,
     pub(crate) alarms: Alarms,
     pub(crate) auth: Auth,
+    pub(crate) following: Option<Following>,
     /// What the member has not taken yet.
     pub(crate) sign_ins: Vec<SignIn>,
     pub(crate) quota: Quota,
@@ -205,6 +213,7 @@ impl<T: Trees> Store<T> {
             lessor: Lessor::new(config.lessor),
             alarms: Alarms::default(),
             auth: Auth::default(),
+            following: None,
             sign_ins: Vec::new(),
             quota: Quota::new(config.quota_bytes),
             events: EventBatchBuilder::new(EventMode::Off, 1),
@@ -305,6 +314,7 @@ impl<T: Trees> Store<T> {
             CommandRef::SetDowngrade(downgrade) => self.apply_downgrade(downgrade)?,
             CommandRef::Auth(change) => self.apply_auth_change(change)?,
             CommandRef::Authenticate(request) => self.apply_authenticate(request, out)?,
+            CommandRef::Follow(change) => self.apply_follow(change)?,
             // Of an earlier term: its leader may have extended the lease since.
             CommandRef::Noop | CommandRef::LeaseExpire(_) => {}
             CommandRef::DeleteRange(_) | CommandRef::Txn(_) | CommandRef::LeaseRevoke(_) => {
@@ -459,7 +469,7 @@ impl<T: Trees> Store<T> {
         Ok(())
     }
 
-    fn store_lease(&mut self, id: i64) -> Result<(), StoreError> {
+    pub(crate) fn store_lease(&mut self, id: i64) -> Result<(), StoreError> {
         let (ttl, remaining_ttl) = self.lessor.stored_ttl(id).expect("the caller knows the lease");
         self.scratch.clear();
         kv_codec::put_int_field(&mut self.scratch, 0x08, id);
@@ -504,8 +514,9 @@ impl<T: Trees> Store<T> {
         self.events.set_mode(mode);
     }
 
-    /// The events since the last call: of one entry, if called after each.
+    /// The events since the last call: of one entry, if called after each. Not to be called amid a revision.
     pub fn take_events(&mut self) -> EventBatch {
+        assert!(!self.is_amid_revision(), "watchers are told of a revision at once");
         self.events.finish(self.revision)
     }
 

@@ -60,7 +60,8 @@ impl<T: Trees> Store<T> {
             | CommandRef::SetMemberAttributes(_)
             | CommandRef::SetClusterVersion(_)
             | CommandRef::SetDowngrade(_)
-            | CommandRef::Authenticate(_) => Ok(()),
+            | CommandRef::Authenticate(_)
+            | CommandRef::Follow(_) => Ok(()),
         }
     }
 

@@ -21,6 +21,7 @@ use plinth_engine::author::Author;
 use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, CommandError, CommandKind, CommandRef};
 use plinth_engine::error::{Error, OpError, StoreError};
+use plinth_engine::follow::ArchivedFollowChange;
 use plinth_engine::job::Job;
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{Outcome, Store};
@@ -30,8 +31,8 @@ use plinth_raft::batch::{Batch, BatchBuilder};
 use plinth_raft::error::{BatchError, GroupError, ProposeError, StepError, TransferError};
 use plinth_raft::log::RecoveredLog;
 use plinth_raft::{
-    ConfChange, Entry, EntryKind, Group, GroupConfig, MemberChange, MemberId, MembershipError, PeerBody, PeerMessage,
-    Ready, Role, RoleChange, SnapshotMeta,
+    ConfChange, Entry, EntryId, EntryKind, Group, GroupConfig, MemberChange, MemberId, MembershipError, PeerBody,
+    PeerMessage, Ready, Role, RoleChange, SnapshotMeta,
 };
 use plinth_wal::{Disk, GroupId, Lsn, RecordKind, WalError};
 use std::collections::VecDeque;
@@ -238,7 +239,11 @@ impl<T: Trees, W> Member<T, W> {
     /// A member that goes on from what was recovered.
     pub fn new(config: MemberConfig, log: RecoveredLog, store: Store<T>) -> Result<Self, Fatal> {
         let group_id = GroupId(config.group.group.0);
-        let group = Group::new(config.group, log)?;
+        let mut group = Group::new(config.group, log)?;
+        if store.follows().is_some() || store.has_followed()?.is_some() {
+            // Part of the data came from another cluster, and not by this log: whoever joins begins with a snapshot.
+            group.compact(store.applied().index);
+        }
         Ok(Member {
             identity: config.identity,
             group_id,
@@ -447,6 +452,35 @@ impl<T: Trees, W> Member<T, W> {
         Ok(())
     }
 
+    /// Puts other data in the place of these: a lone member that follows another cluster begins anew. They are of the entry
+    /// that was applied last; if that has changed, or one is being applied, nothing happens.
+    ///
+    /// # Errors
+    /// If `place`, which makes the data the member's durably, fails.
+    pub fn replace_store(
+        &mut self,
+        store: Store<T>,
+        place: impl FnOnce() -> std::io::Result<()>,
+        out: &mut Effects<W>,
+    ) -> Result<(), Fatal> {
+        assert!(self.group.is_alone(), "the others would go on with the old data");
+        assert!(store.follows().is_some(), "what clients were told is not given up");
+        let applied = self.store.applied();
+        if store.applied() != applied || self.applying.is_some() || !self.committed.is_empty() {
+            return Ok(());
+        }
+        place().map_err(|source| Fatal::Install { index: applied.index, source })?;
+        self.store = store;
+        self.store.set_event_mode(self.event_mode);
+        self.tenure.end();
+        self.conf_changes += 1;
+        // What led to the old data leads nobody to these.
+        self.group.compact(applied.index);
+        let id = EntryId { index: applied.index, term: applied.term };
+        out.installed = Some(SnapshotMeta { id, conf: self.group.conf().clone(), context: Bytes::new() });
+        Ok(())
+    }
+
     /// Tells consensus what has become durable since the last time.
     fn settle_persisted(&mut self, durable: Lsn, out: &mut Effects<W>) {
         let mut number = None;
@@ -565,7 +599,9 @@ impl<T: Trees, W> Member<T, W> {
             self.give_up(Lost::LeaderChanged, out);
         }
         out.snapshot_requests.append(&mut ready.snapshot_requests);
-        if let Some(change) = &ready.role {
+        if let Some(change) = &ready.role
+            && self.store.follows().is_none()
+        {
             self.tenure.follow(change, self.store.leases_mut(), now);
         }
         out.roles.extend(ready.role);
@@ -586,7 +622,7 @@ impl<T: Trees, W> Member<T, W> {
             let done = self.apply_commands(&mut applying, &mut budget, now, out)?;
             if !applying.job.is_under_way() {
                 out.applied.append(&mut applying.answered);
-                if self.event_mode != EventMode::Off {
+                if self.event_mode != EventMode::Off && !self.store.is_amid_revision() {
                     out.events.push(self.store.take_events());
                 }
             }
@@ -605,7 +641,7 @@ impl<T: Trees, W> Member<T, W> {
 
     /// What watchers need of the entries from the next one on.
     pub fn set_event_mode(&mut self, mode: EventMode) {
-        if mode != self.event_mode && self.applying.is_none() {
+        if mode != self.event_mode && self.applying.is_none() && !self.store.is_amid_revision() {
             self.store.set_event_mode(mode);
             self.event_mode = mode;
         }
@@ -677,8 +713,13 @@ impl<T: Trees, W> Member<T, W> {
             if let (CommandRef::LeaseGrant(grant), Ok(_)) = (command, &result) {
                 out.granted.extend(self.store.leases().stored_ttl(grant.id.to_native()).map(|(ttl, _)| ttl));
             }
-            if let CommandRef::Auth(_) | CommandRef::Authenticate(_) = command {
+            if let CommandRef::Auth(_) | CommandRef::Authenticate(_) | CommandRef::Follow(_) = command {
                 out.sign_ins.append(&mut self.store.take_sign_ins());
+            }
+            if let (CommandRef::Follow(ArchivedFollowChange::End), Ok(_)) = (command, &result)
+                && self.group.role() == Role::Leader
+            {
+                self.tenure.begin(self.group.term(), self.store.leases_mut(), now);
             }
             match applying.waiters.next() {
                 Some(waiter) => applying.answered.push((waiter, result)),

@@ -25,6 +25,17 @@ impl Tenure {
         self.term
     }
 
+    /// A leader that decided about no leases so far, since another cluster did, does from now on.
+    pub(crate) fn begin(&mut self, term: u64, leases: &mut Lessor, now: Millis) {
+        leases.promote(now, self.extend_millis);
+        self.term = Some(term);
+    }
+
+    /// It keeps no times any more.
+    pub(crate) fn end(&mut self) {
+        self.term = None;
+    }
+
     /// Leadership has changed.
     pub(crate) fn follow(&mut self, change: &RoleChange, leases: &mut Lessor, now: Millis) {
         let everybody = is_planted(Planted::FollowersExpire);

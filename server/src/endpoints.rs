@@ -1,5 +1,6 @@
 //! The HTTP endpoints of a running member: looks up what a route needs and answers it.
 
+use crate::answer::status;
 use crate::api;
 use crate::cluster::Link;
 use crate::config::{FeatureGates, version};
@@ -128,6 +129,9 @@ impl HttpEndpoints {
     /// Reads one key, as a client would.
     async fn read(&self, linearizable: bool) -> Result<(), String> {
         if linearizable {
+            if self.home.follows() {
+                return Err(status::FOLLOWING.message.into_owned());
+            }
             self.home.barrier().await.map_err(|status| status.message.into_owned())?;
         }
         let query = RangeQuery { key: b"\0", range_end: b"\0", limit: 1, keys_only: true, ..RangeQuery::default() };

@@ -11,7 +11,8 @@
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
 //! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
-//! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies
+//! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies; [`follow`]: a
+//!   standby of a running etcd cluster
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`tls`]: certificates and keys of both sides, as their files are now
@@ -32,6 +33,7 @@ pub mod conversion;
 pub mod datadir;
 pub mod endpoints;
 pub mod failpoints;
+pub mod follow;
 pub mod gateway;
 pub mod home;
 pub mod http;

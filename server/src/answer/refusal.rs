@@ -33,6 +33,8 @@ pub fn op_status(error: OpError) -> Status {
         OpError::LeaseNotFound => status::LEASE_NOT_FOUND,
         OpError::LeaseExists => status::LEASE_EXISTS,
         OpError::LeaseTtlTooLarge => status::LEASE_TTL_TOO_LARGE,
+        OpError::Follows => status::FOLLOWING,
+        OpError::FollowsNobody => status::FOLLOWS_NOBODY,
         OpError::Auth(error) => auth_status(error),
         other => Status::new(Code::Unknown, other.to_string()),
     }

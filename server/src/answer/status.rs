@@ -33,6 +33,11 @@ statuses! {
     COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
     /// A revision above the current one.
     FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
+    /// What a standby of another cluster does not do. Not etcd's, and of a code that clients do not try again for.
+    FOLLOWING = FailedPrecondition,
+        "etcdserver: standby of another cluster: takes no writes and serves only serializable reads until the cut-over";
+    /// There is no cut-over to be had.
+    FOLLOWS_NOBODY = FailedPrecondition, "etcdserver: not a standby of another cluster";
     /// Over quota, or the NOSPACE alarm is active.
     NO_SPACE = ResourceExhausted, "etcdserver: mvcc: database space exceeded";
     /// A request larger than `max-request-bytes`.

@@ -93,6 +93,7 @@ pub fn txn(Request { home, caller, body, reply }: Request) {
         let read = Read { what, caller };
         return match serializable {
             true => reading::answer_read_txn(&home, read, reply),
+            false if home.follows() => reply.fail(status::FOLLOWING),
             false => home.read(Waiter::ReadTxn(Box::new(read), reply, home.reactor.moment())),
         };
     }
@@ -136,6 +137,7 @@ pub fn range(Request { home, caller, body, reply }: Request) {
     let read = Read { what: range, caller };
     match serializable {
         true => reading::answer_range(&home, read, reply),
+        false if home.follows() => reply.fail(status::FOLLOWING),
         false => home.read(Waiter::Range(Box::new(read), reply, home.reactor.moment())),
     }
 }
@@ -212,6 +214,9 @@ async fn stream_range(
     reply: &StreamReply,
 ) -> Result<(), Status> {
     if !serializable {
+        if home.follows() {
+            return Err(status::FOLLOWING);
+        }
         home.barrier().await?;
     }
     let user = home.identified(&read.caller).await?;

@@ -67,6 +67,11 @@ fn errors(home: &Home) -> Vec<String> {
     if state.member.group().leader().is_none() {
         errors.push(status::NO_LEADER.message.into_owned());
     }
+    if home.follows() {
+        let report = home.standby.report();
+        let behind = report.source_revision.saturating_sub(state.member.store().revision()).max(0);
+        errors.push(format!("standby of cluster {:x}, {behind} revisions behind", report.source_cluster));
+    }
     for (kind, member) in state.member.store().alarms().list(AlarmKind::None) {
         errors.push(format!("memberID:{member} alarm:{} ", alarm_name(kind)));
     }

@@ -15,6 +15,7 @@ pub mod kv;
 pub mod lease;
 pub mod lock;
 pub mod maintenance;
+mod migration;
 mod nested;
 pub mod session;
 mod sign_in;
@@ -133,6 +134,9 @@ handlers! {
     Unary Own RESIGN => election::resign;
     Unary Open HEALTH_CHECK => health::check;
     Stream Open HEALTH_WATCH => health::HealthWatch::open;
+    Unary User MIGRATION_STATUS => migration::status;
+    Unary Admin CUT_OVER => migration::cut_over;
+    Unary Admin ABORT => migration::abort;
 }
 
 /// All methods, for edges and metrics.
@@ -204,10 +208,41 @@ fn refused_by_learner(method: usize, body: Option<&Bytes>) -> bool {
     !SERVED_BY_LEARNERS.contains(&path) && !body.is_some_and(is_local_range)
 }
 
+/// Methods that a standby of another cluster serves. Of ranges and transactions the handlers look at the request: they may be
+/// serializable.
+const SERVED_BY_STANDBYS: [&str; 23] = [
+    methods::RANGE.path,
+    methods::RANGE_STREAM.path,
+    methods::TXN.path,
+    methods::WATCH.path,
+    methods::LEASES.path,
+    methods::MEMBER_LIST.path,
+    methods::ALARM.path,
+    methods::STATUS.path,
+    methods::DEFRAGMENT.path,
+    methods::HASH.path,
+    methods::HASH_KV.path,
+    methods::SNAPSHOT.path,
+    methods::AUTHENTICATE.path,
+    methods::AUTH_STATUS.path,
+    methods::USER_GET.path,
+    methods::USER_LIST.path,
+    methods::ROLE_GET.path,
+    methods::ROLE_LIST.path,
+    methods::HEALTH_CHECK.path,
+    methods::HEALTH_WATCH.path,
+    methods::MIGRATION_STATUS.path,
+    methods::CUT_OVER.path,
+    methods::ABORT.path,
+];
+
 /// Whether the call may be served here and its metadata is acceptable; if not, the status to fail it with.
 fn admit(home: &Home, method: usize, call: &CallFacts, body: Option<&Bytes>) -> Option<Status> {
     if home.is_learner() && refused_by_learner(method, body) {
         return Some(status::NOT_SUPPORTED_FOR_LEARNER);
+    }
+    if home.follows() && !SERVED_BY_STANDBYS.contains(&METHODS[method].path) {
+        return Some(status::FOLLOWING);
     }
     if call.client_api_version.as_deref().is_some_and(|version| std::str::from_utf8(version).is_err()) {
         return Some(status::INVALID_CLIENT_API_VERSION);

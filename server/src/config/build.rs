@@ -61,6 +61,7 @@ impl Config {
                 pin: given.bool("pin-reactors"),
             },
             memory_mlock: given.bool("memory-mlock"),
+            follow: follow(given),
             name,
         })
     }
@@ -71,6 +72,23 @@ const BCRYPT_COST_DEFAULT: u32 = 10;
 /// The cost if it is one bcrypt knows.
 pub(super) fn bcrypt_cost(given: &Recorded) -> Option<u32> {
     u32::try_from(given.uint("bcrypt-cost")).ok().filter(|cost| (4..=31).contains(cost))
+}
+
+fn follow(given: &Recorded) -> Option<Follow> {
+    let password = given.text("follow-password");
+    let user = given.text_if_any("follow-user").map(|user| match user.split_once(':') {
+        Some((name, password)) => (name.to_owned(), password.to_owned()),
+        None => (user, password),
+    });
+    let follow = Follow {
+        endpoints: given.list("follow").into_iter().filter(|endpoint| !endpoint.is_empty()).collect(),
+        trusted_ca_file: given.text_if_any("follow-trusted-ca-file"),
+        cert_file: given.text_if_any("follow-cert-file"),
+        key_file: given.text_if_any("follow-key-file"),
+        user,
+        check_interval: given.duration("follow-check-time").max(Duration::from_secs(1)),
+    };
+    Some(follow).filter(|follow| !follow.endpoints.is_empty())
 }
 
 fn addresses(given: &Recorded) -> Addresses {

@@ -219,6 +219,13 @@ pub const FLAGS: &[Flag] = &[
     flag(Unsafe, "unsafe-no-fsync", Bool, "false", Top, "Never flush to disk. Acknowledged writes may be lost."),
     // Plinth
     flag(Plinth, "reactors", Uint(32), "1", Top, "Threads that serve connections (0: one for every core)."),
+    flag(Plinth, "follow", List, "", Top, "Endpoints of a running etcd cluster to be a standby of, until the cut-over."),
+    flag(Plinth, "follow-trusted-ca-file", Text, "", Top, "CA bundle for the cluster that is followed."),
+    flag(Plinth, "follow-cert-file", Text, "", Top, "Certificate shown to the cluster that is followed."),
+    flag(Plinth, "follow-key-file", Text, "", Top, "Key of --follow-cert-file."),
+    flag(Plinth, "follow-user", Text, "", Top, "User of the cluster that is followed, who has the role root: name[:password]."),
+    flag(Plinth, "follow-password", Text, "", Top, "Password of --follow-user."),
+    flag(Plinth, "follow-check-time", Duration, "10m0s", Top, "Time between comparisons with the cluster that is followed."),
     flag(Plinth, "pin-reactors", Bool, "false", Top, "Bind every reactor to a core of its own."),
     // Start-up
     flag(Start, "config-file", Text, "", Yaml::None, "YAML or JSON file with the configuration. All other flags and variables are then ignored."),

@@ -63,6 +63,25 @@ pub struct Config {
     pub reactors: Reactors,
     /// `--memory-mlock`
     pub memory_mlock: bool,
+    /// The cluster to follow, if any.
+    pub follow: Option<Follow>,
+}
+
+/// A running cluster to be a standby of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// `--follow`
+    pub endpoints: Vec<String>,
+    /// `--follow-trusted-ca-file`
+    pub trusted_ca_file: Option<String>,
+    /// `--follow-cert-file`
+    pub cert_file: Option<String>,
+    /// `--follow-key-file`
+    pub key_file: Option<String>,
+    /// `--follow-user` and its password, which may be in `--follow-password`.
+    pub user: Option<(String, String)>,
+    /// `--follow-check-time`; at least a second.
+    pub check_interval: Duration,
 }
 
 /// Where to listen and what to advertise.

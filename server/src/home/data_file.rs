@@ -82,6 +82,11 @@ impl DataFile {
         create_pages(&self.beside(suffix), self.file_id)
     }
 
+    /// Opens the pages of a file beside this one. Blocking.
+    pub fn open_beside(&self, suffix: &str) -> Result<PageFile<FileStore>, DataFileError> {
+        open_pages(&self.beside(suffix))
+    }
+
     fn load(&self, path: &Path, mut file: PageFile<FileStore>) -> Result<(HomeStore, FileWriter), DataFileError> {
         file.set_overdraft(OVERDRAFT_BYTES);
         let writer = file.store().writer();

@@ -27,6 +27,7 @@ pub mod scrub;
 pub mod slow;
 pub mod space;
 pub mod stages;
+pub mod standby;
 mod timeout;
 pub mod waiter;
 pub mod watching;
@@ -58,6 +59,7 @@ use reactor::Reactor;
 use rustc_hash::FxHashMap;
 use slow::SlowRequests;
 use stages::{Asked, Stages};
+use standby::Standby;
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -155,6 +157,8 @@ pub struct Home {
     pub others: Rc<dyn Others>,
     /// What identifies users.
     pub identities: Identities,
+    /// The other cluster, as long as it is followed.
+    pub standby: Standby,
     /// Writes the data file that has taken the place of the one before.
     new_writer: RefCell<Option<FileWriter>>,
     is_learner: Cell<bool>,
@@ -208,6 +212,7 @@ impl Home {
             data,
             others,
             identities,
+            standby: Standby::default(),
             new_writer: RefCell::default(),
             is_learner: Cell::new(false),
             is_removed: Cell::new(false),
@@ -302,10 +307,20 @@ impl Home {
 
     /// Replicates a command on behalf of its author and waits for its outcome.
     pub async fn propose_for(&self, author: Option<Author<'_>>, command: Command) -> Result<Outcome, Status> {
+        self.submit_awaited(author, &command).await.unwrap_or(Err(status::STOPPED))
+    }
+
+    /// Queues a command; what is returned waits for its outcome.
+    pub fn submit_awaited(&self, author: Option<Author<'_>>, command: &Command) -> Receiver<Result<Outcome, Status>> {
         let (sender, receiver) = channel();
         let asked = self.asked(stages::op_of(command.kind()));
         self.submit_for(author, |out| command.encode_into(out), Waiter::Outcome(sender, asked));
-        receiver.await.unwrap_or(Err(status::STOPPED))
+        receiver
+    }
+
+    /// Whether this member follows another cluster, and takes no writes.
+    pub fn follows(&self) -> bool {
+        self.state.borrow().member.store().follows().is_some()
     }
 
     /// Waits until everything that was committed before is applied.
@@ -376,6 +391,28 @@ impl Home {
             Err(fatal) => self.reactor.fail(fatal),
         }
         is_installed
+    }
+
+    /// Puts other data in the place of these, if they are of the same entry and this moment allows it; see
+    /// [`HomeMember::replace_store`].
+    pub fn replace_data(
+        self: &Rc<Self>,
+        store: HomeStore,
+        writer: FileWriter,
+        place: impl FnOnce() -> std::io::Result<()>,
+    ) -> bool {
+        let mut effects = Effects::default();
+        let replaced = self.state.borrow_mut().member.replace_store(store, place, &mut effects);
+        if effects.installed.is_some() {
+            *self.new_writer.borrow_mut() = Some(writer);
+        }
+        let is_replaced = effects.installed.is_some();
+        driver::hand_over(self, &mut effects);
+        match replaced {
+            Ok(()) => self.reactor.pump.notify(),
+            Err(fatal) => self.reactor.fail(fatal),
+        }
+        is_replaced
     }
 
     /// How often a snapshot has taken the place of the data in this life.

@@ -62,7 +62,7 @@ pub fn op_of(kind: CommandKind) -> Op {
         CommandKind::SetMemberAttributes => Op::ClusterMemberAttrSet,
         CommandKind::SetClusterVersion => Op::ClusterVersionSet,
         CommandKind::SetDowngrade => Op::DowngradeInfoSet,
-        CommandKind::Txn | CommandKind::Noop => Op::Txn,
+        CommandKind::Txn | CommandKind::Noop | CommandKind::Follow => Op::Txn,
         CommandKind::AuthEnable => Op::AuthEnable,
         CommandKind::AuthDisable => Op::AuthDisable,
         CommandKind::AuthUserAdd => Op::AuthUserAdd,

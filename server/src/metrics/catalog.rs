@@ -430,6 +430,9 @@ catalog! { methods:
     disk_full: Gauge = gauge(), Gauge "plinth_disk_full" "Whether log or data file cannot grow, so that writes are refused.";
     damaged_pages: Gauge = gauge(), Gauge "plinth_data_damaged_pages" "Pages of the data file that are damaged, as far as is known.";
     damaged_pages_found: Counter = counter(), Counter "plinth_data_damaged_pages_found_total" "Damaged pages of the data file that were found.";
+    follow_lag_revisions: Gauge = gauge(), Gauge "plinth_follow_lag_revisions" "Revisions behind the cluster that is followed.";
+    follow_lag_milliseconds: Gauge = gauge(), Gauge "plinth_follow_lag_milliseconds" "For how long the cluster that is followed has been ahead.";
+    follow_comparisons: Gauge = gauge(), Gauge "plinth_follow_compared_revision" "Last revision at which the hash of the cluster that is followed was equal.";
     scrubs: Counter = counter(), Counter "plinth_data_scrubs_total" "Passes over all pages of the data file that verify their checksums.";
 }
 

@@ -9,6 +9,7 @@ use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
 use crate::conversion;
 use crate::endpoints::HttpEndpoints;
+use crate::follow;
 use crate::home::flush::{self, Flusher};
 use crate::home::identity::Identities;
 use crate::home::queues::Queues;
@@ -71,6 +72,10 @@ pub async fn run(
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), reactor.queues.background);
     peers::connect(&home, &link, &config, &security, listeners);
     home.reactor.pump.notify();
+    let is_founded_alone = !config.cluster.initial.contains(',');
+    let following = follow::follow(home.clone(), config.follow.clone(), is_founded_alone);
+    let following = rt::spawn_into(following, reactor.queues.background);
+    let followed = async { Err(format!("following another cluster: {}", following.await)) };
 
     let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
     let broken = async { Err(flush_fault((&mut flushing).await)) };
@@ -78,12 +83,16 @@ pub async fn run(
         peers::wait_for_removal(&home, &link).await;
         Ok(())
     };
-    let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(removed));
+    let mut ends = std::pin::pin!(failed.or(stop).or(broken).or(removed).or(followed));
 
     let tally = new_tally(&config);
     let tallies = channels.iter().map(|channel| channel.tally.clone()).chain([tally.clone()]).collect();
     let http = Rc::new(HttpEndpoints::new(home.clone(), link.clone(), &config, tallies, security.clone()));
-    let ready = async { peers::join(&home, &link, &config).await.map(|()| true) };
+    let ready = async {
+        peers::join(&home, &link, &config).await?;
+        follow::wait_for_data(&home).await;
+        Ok(true)
+    };
     let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
     let mut serving = Serving::default();
     if is_ready {

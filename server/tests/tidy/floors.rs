@@ -29,7 +29,7 @@ const SERVER: &[&[&str]] = &[
     &["cluster"],
     &["api", "endpoints", "gateway", "mesh"],
     &["service"],
-    &["boot"],
+    &["boot", "follow"],
     &["conversion", "reactor", "restore"],
 ];
 
