@@ -1,6 +1,7 @@
 //! The `plinth` binary: one program under several names. `plinth` and `etcd` serve; `etcdctl` and `etcdutl` are the
-//! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`; `metad` is a companion, also to be had
-//! as `plinth metad`. A server takes no positional arguments, so these words mean nothing else.
+//! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`; `confd` and `metad` are companions,
+//! also to be had as `plinth confd` and `plinth metad`. A server takes no positional arguments, so these words mean
+//! nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -44,6 +45,7 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
     match program.rsplit('/').next() {
         Some("etcdctl") => return Some((plinth_ctl::etcdctl::main, arguments.to_vec())),
         Some("etcdutl") => return Some(etcdutl(arguments)),
+        Some("confd") => return Some((plinth_confd::main, arguments.to_vec())),
         Some("metad") => return Some((plinth_metad::main, arguments.to_vec())),
         _ => {}
     }
@@ -52,6 +54,7 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
         "ctl" => plinth_ctl::etcdctl::main,
         "util" => return Some(etcdutl(rest)),
         "wal" => plinth_ctl::wal::main,
+        "confd" => plinth_confd::main,
         "metad" => plinth_metad::main,
         _ => return None,
     };

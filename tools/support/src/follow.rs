@@ -68,7 +68,7 @@ impl Follower {
             let Some(watcher) = &mut self.watcher else {
                 sleep_until(self.next_read).await;
                 self.next_read = Instant::now() + PAUSE;
-                return match read(&self.cluster, &self.span).await {
+                return match read(&self.cluster, &self.span, 0).await {
                     Ok((revision, pairs)) => {
                         self.watcher = Some(self.watch_from(revision + 1));
                         Told::All(revision, pairs)
@@ -114,12 +114,16 @@ fn change(event: plinth_api::proto::mvccpb::Event) -> Option<(Vec<u8>, Option<Ve
     Some((pair.key.to_vec(), is_put.then(|| pair.value.to_vec())))
 }
 
-/// Reads a range in pages, all at the revision of the first one.
+/// Reads a range in pages, all at one revision: the one asked for, or with 0 that of the first page.
 ///
 /// # Errors
 /// If the store refuses.
-pub async fn read(cluster: &Cluster, span: &Span) -> Result<(i64, BTreeMap<Vec<u8>, Vec<u8>>), Failure> {
-    let (mut pairs, mut revision, mut from) = (BTreeMap::new(), 0, span.key.clone());
+pub async fn read(
+    cluster: &Cluster,
+    span: &Span,
+    mut revision: i64,
+) -> Result<(i64, BTreeMap<Vec<u8>, Vec<u8>>), Failure> {
+    let (mut pairs, mut from) = (BTreeMap::new(), span.key.clone());
     loop {
         let request = RangeRequest {
             key: from.clone().into(),
