@@ -3,11 +3,13 @@
 //! Invariants: sequences only grow; batches of this member come back from consensus in the order in which they were
 //! proposed. One that does not was lost with a leadership, or is still on its way to somebody who will lead again: nobody can
 //! say that it never happens, so its waiters wait on until their time is over, and it is not proposed again. One that is known
-//! not to have left this member goes back to the others that wait for a leader.
+//! not to have left this member goes back to the others that wait for a leader. Commands and their bytes, without the
+//! headers of batches, are counted from their submission until they are forgotten, each once: nothing pending, nothing
+//! counted.
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BYTES_PENDING_MAX, COMMANDS_PENDING_MAX};
 use plinth_engine::lease::Millis;
-use plinth_raft::batch::BatchBuilder;
+use plinth_raft::batch::{BATCH_HEADER_BYTES, BatchBuilder};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Commands of one future entry, and who waits for them.
@@ -89,7 +91,9 @@ impl<W> Pending<W> {
         self.open.builder.push_with(encode);
         self.open.waiters.push(waiter);
         self.commands += 1;
-        self.bytes += self.open.builder.bytes() - before;
+        let grown = self.open.builder.bytes() - before;
+        assert!(grown > 0, "a command takes bytes");
+        self.bytes += grown;
     }
 
     fn close_open(&mut self) {
@@ -110,6 +114,7 @@ impl<W> Pending<W> {
             self.close_open();
         }
         let batch = self.closed.pop_front()?;
+        assert!(batch.builder.len() == batch.waiters.len(), "each command of a batch has a waiter");
         self.restored = self.restored.saturating_sub(1);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -129,18 +134,20 @@ impl<W> Pending<W> {
         }
     }
 
-    /// Records that a batch of `bytes` went into consensus.
+    /// Records that a batch of `bytes`, with its header, went into consensus.
     pub(crate) fn proposed(&mut self, sequence: u64, term: u64, since: Millis, bytes: usize, waiters: Vec<W>) {
         if let Some(last) = self.proposed.back() {
             assert!(last.sequence < sequence, "batch sequences grow");
         }
-        let commands = waiters.len();
+        assert!(sequence < self.next_sequence, "only what was taken is proposed");
+        let (commands, bytes) = (waiters.len(), command_bytes(bytes));
         self.proposed.push_back(Proposed { sequence, term, since, bytes, commands, waiters });
     }
 
     /// A batch could not be proposed: it is the next to be, before all that are younger.
     pub(crate) fn restore(&mut self, batch: OpenBatch<W>) {
         assert!(self.restored <= self.closed.len(), "what came back waits with the others");
+        assert!(self.bytes >= command_bytes(batch.builder.bytes()), "what comes back is counted still");
         self.closed.insert(self.restored, batch);
         self.restored += 1;
     }
@@ -219,7 +226,7 @@ impl<W> Pending<W> {
     }
 
     fn give_up(&mut self, mut batch: OpenBatch<W>, expired: &mut Vec<W>) {
-        self.forget(batch.waiters.len(), batch.builder.bytes());
+        self.forget(batch.waiters.len(), command_bytes(batch.builder.bytes()));
         expired.append(&mut batch.waiters);
     }
 
@@ -242,8 +249,14 @@ impl<W> Pending<W> {
     /// Commands that are no longer pending.
     pub(crate) fn forget(&mut self, commands: usize, bytes: usize) {
         self.commands = self.commands.checked_sub(commands).expect("every command is counted once");
-        self.bytes = self.bytes.saturating_sub(bytes);
+        self.bytes = self.bytes.checked_sub(bytes).expect("every byte is counted once");
+        assert!((self.commands == 0) == (self.bytes == 0), "bytes are those of commands");
     }
+}
+
+/// What commands take of the bytes of their batch.
+fn command_bytes(batch: usize) -> usize {
+    batch.checked_sub(BATCH_HEADER_BYTES).expect("a batch has a header")
 }
 
 #[cfg(test)]
@@ -286,7 +299,7 @@ mod tests {
         for (term, waiter) in [(3, 0), (3, 1), (4, 2)] {
             push(&mut pending, waiter);
             let (batch, sequence) = pending.next().expect("one command waits");
-            pending.proposed(sequence, term, batch.since, 7, batch.waiters);
+            pending.proposed(sequence, term, batch.since, batch.builder.bytes(), batch.waiters);
         }
         pending.pass_term(3);
         assert_eq!(pending.committed(1), [0]);
@@ -294,7 +307,7 @@ mod tests {
         assert_eq!(pending.committed(3), [2]);
         assert_eq!(pending.commands(), 1);
         assert_eq!(pending.committed(2), [1], "a copy was still on its way");
-        assert_eq!(pending.commands(), 0);
+        assert_eq!((pending.commands(), pending.bytes), (0, 0));
     }
 
     #[test]
@@ -342,7 +355,26 @@ mod tests {
         assert!(expired.is_empty());
         pending.expire(Millis(2), &mut expired);
         assert_eq!(expired, [5]);
-        assert!(!pending.has_batch() && pending.commands() == 0);
+        assert!(!pending.has_batch() && (pending.commands(), pending.bytes) == (0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes are those of commands")]
+    fn a_batch_that_is_counted_with_its_header_where_it_was_not_before() {
+        let mut pending = Pending::new(1);
+        (0..2).for_each(|waiter| push(&mut pending, waiter));
+        let bytes = pending.bytes;
+        pending.forget(1, bytes);
+    }
+
+    #[test]
+    #[should_panic(expected = "every byte is counted once")]
+    fn a_batch_that_is_forgotten_twice() {
+        let mut pending = Pending::new(1);
+        (0..3).for_each(|waiter| push(&mut pending, waiter));
+        let (batch, sequence) = pending.next().expect("commands wait");
+        pending.proposed(sequence, 1, batch.since, batch.builder.bytes() + 1, batch.waiters);
+        pending.committed(sequence);
     }
 
     #[test]

@@ -239,6 +239,7 @@ impl<T: Trees, W> Member<T, W> {
     /// A member that goes on from what was recovered.
     pub fn new(config: MemberConfig, log: RecoveredLog, store: Store<T>) -> Result<Self, Fatal> {
         let group_id = GroupId(config.group.group.0);
+        assert!(log.applied.index == store.applied().index, "the log was read for what the store has applied");
         let mut group = Group::new(config.group, log)?;
         if store.follows().is_some() || store.has_followed()?.is_some() {
             // Part of the data came from another cluster, and not by this log: whoever joins begins with a snapshot.
@@ -489,6 +490,8 @@ impl<T: Trees, W> Member<T, W> {
             out.messages.append(&mut ready.messages);
             number = Some(ready.number);
         }
+        let rest = self.persisting.front();
+        assert!(rest.is_none_or(|ready| ready.lsn > durable), "what is durable is told in order");
         if let Some(number) = number {
             self.group.on_persisted(number);
         }
@@ -537,6 +540,7 @@ impl<T: Trees, W> Member<T, W> {
     /// Commands that are in no log, and on no way to one, wait for their turn again.
     fn restore(&mut self, payload: &Bytes, since: Millis, waiters: Vec<W>) {
         let batch = Batch::parse(payload).expect("an own batch is one");
+        assert!(batch.len() == waiters.len(), "each command that waits again has a waiter");
         self.pending.restore(OpenBatch { builder: BatchBuilder::resume(&batch), waiters, since });
     }
 
@@ -590,6 +594,9 @@ impl<T: Trees, W> Member<T, W> {
             assert!(is_next, "consensus hears of what is durable in its own order");
             self.persisting.push_back(Persisting { number: ready.number, lsn: log.await_last(), messages });
         }
+        if let (Some(last), Some(next)) = (self.committed.back(), ready.committed.first()) {
+            assert!(next.index == last.index + 1 && next.term >= last.term, "committed entries follow each other");
+        }
         self.committed.extend(ready.committed);
         for read in ready.read_states {
             self.reads.confirm(read.token, read.index);
@@ -627,9 +634,12 @@ impl<T: Trees, W> Member<T, W> {
                 }
             }
             if !done {
+                assert!(budget.is_spent() || applying.job.is_under_way(), "apply pauses when it has done its part");
                 self.applying = Some(applying);
                 return Ok(Pumped::More);
             }
+            assert!(applying.next == applying.batch.len(), "an entry is applied when all its commands are");
+            assert!(applying.waiters.as_slice().is_empty(), "nobody waits for an entry that is applied");
             self.group.on_applied(applying.entry.index);
         }
     }
@@ -739,6 +749,7 @@ impl<T: Trees, W> Member<T, W> {
         if refusal.is_some() {
             self.group.refuse_conf_change(entry);
         } else if let Ok(conf) = self.group.apply_conf_change(entry) {
+            assert!(!conf.voters.is_empty(), "entry {} leaves nobody to vote", entry.index);
             self.store.set_meta(META_CONF_STATE, &conf.encode())?;
             if let Some(change) = &change {
                 records::apply(&mut self.store, change)?;
@@ -771,6 +782,7 @@ impl<T: Trees, W> Member<T, W> {
             out.applied.append(&mut applying.answered);
             self.lost.extend(&mut applying.waiters);
         }
+        assert!(self.pending.commands() == 0, "everybody is told that the member stops");
         self.give_up(Lost::Stopped, out);
     }
 

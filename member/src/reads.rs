@@ -54,6 +54,7 @@ impl<W> Reads<W> {
             return None;
         }
         let token = self.next_token;
+        assert!(self.rounds.back().is_none_or(|last| last.token < token), "no two rounds have one token");
         self.next_token += 1;
         let waiters = std::mem::take(&mut self.waiting);
         self.rounds.push_back(Round { token, since: self.since, waiters });
@@ -64,6 +65,9 @@ impl<W> Reads<W> {
     pub(crate) fn confirm(&mut self, token: u64, index: u64) {
         while self.rounds.front().is_some_and(|round| round.token <= token) {
             let round = self.rounds.pop_front().expect("front exists");
+            assert!(!round.waiters.is_empty(), "a round is asked for by a read");
+            let is_later = self.confirmed.back().is_none_or(|(before, _)| *before <= index);
+            assert!(is_later, "the moments of reads only grow");
             self.confirmed.push_back((index, round.waiters));
         }
     }
