@@ -24,7 +24,7 @@ enum Job {
 /// What the thread has to say.
 pub(crate) enum Notice {
     /// The answer to one `prepare`.
-    Prepared { segment: SegmentSeq, result: Result<File, DiskFault> },
+    Prepared { segment: SegmentSeq, result: Result<File, DiskFault>, direct: Option<File> },
     /// A retired segment could not be put away.
     Failed(DiskFault),
 }
@@ -38,8 +38,8 @@ pub(crate) struct Preparer {
 }
 
 impl Preparer {
-    /// Starts the thread with these retired files to recycle. It opens segments with `access`, and writes a byte to
-    /// `wake` after each notice.
+    /// Starts the thread with these retired files to recycle. It opens segments with `access`, and for direct writes as well
+    /// where that differs and the file system has them; and it writes a byte to `wake` after each notice.
     pub fn start(directory: Directory, spares: Vec<String>, access: Access, wake: UnixStream) -> std::io::Result<Self> {
         let hurry = Arc::new(AtomicBool::new(false));
         let (jobs, inbox) = channel();
@@ -112,7 +112,9 @@ impl Worker {
                     let result = prepared.and_then(|()| self.directory.open_segment(header.seq, self.access));
                     self.hurry.store(false, Ordering::Relaxed);
                     let fatal = result.as_ref().is_err_and(|fault| !fault.is_out_of_space());
-                    self.tell(Notice::Prepared { segment: header.seq, result });
+                    let direct = (self.access == Access::Buffered)
+                        .then(|| self.directory.open_segment(header.seq, Access::Direct).ok());
+                    self.tell(Notice::Prepared { segment: header.seq, result, direct: direct.flatten() });
                     if fatal {
                         return;
                     }

@@ -366,10 +366,11 @@ impl UringDisk {
             return Ok(open.index);
         }
         let file = self.directory.open_segment(seq, access(self.mode))?;
-        self.register(seq, file)
+        let direct = self.open_direct(seq);
+        self.register(seq, file, direct)
     }
 
-    fn register(&mut self, seq: SegmentSeq, file: File) -> Result<u32, DiskFault> {
+    fn register(&mut self, seq: SegmentSeq, file: File, direct: Option<File>) -> Result<u32, DiskFault> {
         if self.segments.len() == SEGMENTS_MAX as usize {
             // Writes go to the newest segments; what is in flight has its file by now, table or not.
             let oldest = self.segments.iter().map(|open| open.seq).min().expect("the table is full");
@@ -377,7 +378,7 @@ impl UringDisk {
         }
         let free = (0..SEGMENTS_MAX).find(|index| self.segments.iter().all(|open| open.index != *index));
         let index = free.expect("there is room in the table");
-        let direct = self.open_direct(seq);
+        let direct = direct.filter(|_| self.has_direct == Some(true));
         let registered = self.ring.set_file(index, Some(file.as_raw_fd()));
         let registered =
             registered.and_then(|()| self.ring.set_file(index + SEGMENTS_MAX, direct.as_ref().map(File::as_raw_fd)));
@@ -484,8 +485,8 @@ impl Disk for UringDisk {
             return Some(self.completed(event));
         }
         match self.preparer.poll()? {
-            Notice::Prepared { segment, result } => {
-                let result = result.and_then(|file| self.register(segment, file)).map(|_| ());
+            Notice::Prepared { segment, result, direct } => {
+                let result = result.and_then(|file| self.register(segment, file, direct)).map(|_| ());
                 Some(Completion::Prepared { segment, result })
             }
             Notice::Failed(fault) => Some(Completion::Failed(fault)),
