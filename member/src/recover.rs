@@ -9,9 +9,10 @@ pub use crate::identity::{Identity, METADATA_SCHEMA};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Log, Standing};
 use bytes::Bytes;
+use plinth_raft::alone::{Alone, NotAMember, alone};
 use plinth_raft::groups::{GroupsRecovery, LogSpace, RefusedGroup};
 use plinth_raft::log::{Bootstrap, RecoveredLog, bootstrap, decode_hard_state, is_tombstone};
-use plinth_raft::{Entry, EntryId, HardState, MemberId};
+use plinth_raft::{ConfState, Entry, EntryId, HardState, MemberId};
 use plinth_wal::{Disk, GroupId, OpenError, Record, RecordKind, RecoveryReport, Wal, WalOptions};
 use std::collections::BTreeMap;
 
@@ -189,6 +190,26 @@ pub fn append_bootstrap<D: Disk>(
 /// The first record of a member that joins a running cluster, which will tell it everything else.
 pub fn append_joining<D: Disk>(log: &mut Log<D>, group: GroupId, identity: Identity) {
     log.append_identity(group, identity);
+}
+
+/// Makes a member of a cluster whose majority is lost the only one, by records that are appended and not yet flushed. `conf`
+/// is what the store holds. Who is removed.
+///
+/// # Errors
+/// If the member is none of its cluster.
+pub fn append_alone<D: Disk>(
+    log: &mut Log<D>,
+    group: GroupId,
+    own: MemberId,
+    conf: &ConfState,
+    recovered: &mut RecoveredLog,
+) -> Result<Vec<MemberId>, NotAMember> {
+    let Some(Alone { entries, hard_state, removed }) = alone(recovered, conf, own)? else { return Ok(Vec::new()) };
+    log.append_entries(group, &entries);
+    log.append_hard_state(group, &hard_state);
+    recovered.entries.extend(entries);
+    recovered.hard_state = hard_state;
+    Ok(removed)
 }
 
 /// The first records of a member that goes on where another server stopped: `applied` is in its data, `entries` follow it.

@@ -9,6 +9,7 @@
 //! - [`batch`]: many commands in one entry, built once and read in place everywhere
 //! - [`ConfState`], [`ConfChange`] (`conf`): voters and learners, and changes of them
 //! - [`log`]: what the log looks like on disk, recovery, the first entries of a new cluster
+//! - [`alone`]: what makes the survivor of a lost majority the only member
 //! - [`PeerMessage`] (`message`): what members say to each other, and the frames
 //! - [`GroupConfig`] (`config`): what a group is given
 //! - [`group`]: the state machine and the shell's duties; [`ready`]: its output; `core`: the rules of consensus, by concern
@@ -19,6 +20,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
+pub mod alone;
 pub mod batch;
 mod conf;
 mod config;

@@ -14,6 +14,7 @@ use plinth_engine::store::StoreConfig;
 use plinth_member::recover::{self, Identity, RecoveredMember};
 use plinth_member::{Fatal, META_CONF_STATE, Member, MemberConfig};
 use plinth_net::transport::Connector;
+use plinth_raft::alone::NotAMember;
 use plinth_raft::{ConfState, EntryId, GroupConfig, RecoveredLog};
 use plinth_wal::{GroupId, OpenError, WalId, WalOptions};
 use plinth_wal_uring::{SyncMode, UringDisk, UringError, UringOptions};
@@ -52,6 +53,9 @@ pub enum BootError {
     /// There is no data, and no cluster to begin with.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// `--force-new-cluster` on a member that has no part in its cluster yet.
+    #[error(transparent)]
+    Alone(#[from] NotAMember),
     /// Waiting for the first records.
     #[error("write-ahead log: {0}")]
     Io(#[from] std::io::Error),
@@ -155,19 +159,24 @@ async fn assemble(
     writer: FileWriter,
 ) -> Result<Booted, BootError> {
     let RecoveredMember { identity, log: mut entries } = recovered;
+    let conf = match store.meta(META_CONF_STATE).map_err(Fatal::Store)? {
+        Some(bytes) => ConfState::decode(bytes)?,
+        None => ConfState::default(),
+    };
     let mut first_members = Vec::new();
     let identity = match identity {
-        Some(identity) if recover::is_bootstrapped(&entries) => identity,
+        Some(identity) if recover::is_bootstrapped(&entries) => {
+            if config.cluster.force_new {
+                go_on_alone(&mut log, &identity, &conf, &mut entries)?;
+            }
+            identity
+        }
         _ => {
             let (identity, members) = begin(config, connector, &mut log, &mut entries).await?;
             make_durable(&mut log)?;
             first_members = members;
             identity
         }
-    };
-    let conf = match store.meta(META_CONF_STATE).map_err(Fatal::Store)? {
-        Some(bytes) => ConfState::decode(bytes)?,
-        None => ConfState::default(),
     };
     let ticks = config.cluster.election_ticks() as usize;
     let mut group = GroupConfig { conf, election_ticks: ticks, ..GroupConfig::new(GROUP, identity.member, random()) };
@@ -190,6 +199,7 @@ async fn assemble(
         name: config.name.clone(),
         client_urls: config.addresses.advertise_client.iter().map(|url| url.as_str().to_string()).collect(),
         election_millis,
+        hurries_first_election: config.cluster.initial_tick_advance,
         request_timeout: config.cluster.request_timeout(),
         strict_reconfig: config.cluster.strict_reconfig_check,
         quota_bytes: config.storage.quota_metric(),
@@ -202,6 +212,27 @@ async fn assemble(
         pace: pace(config),
     };
     Ok(Booted { member: Member::new(member_config, entries, store)?, log, profile, data, writer, first_members })
+}
+
+/// `--force-new-cluster`: the others are gone for good, and this member is the cluster from now on.
+fn go_on_alone(
+    log: &mut HomeLog,
+    identity: &Identity,
+    conf: &ConfState,
+    entries: &mut RecoveredLog,
+) -> Result<(), BootError> {
+    let removed = recover::append_alone(log, GROUP, identity.member, conf, entries)?;
+    make_durable(log)?;
+    let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
+    tracing::warn!(
+        member = %identity.member,
+        cluster = %hex(identity.cluster),
+        removed = removed.join(","),
+        last = entries.last().index,
+        "forced a new cluster of this member alone; the others must never be started again on their data, and the flag \
+         has to go"
+    );
+    Ok(())
 }
 
 fn pace(config: &Config) -> Pace {

@@ -305,7 +305,6 @@ fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
         (&["--listen-peer-urls=unix://x"], "Unix sockets between members"),
         (&["--discovery-token=t", "--discovery-endpoints=a"], "discovery"),
         (&["--discovery-srv=example.com"], "discovery"),
-        (&["--force-new-cluster"], "--force-new-cluster"),
         (&["--enable-distributed-tracing"], "tracing"),
     ];
     for (arguments, what) in REFUSED {
@@ -320,7 +319,6 @@ fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
     }
     const IDLE: &[&str] = &[
         "--pre-vote=false",
-        "--initial-election-tick-advance=false",
         "--snapshot-count=1",
         "--max-snapshots=1",
         "--max-wals=1",

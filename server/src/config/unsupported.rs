@@ -37,7 +37,6 @@ const NO_SUCH_FILES: &str = "files that are not needed any more are reused or re
 const MISSING: &[Missing] = &[
     Missing { what: "Unix sockets between members", consequence: Refuse, asked: members_on_unix_sockets },
     Missing { what: "Bootstrap by discovery", consequence: Refuse, asked: wants_discovery },
-    Missing { what: "--force-new-cluster", consequence: Refuse, asked: |c| c.cluster.force_new },
     Missing { what: "Distributed tracing", consequence: Refuse, asked: |c| c.monitoring.tracing },
     Missing { what: "--memory-mlock", consequence: Warn, asked: |c| c.memory_mlock },
     Missing { what: "--enable-pprof", consequence: Warn, asked: wants_profiles },
@@ -45,11 +44,6 @@ const MISSING: &[Missing] = &[
         what: "--pre-vote=false",
         consequence: Idle("votes are always asked for first"),
         asked: |c| !c.cluster.pre_vote,
-    },
-    Missing {
-        what: "--initial-election-tick-advance=false",
-        consequence: Idle("a sole member always campaigns at once, and others always wait a whole election timeout"),
-        asked: |c| !c.cluster.initial_tick_advance,
     },
     Missing {
         what: "--snapshot-count",

@@ -8,6 +8,7 @@
 //! | `PLINTH_LARGE_KEYS` | keys that large requests look at or change | 20000 |
 //! | `PLINTH_CLUSTER_SEED` | seed of what happens when | from the clock, printed |
 
+mod alone;
 mod broken;
 mod catch_up;
 mod cluster;
