@@ -384,6 +384,11 @@ impl<T: Trees, W> Member<T, W> {
         self.group.transfer_leader(to)
     }
 
+    /// As [`Group::hurry_election`]: this member has just started, and reaches a majority.
+    pub fn hurry_election(&mut self) {
+        self.group.hurry_election();
+    }
+
     /// Messages to `to` are being lost.
     pub fn report_unreachable(&mut self, to: MemberId) {
         self.group.report_unreachable(to);

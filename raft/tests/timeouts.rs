@@ -49,6 +49,19 @@ fn timeouts_spread_over_members_terms_and_seeds() {
 }
 
 #[test]
+fn a_member_that_reaches_a_majority_at_its_start_waits_for_what_was_drawn_alone() {
+    for member in 1..=5 {
+        let mut config = GroupConfig::new(GroupId(0), MemberId(member), 3);
+        config.conf = ConfState::of_voters((1..=5).map(MemberId));
+        let mut group = Group::new(config, RecoveredLog::empty()).expect("a group");
+        group.hurry_election();
+        assert_eq!(group.role(), Role::Follower, "it only waits less");
+        let waited = until_it_campaigns(&mut group);
+        assert_eq!(waited, (timeout(3, 0, member, 0) - ELECTION).max(1));
+    }
+}
+
+#[test]
 fn members_that_split_a_vote_do_not_split_the_next_for_ever() {
     // For any two members and seeds there is soon a term in which one is clearly first.
     for seed in 0..20 {

@@ -197,9 +197,9 @@ impl Core {
         self.leader.is_some() && self.election_elapsed < self.config.election_ticks as u64
     }
 
-    /// The transport has learnt that the leader does not run: the rest of the election time that is the same for all need
-    /// not be waited for; what is drawn on top of it is.
-    pub(crate) fn leader_gone(&mut self) {
+    /// Nobody leads for sure: the rest of the election time that is the same for all need not be waited for; what is drawn on
+    /// top of it is.
+    pub(crate) fn hurry(&mut self) {
         self.election_elapsed = self.election_elapsed.max(self.config.election_ticks as u64);
     }
 

@@ -323,7 +323,15 @@ impl Group {
     /// time: the others grant a pre-vote only when they miss the leader too.
     pub fn report_gone(&mut self, member: MemberId) {
         if self.role() == Role::Follower && self.leader() == Some(member) {
-            self.core.leader_gone();
+            self.core.hurry();
+        }
+    }
+
+    /// This member has just started and can talk to a majority, none of whom has said that somebody leads: as after
+    /// [`report_gone`](Self::report_gone), what is the same for all is not waited for. Safe at any time, for the same reason.
+    pub fn hurry_election(&mut self) {
+        if self.role() == Role::Follower && self.leader().is_none() {
+            self.core.hurry();
         }
     }
 

@@ -377,7 +377,7 @@ fn the_environment_conflicts_and_fails_in_etcds_words() {
 
 #[test]
 fn secrets_of_the_environment_stay_out_of_the_log() {
-    let error = run(&[], &[("ETCD_DISCOVERY_PASSWORD", "hunter2"), ("ETCD_FORCE_NEW_CLUSTER", "true")]);
+    let error = run(&[], &[("ETCD_DISCOVERY_PASSWORD", "hunter2"), ("ETCD_ENABLE_DISTRIBUTED_TRACING", "true")]);
     let Err(ConfigError::Invalid { notices, message }) = error else { panic!("{error:?}") };
     assert!(notices.iter().any(|notice| notice.fields.iter().any(|(_, value)| value == "ETCD_DISCOVERY_PASSWORD")));
     assert!(!format!("{notices:?}{message}").contains("hunter2"));

@@ -298,6 +298,14 @@ fn has_followers(home: &Home) -> bool {
     state.member.is_leader() && !state.member.group().is_alone()
 }
 
+/// Whether this member and those it is connected to are a majority of the voters.
+fn reaches_majority(home: &Home) -> bool {
+    let (own, state) = (home.profile.member_id, home.state());
+    let voters = &state.member.group().conf().voters;
+    let reached = |id: &&u64| **id == own || home.others.connected_since(MemberId(**id)).is_some();
+    2 * voters.iter().filter(reached).count() > voters.len()
+}
+
 /// Marks in the log that all of it is durable, when nothing was written for some ticks.
 fn mark_at_rest(home: &Home) -> Result<(), Fatal> {
     let mut log = home.reactor.log_mut();
@@ -332,6 +340,7 @@ pub async fn mark_at_stop(reactor: &Reactor) -> Result<(), Fatal> {
 pub async fn tick(home: Rc<Home>, interval: Duration) {
     let mut effects = Effects::default();
     let mut leaderless = 0;
+    let mut hurries = home.profile.hurries_first_election;
     let patience = LEADERLESS_ELECTIONS * home.profile.election_millis;
     let mut next = Instant::now();
     while !home.is_stopping() {
@@ -342,6 +351,10 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
         sleep(next - now).await;
         let late = next.elapsed() > interval;
         let has_leader = home.state().member.group().leader().is_some();
+        if hurries && (has_leader || reaches_majority(&home)) {
+            hurries = false;
+            home.state_mut().member.hurry_election();
+        }
         leaderless = if has_leader { 0 } else { leaderless + interval.as_millis() as u64 };
         if leaderless >= patience {
             home.end_leader_bound();

@@ -112,6 +112,8 @@ pub struct Profile {
     pub client_urls: Vec<String>,
     /// Election timeout, in milliseconds.
     pub election_millis: u64,
+    /// Whether the first election is not waited for longer than needed (`--initial-election-tick-advance`).
+    pub hurries_first_election: bool,
     /// Configured quota in bytes as answered to clients.
     pub quota_bytes: i64,
     /// How long a request may take.
