@@ -334,6 +334,21 @@ fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
 }
 
 #[test]
+fn requests_of_any_size_start_and_are_served_up_to_what_the_log_holds() {
+    let kept = serve(&["--max-request-bytes=8388608"], &[]);
+    assert_eq!(kept.config.limits.request_bytes_max, 8 << 20);
+    assert!(!has_notice(&kept, "max-request-bytes"));
+    for given in ["33554432", "1073741824"] {
+        let loaded = serve(&[&format!("--max-request-bytes={given}")], &[]);
+        let served = loaded.config.limits.request_bytes_max;
+        assert_eq!(served, given.parse::<u64>().expect("a number").min(settings::REQUEST_BYTES_MAX));
+        assert!(has_notice(&loaded, "suggested maximum"), "{given} is warned about");
+        assert_eq!(has_notice(&loaded, "more than the log holds"), served.to_string() != given);
+    }
+    const { assert!(settings::REQUEST_BYTES_MAX >= 32 << 20, "what people give to etcd is served") }
+}
+
+#[test]
 fn the_environment_fills_in() {
     let loaded = serve(
         &["--name=a"],
