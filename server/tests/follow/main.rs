@@ -8,7 +8,7 @@ mod common;
 mod sides;
 mod watcher;
 
-use common::client::{Client, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp};
+use common::client::{Client, DeleteOptions, Error, GetOptions, PutOptions, Txn, TxnOp};
 use plinth_api::methods::{AUTH_STATUS, CUT_OVER, MIGRATION_STATUS};
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::proto::plinthpb::{MigrationRequest, MigrationStatus};
@@ -151,6 +151,15 @@ async fn cut_over(new: &Side) -> MigrationStatus {
     }
 }
 
+/// Asks for the cut-over, whose answer comes when it has ended, one way or the other.
+fn wish_for_cut_over(new: &Side) -> tokio::task::JoinHandle<Result<MigrationStatus, Error>> {
+    let endpoint = new.endpoint();
+    tokio::spawn(async move {
+        let mut client = Client::connect(endpoint, None).await.expect("a connection");
+        client.call(&CUT_OVER, MigrationRequest {}).await
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_serves_reads_and_watches_and_nothing_else() {
     let old = Side::old();
@@ -241,12 +250,7 @@ async fn killed_at_any_time_the_standby_goes_on_where_it_was() {
     new.wait_until_ready();
     catch_up(&old, &new).await;
     // Amid the cut-over, when the other side is stopped already.
-    let endpoint = new.endpoint();
-    let wish = tokio::spawn(async move {
-        let mut client = Client::connect(endpoint, None).await.expect("a connection");
-        let status: Result<MigrationStatus, _> = client.call(&CUT_OVER, MigrationRequest {}).await;
-        status
-    });
+    let wish = wish_for_cut_over(&new);
     wait_for("the other side is stopped", || new.log().contains(STOPPED));
     let new = new.kill_and_start();
     new.wait_until_ready();
@@ -301,12 +305,7 @@ async fn an_abort_lets_the_other_side_go_on() {
     let new = Side::standby(&old, &[]);
     catch_up(&old, &new).await;
     assert!(ctl(&new, &["migrate", "abort"]).expect("it answers").contains("no cut-over is under way"));
-    let endpoint = new.endpoint();
-    let wish = tokio::spawn(async move {
-        let mut client = Client::connect(endpoint, None).await.expect("a connection");
-        let status: Result<MigrationStatus, _> = client.call(&CUT_OVER, MigrationRequest {}).await;
-        status
-    });
+    let wish = wish_for_cut_over(&new);
     wait_for("the other side is stopped", || new.log().contains(STOPPED));
     ctl(&new, &["migrate", "abort"]).expect("it answers");
     let status = wish.await.expect("it ends").expect("it answers");

@@ -8,22 +8,13 @@ use crate::resource::{Place, PrefixMode};
 use crate::round::Manner;
 use plinth_companion::log::Level;
 use plinth_companion::settings::Kind::{List, Switch, Text};
-use plinth_companion::settings::{Flag, Settings, Stop};
+use plinth_companion::settings::{Flag, Settings, Stop, flag};
 use plinth_ctl::cluster::Cluster;
 use plinth_ctl::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
 use plinth_ctl::tls::Encryption;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-
-const fn flag(
-    name: &'static str,
-    kind: plinth_companion::settings::Kind,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag { name, kind, default, help }
-}
 
 /// Every setting.
 pub const FLAGS: &[Flag] = &[

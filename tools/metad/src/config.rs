@@ -6,20 +6,11 @@ use crate::who::{Demand, Identity, Network};
 use plinth_companion::listen::Encryption;
 use plinth_companion::log::Level;
 use plinth_companion::settings::Kind::{List, Switch, Text};
-use plinth_companion::settings::{Flag, Settings, Stop};
+use plinth_companion::settings::{Flag, Settings, Stop, flag};
 use plinth_ctl::cluster::Cluster;
 use plinth_ctl::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
 use plinth_ctl::tls;
 use std::time::Duration;
-
-const fn flag(
-    name: &'static str,
-    kind: plinth_companion::settings::Kind,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag { name, kind, default, help }
-}
 
 /// Every setting.
 pub const FLAGS: &[Flag] = &[

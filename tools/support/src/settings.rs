@@ -31,6 +31,11 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+/// One of them, for tables.
+pub const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, kind, default, help }
+}
+
 /// Why there are no settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
