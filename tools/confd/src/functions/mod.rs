@@ -1,7 +1,7 @@
 //! The functions that templates have beside Go's own: those of confd, of the fork that lives on, and of the variant for
 //! metad. Each is a function of values; what kinds it takes is looked at here, with the words of Go's package.
 //!
-//! - [`mod@keys`]: what the store holds; [`text`]; [`numbers`], and comparisons that take texts for numbers where that is
+//! - [`mod@keys`]: what the store holds; [`mod@text`]; [`mod@numbers`], and comparisons that take texts for numbers where that is
 //!   wanted; [`lists`]: lists and maps; [`json`]; [`machine`]: environment, files, names and addresses; [`clock`]
 
 pub mod clock;
