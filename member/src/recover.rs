@@ -204,7 +204,10 @@ pub fn append_alone<D: Disk>(
     conf: &ConfState,
     recovered: &mut RecoveredLog,
 ) -> Result<Vec<MemberId>, NotAMember> {
-    let Some(Alone { entries, hard_state, removed }) = alone(recovered, conf, own)? else { return Ok(Vec::new()) };
+    let Some(Alone { vote, entries, hard_state, removed }) = alone(recovered, conf, own)? else {
+        return Ok(Vec::new());
+    };
+    log.append_hard_state(group, &vote);
     log.append_entries(group, &entries);
     log.append_hard_state(group, &hard_state);
     recovered.entries.extend(entries);

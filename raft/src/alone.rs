@@ -5,8 +5,8 @@
 //! removed by changes that a majority had agreed to. All that is in the log counts as committed, acknowledged or not: what
 //! was acknowledged by the majority that is lost may be there, and its commit not.
 //!
-//! Nothing is in effect before the hard state, which is appended last, is durable: a log without it is that of the member
-//! as it was.
+//! As in an election the vote is appended before the entries of its term, and the hard state that commits them last: a log
+//! that ends anywhere between is that of a member that campaigned, and the same can be done with it again.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,8 @@ use crate::types::{Entry, EntryKind, HardState, MemberId};
 /// What is appended, in this order.
 #[derive(Clone, Debug)]
 pub struct Alone {
+    /// To be appended first: the vote for the term of the entries.
+    pub vote: HardState,
     /// A change for each of the others, behind the last entry.
     pub entries: Vec<Entry>,
     /// To be appended last.
@@ -57,17 +59,18 @@ pub fn alone(log: &RecoveredLog, conf: &ConfState, own: MemberId) -> Result<Opti
         return Ok(None);
     }
     let joint = conf.is_joint().then(ConfChange::leave_joint);
-    let vote = learns.then(|| MemberChange::Promote(own).to_conf_change());
+    let promotion = learns.then(|| MemberChange::Promote(own).to_conf_change());
     let others = members.iter().map(|id| MemberChange::Remove(*id).to_conf_change());
     let (last, term) = (log.last(), log.hard_state.term + 1);
     assert!(last.term < term, "the log ends in a term that was");
     let entries: Vec<Entry> = (last.index + 1..)
-        .zip(joint.into_iter().chain(vote).chain(others))
+        .zip(joint.into_iter().chain(promotion).chain(others))
         .map(|(index, change)| Entry { index, term, kind: EntryKind::ConfChange, data: change.encode() })
         .collect();
     let commit = entries.last().expect("somebody is removed, or becomes a voter").index;
-    let hard_state = HardState { term, vote: Some(own), commit };
-    Ok(Some(Alone { entries, hard_state, removed: members.into_iter().collect() }))
+    let vote = HardState { term, vote: Some(own), commit: log.hard_state.commit };
+    let hard_state = HardState { commit, ..vote };
+    Ok(Some(Alone { vote, entries, hard_state, removed: members.into_iter().collect() }))
 }
 
 fn changes_of(entry: &Entry) -> Option<Vec<Change>> {
@@ -83,6 +86,7 @@ fn changes_of(entry: &Entry) -> Option<Vec<Change>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::{LOG_SCHEMA, LogRecovery, encode_hard_state};
     use crate::types::EntryId;
     use bytes::Bytes;
 
@@ -119,7 +123,26 @@ mod tests {
             alone.entries.iter().map(|entry| (entry.index, entry.term)).collect::<Vec<_>>(),
             [(10, 6), (11, 6), (12, 6), (13, 6)]
         );
+        assert_eq!(alone.vote, HardState { term: 6, vote: Some(OWN), commit: 7 });
         assert_eq!(alone.hard_state, HardState { term: 6, vote: Some(OWN), commit: 13 });
+    }
+
+    /// However much of it reached the disk, the log is one.
+    #[test]
+    fn a_start_that_is_cut_off_leaves_a_log() {
+        let conf = ConfState::of_voters([1, 2, 3].map(MemberId));
+        let before = log(&[Change::AddLearner(4)]);
+        let alone = alone(&before, &conf, OWN).expect("a member").expect("others");
+        for kept in 0..=alone.entries.len() {
+            let mut recovery = LogRecovery::new(before.applied);
+            recovery.hard_state(LOG_SCHEMA, &encode_hard_state(&alone.vote)).expect("a vote");
+            for entry in before.entries.iter().chain(&alone.entries[..kept]) {
+                recovery.push(entry.clone()).expect("an entry");
+            }
+            let recovered = recovery.finish().expect("a log");
+            let again = super::alone(&recovered, &conf, OWN).expect("a member").expect("others");
+            assert_eq!(again.removed, alone.removed, "{kept} entries");
+        }
     }
 
     #[test]
