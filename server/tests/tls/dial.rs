@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::transport::Endpoint;
 
 /// What a client trusts and shows.
@@ -56,12 +57,21 @@ impl Dialer {
 
     /// A request by HTTP/1.1; the whole answer, or why there is none.
     pub fn get(&self, port: &Port, target: &str) -> Result<String, String> {
+        self.get_after(Duration::ZERO, port, target)
+    }
+
+    /// As [`Dialer::get`], by a client that takes its time between the handshake and its request.
+    pub fn get_after(&self, pause: Duration, port: &Port, target: &str) -> Result<String, String> {
         let text = |error: std::io::Error| error.to_string();
         let socket = TcpStream::connect(port.address()).map_err(text)?;
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         let name = ServerName::try_from("localhost").expect("a name");
         let connection = ClientConnection::new(self.with_protocol("http/1.1"), name).expect("a connection");
         let mut stream = StreamOwned::new(connection, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).map_err(text)?;
+        }
+        std::thread::sleep(pause);
         write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").map_err(text)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map_err(text)?;

@@ -18,6 +18,9 @@ use crate::wait::within;
 
 /// What a side may send until the handshake is complete: certificates of several kilobytes and their chain.
 const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
+/// How long who is refused may take to read why, and what it may send meanwhile.
+const FAREWELL_TIME: Duration = Duration::from_millis(500);
+const FAREWELL_BYTES_MAX: usize = 256 << 10;
 
 /// Whom a handshake was with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,7 +139,12 @@ async fn finish(
         }
         // Also what tells the other side why it is refused.
         let sent = poll_fn(|cx| poll_send(&mut socket, &mut connection, cx)).await;
-        outcome?;
+        if let Err(failure) = outcome {
+            if sent.is_ok() {
+                let _ = within(FAREWELL_TIME, farewell(&mut socket)).await;
+            }
+            return Err(failure);
+        }
         sent?;
         if !connection.is_handshaking() {
             return Ok((socket, connection, unread));
@@ -148,6 +156,18 @@ async fn finish(
         input = read(&mut socket).await?;
         received += input.len();
     }
+}
+
+/// Waits until the other side has ended the connection. A client that believes the handshake complete has sent its
+/// first request already: a socket that is closed before that was read resets the connection, and the reason that
+/// is on its way to the client is lost.
+async fn farewell(socket: &mut Plain) -> Result<(), Failure> {
+    poll_fn(|cx| socket.poll_close(cx)).await?;
+    let mut received = 0;
+    while received < FAREWELL_BYTES_MAX {
+        received += read(socket).await?.len();
+    }
+    Ok(())
 }
 
 fn learn(connection: &Connection, identity: &mut Identity) {
