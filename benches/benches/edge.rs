@@ -6,11 +6,11 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plinth_api::proto::etcdserverpb::{PutRequest, PutResponse, ResponseHeader};
 use plinth_net::grpc::{
-    Action, CallKey, CallLimits, Code, GrpcConnection, Method, MethodKind, MethodTable, Peer, PeerAddress, Status,
-    Tally, Timing,
+    Action, CallKey, CallLimits, Code, GrpcConnection, Method, MethodKind, MethodTable, Status, Tally, Timing,
 };
 use plinth_net::h2::frame::{PREFACE, StreamId, begin_frame, end_frame, flag, kind, put_settings, put_window_update};
 use plinth_net::h2::{Config, KeepaliveConfig};
+use plinth_net::transport::{Peer, PeerAddress};
 use prost::Message;
 use std::cell::Cell;
 use std::hint::black_box;

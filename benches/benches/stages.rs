@@ -6,7 +6,7 @@ use plinth_engine::command::{Command, Put};
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::testing::MemStore;
 use plinth_engine::pagefile::{Options, PageFile};
-use plinth_engine::range::RangeQuery;
+use plinth_engine::store::range::RangeQuery;
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{TreeId, Trees};
 use plinth_engine::watch::{EventBatchBuilder, EventMode, HeaderIds, Hub, HubConfig, WatchSpec};

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use plinth_engine::budget::Budget;
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Command, Compare, CompareResult, CompareTarget, Op, Put, Txn};
-use plinth_engine::compact::{CompactProgress, WorkBudget};
-use plinth_engine::hash::HashStep;
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::{FileStore, Options, PageFile};
-use plinth_engine::range::{RangeQuery, Step};
+use plinth_engine::store::compact::CompactProgress;
+use plinth_engine::store::hash::HashStep;
+use plinth_engine::store::range::{RangeQuery, Step};
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{Record, TreeError, TreeId, Trees, Visit};
 

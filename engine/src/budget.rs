@@ -51,3 +51,19 @@ impl Budget {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
+
+/// How much one step of background work may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WorkBudget {
+    /// Records to read or remove.
+    pub records: usize,
+    /// Bytes to read.
+    pub bytes: usize,
+}
+
+impl WorkBudget {
+    /// About 100 µs of work.
+    pub const STEP: WorkBudget = WorkBudget { records: 100, bytes: 256 << 10 };
+    /// No bound.
+    pub const UNBOUNDED: WorkBudget = WorkBudget { records: usize::MAX, bytes: usize::MAX };
+}

@@ -1,4 +1,4 @@
-//! What a store that follows another cluster is told, as it is replicated; see [`crate::following`] for what it does with it.
+//! What a store that follows another cluster is told, as it is replicated; `store/following.rs` is what it does with it.
 //!
 //! The changes of a main revision may come in several commands, each small enough to be applied in a step.
 

@@ -7,42 +7,31 @@
 //! - [`trees`] is the seam to stored bytes; [`pagefile`] implements it on a file.
 //! - [`revision`] and [`kv_codec`] are the bytes of history; [`index`] finds a key's part of it in memory.
 //! - [`command`] is what the log replicates, for an [`author`]; [`check`] is what can be said about a request before.
-//! - [`store`] applies commands, long ones in steps ([`job`], [`budget`]). Its parts: reads in [`range`] and [`history`],
-//!   txns in `txn`, what is rebuilt at start in `open`, background work in [`compact`] and [`hash`], limits in [`quota`] and
-//!   [`alarm`]; `sort`, [`pins`] and [`body`] serve what is long: sorted, read in steps, answered. [`error`] says what fails.
-//! - [`following`] takes over what another cluster does, instead of what clients ask for; [`follow`] is what it is told.
-//! - [`auth`] knows users and roles, and what they may do; [`users`] asks it when commands are applied.
+//! - `record` is where stored history is read; [`error`] says what fails; `sort`, [`pins`], [`body`] and [`budget`] serve
+//!   what is long: sorted, read in steps, answered, cut into steps.
+//! - [`store`] is all of these as one state: it applies commands, answers reads and compacts. Its own tour names its parts.
+//! - [`auth`] knows users and roles, and what they may do; [`follow`] is what another cluster tells a store that follows it.
 //! - [`lease`] knows leases and deadlines; [`watch`] carries events to watchers.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![deny(unsafe_code)]
 
-pub mod alarm;
 pub mod auth;
 pub mod author;
 pub mod body;
 pub mod budget;
 pub mod check;
 pub mod command;
-pub mod compact;
 pub mod error;
 pub mod follow;
-pub mod following;
-pub mod hash;
-pub mod history;
 pub mod index;
-pub mod job;
 pub mod kv_codec;
 pub mod lease;
-mod open;
 pub mod pagefile;
 pub mod pins;
-pub mod quota;
-pub mod range;
+mod record;
 pub mod revision;
 mod sort;
 pub mod store;
 pub mod trees;
-pub mod txn;
-pub mod users;
 pub mod watch;

@@ -1,16 +1,16 @@
 //! A store that follows another one: fed with what a source did, it holds the same at the same revisions, however its feed
 //! is cut and repeated, and wherever it is opened again.
 
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Command, DeleteRange, Op, Put, Txn};
-use plinth_engine::compact::WorkBudget;
 use plinth_engine::error::{Error, OpError};
 use plinth_engine::follow::{
     FollowChange, FollowLease, FollowLeases, FollowRecord, FollowRecords, UserRecord, put_record, tombstone_record,
 };
-use plinth_engine::hash::{HashKv, HashStep};
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::lease::Millis;
 use plinth_engine::revision::RevKey;
+use plinth_engine::store::hash::{HashKv, HashStep};
 use plinth_engine::store::{EntryId, Store, StoreConfig, meta};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
 use plinth_engine::watch::EventMode;

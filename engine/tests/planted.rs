@@ -3,11 +3,11 @@
 
 use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, DeleteRange, Put};
-use plinth_engine::job::Job;
 use plinth_engine::lease::{Lessor, LessorConfig, Millis};
 use plinth_engine::pagefile::testing::MemStore;
 use plinth_engine::pagefile::{Options, PageFile};
-use plinth_engine::range::{RangeQuery, Step};
+use plinth_engine::store::job::Job;
+use plinth_engine::store::range::{RangeQuery, Step};
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
 

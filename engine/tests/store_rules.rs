@@ -3,17 +3,18 @@
 use std::ops::ControlFlow;
 
 use plinth_engine::budget::Budget;
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{
     Alarm, AlarmAction, AlarmKind, Command, CommandRef, Compare, CompareTarget, DeleteRange, LeaseCheckpoint,
     LeaseCheckpoints, MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
-use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::error::{Error, OpError, StoreError};
-use plinth_engine::hash::HashStep;
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::lease::Millis;
-use plinth_engine::range::{Opened, RangeQuery, Step};
 use plinth_engine::revision::{RevKey, Revision};
+use plinth_engine::store::compact::CompactProgress;
+use plinth_engine::store::hash::HashStep;
+use plinth_engine::store::range::{Opened, RangeQuery, Step};
 use plinth_engine::store::{EntryId, Outcome, Store, StoreConfig, meta};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
 
@@ -504,7 +505,7 @@ fn history_of_a_compacted_store() {
     }
     compact(&mut store, 4);
     let mut seen = Vec::new();
-    let mut visit = |event: plinth_engine::history::HistoryEvent<'_>| {
+    let mut visit = |event: plinth_engine::store::history::HistoryEvent<'_>| {
         let what = if event.is_delete {
             "delete"
         } else if event.is_create {

@@ -10,8 +10,8 @@
 //! Not here: asking the others, computing the hash (`plinth_engine::hash`), the alarm.
 
 use crate::planted::{Planted, is_planted};
-use plinth_engine::hash::HashKv;
 use plinth_engine::store::Store;
+use plinth_engine::store::hash::HashKv;
 use plinth_engine::trees::Trees;
 use plinth_raft::MemberId;
 use std::collections::BTreeMap;

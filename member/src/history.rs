@@ -8,9 +8,10 @@
 
 use crate::member::Member;
 use crate::planted::{Planted, is_planted};
-use plinth_engine::compact::{CompactProgress, WorkBudget};
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::error::StoreError;
 use plinth_engine::store::Store;
+use plinth_engine::store::compact::CompactProgress;
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{CatchUp, EventBatchBuilder, EventMode, History, Hub, StreamKey, WatchSpec};
 use std::ops::ControlFlow;

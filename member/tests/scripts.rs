@@ -3,9 +3,10 @@
 //! A script is blocks of commands, `----`, and their output; `#` begins a comment. The verbs are in [`Script::run`]. Who
 //! waits is named by a word. Messages between members are held until `deliver`, effects of a log's disk until `disk`.
 
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Command, DeleteRange, Put};
-use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::lease::Millis;
+use plinth_engine::store::compact::CompactProgress;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::MemTrees;
 use plinth_engine::watch::{EventBatch, EventMode, Hub, HubConfig};

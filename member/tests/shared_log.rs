@@ -5,7 +5,7 @@ use plinth_engine::command::{Command, Put};
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::testing::SimStore;
 use plinth_engine::pagefile::{Options, PageFile};
-use plinth_engine::range::RangeQuery;
+use plinth_engine::store::range::RangeQuery;
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_member::log::Log;
 use plinth_member::recover::{self, Identity, RecoverError, Recovered};

@@ -11,9 +11,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, MethodKind, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::rt;
-use plinth_net::server::{Http1Reply, ListenOptions, Listener, ServerOptions, Shutdown, serve};
+use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

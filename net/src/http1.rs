@@ -21,6 +21,8 @@
 
 mod chunked;
 mod date;
+#[cfg(feature = "runtime")]
+mod reply;
 mod request_head;
 mod response;
 #[cfg(test)]
@@ -29,6 +31,10 @@ mod tests;
 use bytes::Bytes;
 
 pub use date::HttpDate;
+#[cfg(feature = "runtime")]
+pub(crate) use reply::HttpSink;
+#[cfg(feature = "runtime")]
+pub use reply::{Http1Body, Http1Reply};
 pub use request_head::{Headers, Method, Version};
 pub use response::{
     BodyCoding, CONTINUE, Framing, Response, write_chunk, write_chunk_end, write_chunk_head, write_response,

@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use plinth_net::grpc::{Call, Method, MethodKind, Service, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::rt;
-use plinth_net::server::{Http1Reply, ServerOptions};
+use plinth_net::server::ServerOptions;
 use support::{Server, answer, call, connect, run_client, send_all};
 
 const METHODS: &[Method] = &[Method { path: "/t.Test/Echo", kind: MethodKind::Unary }];

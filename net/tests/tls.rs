@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::rt;
-use plinth_net::server::{Http1Reply, ServerOptions};
+use plinth_net::server::ServerOptions;
 use plinth_net::transport::tls::{
     ClientSettings, Common, Credentials, Revoked, Rules, ServerSettings, Source, Trust, Version, Versions,
 };

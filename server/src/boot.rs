@@ -7,7 +7,7 @@ use crate::config::{Config, Gate};
 use crate::home::data_file::{DataFile, DataFileError};
 use crate::home::{HomeLog, HomeMember, HomeStore, Pace, Profile, RequestLimits};
 use crate::resources;
-use plinth_engine::compact::WorkBudget;
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::lease::LessorConfig;
 use plinth_engine::pagefile::FileWriter;
 use plinth_engine::store::StoreConfig;

@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use plinth_api::metadata::{AUTHORIZATION, CLIENT_API_VERSION, GATEWAY_ACCEPT, HAS_LEADER, TOKEN};
 use plinth_engine::author::Author;
-use plinth_net::grpc::{Call, Peer};
+use plinth_net::grpc::Call;
+use plinth_net::transport::Peer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -130,7 +131,7 @@ impl CallFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plinth_net::grpc::PeerAddress;
+    use plinth_net::transport::PeerAddress;
     use std::rc::Rc;
 
     /// What is made of a call with these metadata, from a client with a certificate.

@@ -14,7 +14,7 @@ use crate::metrics::{self, Check, Facts, PeerFigures, ProcessStats, ReactorMetri
 use crate::tls::Security;
 use plinth_engine::budget::Budget;
 use plinth_engine::command::AlarmKind;
-use plinth_engine::range::RangeQuery;
+use plinth_engine::store::range::RangeQuery;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::Tally;
 use plinth_net::http1::{Http1Request, Response};

@@ -9,9 +9,9 @@ use crate::gateway::Gateway;
 use crate::http::{self, Access, Connection, Endpoints};
 use bytes::Bytes;
 use plinth_net::grpc::{BodyHandler, Call, Method, Service, StreamHandler, StreamReply, Tally, UnaryReply};
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{BodyMode, Http1Request};
 use plinth_net::rt;
-use plinth_net::server::Http1Reply;
 use std::rc::Rc;
 use std::sync::Arc;
 

@@ -5,12 +5,12 @@
 //! serves the right state or refuses to start. Liveness: without faults, everything submitted is acknowledged.
 
 use crate::data_file;
+use crate::disk_options::Options;
 use crate::flush::FlushJob;
 use crate::model::{Model, Operation, Pair, State};
-use crate::options::Options;
 use plinth_engine::budget::Budget;
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Command, DeleteRange, Op, Put, Txn};
-use plinth_engine::compact::WorkBudget;
 use plinth_engine::kv_codec::KeyValue;
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::PageFile;
@@ -566,7 +566,7 @@ fn encode(number: u64, operation: &Operation, value_bytes: u64) -> Command {
 
 /// Everything that a client could read now, with every value checked to be whole.
 fn read_state<T: Trees>(store: &Store<T>) -> Result<State, String> {
-    let query = plinth_engine::range::RangeQuery { key: b"\0", range_end: b"\0", ..Default::default() };
+    let query = plinth_engine::store::range::RangeQuery { key: b"\0", range_end: b"\0", ..Default::default() };
     let mut bytes = Vec::new();
     store.range(&query, &mut bytes).map_err(|error| error.to_string())?;
     let mut pairs = BTreeMap::new();

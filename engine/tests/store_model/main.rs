@@ -9,14 +9,15 @@ mod model;
 use std::ops::ControlFlow;
 
 use plinth_engine::budget::Budget;
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Command, CommandRef, Range};
-use plinth_engine::compact::{CompactProgress, WorkBudget};
 use plinth_engine::error::{Error, OpError};
-use plinth_engine::hash::HashStep;
-use plinth_engine::job::Job;
 use plinth_engine::lease::Millis;
-use plinth_engine::range::{RangeQuery, Step as RangeStep};
 use plinth_engine::revision::Revision;
+use plinth_engine::store::compact::CompactProgress;
+use plinth_engine::store::hash::HashStep;
+use plinth_engine::store::job::Job;
+use plinth_engine::store::range::{RangeQuery, Step as RangeStep};
 use plinth_engine::store::{EntryId, Outcome, Store, StoreConfig};
 use plinth_engine::trees::{MemTrees, TreeId, Trees};
 use plinth_engine::watch::{EventBatchBuilder, EventMode};
@@ -277,7 +278,7 @@ impl<B: Backing> Run<B> {
     fn history(&self, back: i64) {
         let from = (self.model.revision + 1 - back).max(self.model.compact_revision + 1);
         let mut builder = EventBatchBuilder::new(EventMode::WithPrev, from - 1);
-        let visit = &mut |event: plinth_engine::history::HistoryEvent<'_>| {
+        let visit = &mut |event: plinth_engine::store::history::HistoryEvent<'_>| {
             let Revision { main, sub } = event.revision;
             let before = self.store.kv_at(event.key, event.revision).expect("memory does not break");
             match event.is_delete {
@@ -340,7 +341,7 @@ fn db_hash_covers_every_tree() {
     }
     let open = |trees: &MemTrees| Store::open(trees.clone(), config(false)).expect("the trees are sound");
     let whole = open(&trees).hash_db().expect("memory does not break");
-    let mut cursor = plinth_engine::hash::DbHashCursor::default();
+    let mut cursor = plinth_engine::store::hash::DbHashCursor::default();
     let store = open(&trees);
     let stepped = loop {
         let step = store.hash_db_step(&mut cursor, WorkBudget { records: 1, bytes: usize::MAX });

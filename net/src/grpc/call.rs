@@ -2,47 +2,10 @@
 //!
 //! A `Call` is cheap to clone (two reference counts), so a handler that answers later may keep it.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerAddress {
-    /// Over TCP.
-    Tcp(SocketAddr),
-    /// Through a Unix socket, whose clients have no name.
-    Unix,
-}
-
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PeerAddress::Tcp(address) => address.fmt(f),
-            // What Go prints for it.
-            PeerAddress::Unix => f.write_str("@"),
-        }
-    }
-}
-
-/// Who is at the other end of the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Remote address.
-    pub address: PeerAddress,
-    /// Common name of the verified client certificate, if TLS with client authentication is in use.
-    pub common_name: Option<String>,
-    /// Whether nobody else reads along.
-    pub is_encrypted: bool,
-}
-
-impl Peer {
-    /// Somebody without a certificate, over a connection that is not encrypted.
-    pub fn in_clear(address: PeerAddress) -> Peer {
-        Peer { address, common_name: None, is_encrypted: false }
-    }
-}
+use crate::transport::Peer;
 
 /// Metadata of a request: field names in lower case, values as they came.
 pub trait Metadata {

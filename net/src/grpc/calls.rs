@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::DEADLINE_EXCEEDED;
-use super::call::{Call, Peer};
+use super::call::Call;
 use super::call_head::{CallHead, MethodTable, Refusal};
 use super::http::HttpRequest;
 use super::message::{Coding, MessageReader, PREFIX_BYTES, Taken, prefix};
@@ -32,6 +32,7 @@ use crate::h2::hpack::Constant;
 use crate::h2::limits::SHARED_BODY_BYTES_MIN;
 use crate::h2::{Config, Connection, Event, StreamKey, Trailers};
 use crate::http1::{Http1Request, Limits};
+use crate::transport::Peer;
 
 /// Incomplete messages of one connection, all together.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;

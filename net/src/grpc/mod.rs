@@ -10,7 +10,7 @@ mod service;
 mod status;
 mod tally;
 
-pub use call::{Call, Metadata, Peer, PeerAddress};
+pub use call::{Call, Metadata};
 pub use call_head::{CallHead, MethodTable, Refusal, nanos_per_unit};
 pub use calls::{Action, CallLimits, GrpcConnection, PARTIAL_BYTES_MAX};
 pub use paired::{PairedAnswer, PairedReply};

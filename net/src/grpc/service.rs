@@ -12,8 +12,7 @@ use bytes::Bytes;
 
 use super::call::Call;
 use super::status::{Code, Status};
-use crate::http1::{BodyMode, Http1Request, Response};
-use crate::server::Http1Reply;
+use crate::http1::{BodyMode, Http1Reply, Http1Request, Response};
 
 /// Shape of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,18 +16,18 @@ use crate::rt::{TcpStream, sleep};
 use bytes::Bytes;
 
 use super::Refusal;
-use super::connection::{Connection, ConnectionError, Watch};
 use super::dial::{read_opening, read_some};
 use super::inbound::Inbound;
+use super::lane_task::{Connection, ConnectionError, Watch};
 use super::link::count;
 use super::outbox::Outbox;
 use super::peers::Core;
 use super::wire::{Answer, FrameDecoder, HELLO_MAGIC, Hello, Verdict};
-use crate::grpc::{Call, Method, PeerAddress, Service, StreamHandler, StreamReply, UnaryReply};
-use crate::http1::Http1Request;
-use crate::server::{Http1Reply, Phase, Subscription, serve_http1};
+use crate::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
+use crate::http1::{Http1Reply, Http1Request};
+use crate::server::{Phase, Subscription, serve_http1};
 use crate::sys;
-use crate::transport::{Accepted, Acceptor, Listener, Stream, write_all};
+use crate::transport::{Accepted, Acceptor, Listener, PeerAddress, Stream, write_all};
 use crate::wait::within;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.

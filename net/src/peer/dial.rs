@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::rt::Timer;
 use bytes::Bytes;
 
-use super::connection::{Connection, ConnectionError, End, Watch};
+use super::lane_task::{Connection, ConnectionError, End, Watch};
 use super::link::{Link, OpenLane, count};
 use super::outbox::Outbox;
 use super::peers::Core;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Lane;
-use super::connection::End;
+use super::lane_task::End;
 use super::link::Traffic;
 use super::outbox::Outbox;
 use super::peers::Core;

@@ -17,18 +17,18 @@
 //! - [`Peers`]: the handle, which one reactor owns
 //! - `link`, `dial`, `requests`: the side that dials; `accept`, `inbound`: the side that accepts
 //! - [`turn_away`]: the port before there is a member behind it
-//! - `connection`, `outbox`: one connection of either side, once both have agreed to talk
+//! - `lane_task`, `outbox`: one connection of either side, once both have agreed to talk
 //! - [`wire`]: the bytes
 //!
 //! Not here: what messages mean, who is a member (the handler is asked) and retries of what was dropped.
 
 mod accept;
-mod connection;
 mod dial;
 mod inbound;
+mod lane_task;
 mod link;
-mod options;
 mod outbox;
+mod peer_options;
 mod peers;
 mod refusal;
 mod requests;
@@ -41,14 +41,13 @@ use bytes::Bytes;
 
 pub use inbound::Answerer;
 pub use link::PeerStatus;
-pub use options::{PeerConfig, PeerOptions};
+pub use peer_options::{PeerConfig, PeerOptions};
 pub use peers::Peers;
 pub use refusal::Refusal;
 pub use requests::RequestError;
 pub use starting::turn_away;
 
-use crate::http1::Http1Request;
-use crate::server::Http1Reply;
+use crate::http1::{Http1Reply, Http1Request};
 
 /// What a connection is for, so that the small and urgent never waits behind the bulky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,11 +3,10 @@
 //! `serve` runs on one reactor. Several reactors each call it with a listener of their own on the same address
 //! (`ListenOptions::reuse_port`), and the kernel spreads connections over them.
 
-mod connection;
-mod http1;
-mod options;
+mod http1_task;
+mod http2_task;
 mod read_buffer;
-mod reply;
+mod server_options;
 mod shutdown;
 
 use std::cell::{Cell, RefCell};
@@ -16,28 +15,33 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::rt::{self, TcpStream, Timer, sleep};
 
 pub use crate::transport::{ListenOptions, Listener};
-pub use options::ServerOptions;
-pub use reply::{Http1Body, Http1Reply};
+pub use server_options::ServerOptions;
 pub use shutdown::{Phase, Shutdown};
 
-use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Peer, PeerAddress, Service, Tally, Timing};
+use crate::grpc::{CallLimits, GrpcConnection, MethodTable, Service, Tally, Timing};
 use crate::h2::frame::PREFACE;
 use crate::h2::{Config, KeepaliveConfig};
-use crate::http1::{Decoder, Limits};
-use crate::transport::{Accepted, Stream, Transport};
-pub(crate) use connection::ConnectionTimer;
-use connection::{ConnectionTask, Shared};
-use http1::{Http1Shared, Http1Task, REQUEST_TIMEOUT};
+use crate::http1::{Decoder, HttpDate, Limits};
+use crate::transport::{Accepted, Peer, PeerAddress, Stream, Transport};
+use http1_task::{Http1Shared, Http1Task, REQUEST_TIMEOUT};
+pub(crate) use http2_task::ConnectionTimer;
+use http2_task::{ConnectionTask, Shared};
 pub(crate) use read_buffer::ReadBuffer;
 pub(crate) use shutdown::Subscription;
 
 /// How long accepting pauses when the system has no descriptor or memory to spare.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The date of a response.
+fn now() -> HttpDate {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    HttpDate::from_unix_seconds(since_epoch.as_secs())
+}
 
 /// How far the first line is followed to tell what it is.
 const REQUEST_LINE_BYTES_MAX: usize = 4096;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::remote::{Peer, PeerAddress};
 use super::stream::{Plain, Stream, read_some};
-use crate::grpc::{Peer, PeerAddress};
 use crate::rt::TcpStream;
 use crate::transport::tls::{self, Failure, HANDSHAKE_BYTE, Identity, ServerSettings, Source};
 use crate::wait::within;

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use crate::rt::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
-use crate::grpc::PeerAddress;
+use super::remote::PeerAddress;
 use crate::sys;
 
 /// How to listen.

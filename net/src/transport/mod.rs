@@ -7,6 +7,7 @@
 //!
 //! - `listen`: sockets that are listened on; `accept`: from an accepted socket to where requests can be read
 //! - `connect`, `resolve`: the side that dials
+//! - `remote`: who is at the other end
 //! - `stream`: what both yield, and the trait that connections are written against
 //! - [`tls`]: encrypted streams, and who is at their other end
 //!
@@ -18,6 +19,8 @@ mod accept;
 mod connect;
 #[cfg(feature = "runtime")]
 mod listen;
+#[cfg(feature = "runtime")]
+mod remote;
 #[cfg(feature = "runtime")]
 mod resolve;
 #[cfg(feature = "runtime")]
@@ -34,6 +37,8 @@ pub(crate) use connect::timed_out;
 pub use connect::{Connector, Target};
 #[cfg(feature = "runtime")]
 pub use listen::{ListenOptions, Listener};
+#[cfg(feature = "runtime")]
+pub use remote::{Peer, PeerAddress};
 #[cfg(feature = "runtime")]
 pub(crate) use resolve::Resolver;
 #[cfg(feature = "runtime")]

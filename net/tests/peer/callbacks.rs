@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, Peers, Refusal};
-use plinth_net::server::{Http1Reply, ListenOptions, Listener};
+use plinth_net::server::{ListenOptions, Listener};
 use plinth_net::transport::{Acceptor, Connector};
 
 use super::support::{CLUSTER, Event, Member, PATIENCE, options, run, until};

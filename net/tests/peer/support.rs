@@ -9,11 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::peer::wire::{Answer, Hello, Verdict};
 use plinth_net::peer::{Answerer, Lane, PeerConfig, PeerHandler, PeerOptions, Peers, Refusal};
 use plinth_net::rt;
-use plinth_net::server::{Http1Reply, ListenOptions, Listener};
+use plinth_net::server::{ListenOptions, Listener};
 use plinth_net::transport::{Acceptor, Connector};
 use socket2::{Domain, Socket, Type};
 

@@ -16,7 +16,7 @@ use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::field_message;
 use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, Range};
-use plinth_engine::range::{RangeQuery, Step};
+use plinth_engine::store::range::{RangeQuery, Step};
 use plinth_net::grpc::{Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::rt;
 use plinth_net::turn;

@@ -10,7 +10,7 @@ use plinth_api::proto::v3lockpb as pb;
 use plinth_api::range::prefix_end;
 use plinth_api::wire::field_bytes;
 use plinth_engine::command::{Command, Op, Range, SortOrder, SortTarget, Txn};
-use plinth_engine::range::RangeQuery;
+use plinth_engine::store::range::RangeQuery;
 use plinth_net::grpc::Status;
 use plinth_net::rt;
 use std::rc::Rc;

@@ -13,8 +13,8 @@ use crate::metrics::Op;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{field_bytes, field_message, field_varint};
 use plinth_engine::auth::Auth;
+use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
-use plinth_engine::compact::WorkBudget;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::{Code, Status};
 use plinth_net::rt;
@@ -137,7 +137,7 @@ pub fn hash_kv(Request { home, body, reply, .. }: Request) {
 pub fn hash(Request { home, reply, .. }: Request) {
     rt::spawn(async move {
         let start = Instant::now();
-        let mut cursor = plinth_engine::hash::DbHashCursor::default();
+        let mut cursor = plinth_engine::store::hash::DbHashCursor::default();
         loop {
             let step = home.state().member.store().hash_db_step(&mut cursor, WorkBudget::STEP);
             match step {

@@ -13,8 +13,8 @@ use plinth_engine::budget::Budget;
 use plinth_engine::command::{
     Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
-use plinth_engine::range::{Opened, RangeQuery, RangeSummary, Step};
 use plinth_engine::store::Outcome;
+use plinth_engine::store::range::{Opened, RangeQuery, RangeSummary, Step};
 use plinth_net::grpc::Status;
 use plinth_net::turn;
 use prost::Message;

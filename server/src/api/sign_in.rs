@@ -12,8 +12,9 @@ use crate::tokens::simple;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::field_bytes;
 use plinth_engine::command::{Authenticate, Command};
-use plinth_net::grpc::{PeerAddress, Status};
+use plinth_net::grpc::Status;
 use plinth_net::rt;
+use plinth_net::transport::PeerAddress;
 use std::time::Instant;
 
 /// `Authenticate`.

@@ -3,8 +3,9 @@
 use super::fault;
 use super::socket;
 use plinth_api::metadata;
-use plinth_net::grpc::{Call, Metadata, Peer, Status, nanos_per_unit};
+use plinth_net::grpc::{Call, Metadata, Status, nanos_per_unit};
 use plinth_net::http1::{Headers, Http1Request};
+use plinth_net::transport::Peer;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ mod tests {
     use plinth_net::http1::{Limits, parse};
 
     fn peer() -> Rc<Peer> {
-        Rc::new(Peer::in_clear(plinth_net::grpc::PeerAddress::Unix))
+        Rc::new(Peer::in_clear(plinth_net::transport::PeerAddress::Unix))
     }
 
     fn request(fields: &str) -> Http1Request {

@@ -3,8 +3,8 @@
 
 use super::waiter::Waiter;
 use super::{Home, State, watching};
-use plinth_engine::compact::CompactProgress;
 use plinth_engine::error::StoreError;
+use plinth_engine::store::compact::CompactProgress;
 use plinth_member::history;
 use plinth_net::rt::sleep;
 use plinth_net::turn;

@@ -12,7 +12,8 @@ use crate::logging::timestamp;
 use bytes::Bytes;
 use plinth_api::go::format_duration;
 use plinth_api::logged::{Asked, Logged, is_shown};
-use plinth_net::grpc::{CallKey, PeerAddress, ReplySink, Status, UnaryReply};
+use plinth_net::grpc::{CallKey, ReplySink, Status, UnaryReply};
+use plinth_net::transport::PeerAddress;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -255,7 +256,8 @@ mod tests {
     use super::*;
     use crate::caller::Caller;
     use plinth_api::methods;
-    use plinth_net::grpc::{Code, Peer};
+    use plinth_net::grpc::Code;
+    use plinth_net::transport::Peer;
 
     type Answers = Rc<RefCell<Vec<Result<Bytes, Code>>>>;
 

@@ -10,7 +10,7 @@ use super::clock::Nanos;
 use super::{HomeLog, HomeMember, Waiter};
 use crate::metrics::{Applied, Op, ReactorMetrics, Request, Stage};
 use plinth_engine::command::CommandKind;
-use plinth_engine::compact::CompactProgress;
+use plinth_engine::store::compact::CompactProgress;
 use plinth_member::Effects;
 use plinth_wal::Lsn;
 use std::collections::VecDeque;

@@ -3,8 +3,8 @@
 //! Applies to listeners for clients, not to those for metrics.
 
 use crate::caller;
-use plinth_net::grpc::Peer;
 use plinth_net::http1::{Http1Request, Method, Response};
+use plinth_net::transport::Peer;
 
 /// The lists of `--host-whitelist` and `--cors`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use crate::http::Connection;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
+use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
-use plinth_net::server::Http1Reply;
 use plinth_raft::GroupId;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
@@ -264,7 +264,8 @@ impl StreamHandler for EdgeStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plinth_net::grpc::{CallKey, MethodKind, Peer, PeerAddress, ReplySink};
+    use plinth_net::grpc::{CallKey, MethodKind, ReplySink};
+    use plinth_net::transport::{Peer, PeerAddress};
     use std::time::Instant;
 
     static METHODS: [Method; 1] = [Method { path: "/a/b", kind: MethodKind::Unary }];

@@ -6,17 +6,17 @@
 
 use super::bugs::Bug;
 use super::options::{MS, SECOND, Time};
+use super::protobuf;
 use super::rights::author;
 use super::truth::{Pair, decode_range, decode_ranges, value_of};
-use super::wire;
 use super::world::{Broken, Event, World};
 use crate::linear::{self, Action, Operation, Verdict};
 use bytes::Bytes;
 use plinth_engine::auth::AuthChange;
 use plinth_engine::command::{Command, Compare, CompareTarget, DeleteRange, Op, Put, Txn};
 use plinth_engine::error::OpError;
-use plinth_engine::range::RangeQuery;
 use plinth_engine::store::Outcome;
+use plinth_engine::store::range::RangeQuery;
 use plinth_member::compare::Check;
 use plinth_member::keeper::Renewing;
 use plinth_net::due::Due;
@@ -459,11 +459,11 @@ pub struct Client {
 pub const FIRST_QUESTION: Time = 1500 * MS;
 
 fn succeeded(body: &[u8]) -> Result<bool, String> {
-    Ok(wire::int(&wire::fields(body).ok_or("an answer that does not parse")?, 2) != 0)
+    Ok(protobuf::int(&protobuf::fields(body).ok_or("an answer that does not parse")?, 2) != 0)
 }
 
 fn deleted(body: &[u8]) -> Option<bool> {
-    wire::fields(body).map(|fields| wire::int(&fields, 2) != 0)
+    protobuf::fields(body).map(|fields| protobuf::int(&fields, 2) != 0)
 }
 
 /// The command of a question that changes something.

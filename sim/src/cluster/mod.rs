@@ -21,11 +21,11 @@ pub mod holders;
 pub mod network;
 pub mod node;
 pub mod options;
+pub mod protobuf;
 mod rights;
 pub mod snapshots;
 pub mod truth;
 pub mod watchers;
-pub mod wire;
 pub mod world;
 
 pub use bugs::Bug;

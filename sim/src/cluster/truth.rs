@@ -5,11 +5,11 @@
 //!
 //! Not here: the order of clients' operations in time (`linear`), which this knows nothing about.
 
-use super::wire;
+use super::protobuf;
 use crate::linear::State;
 use plinth_engine::kv_codec::KeyValue;
-use plinth_engine::range::RangeQuery;
 use plinth_engine::store::Store;
+use plinth_engine::store::range::RangeQuery;
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventKind};
 use std::collections::BTreeMap;
@@ -74,9 +74,9 @@ fn name(key: &[u8]) -> String {
 
 /// Reads an encoded `mvccpb.Event`: its change and revision.
 pub fn decode_event(bytes: &[u8]) -> Result<(Change, i64), String> {
-    let event = wire::fields(bytes).ok_or("an event that does not parse")?;
-    let pair = wire::bytes(&event, 2).ok_or("an event without a pair")?;
-    if wire::int(&event, 1) == 1 {
+    let event = protobuf::fields(bytes).ok_or("an event that does not parse")?;
+    let pair = protobuf::bytes(&event, 2).ok_or("an event without a pair")?;
+    if protobuf::int(&event, 1) == 1 {
         let pair = KeyValue::decode(pair).map_err(|error| error.to_string())?;
         return Ok((Change { key: pair.key.to_vec(), pair: None }, pair.mod_revision));
     }
@@ -86,8 +86,8 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Change, i64), String> {
 
 /// The pair before a change, if an encoded `mvccpb.Event` tells it: key and pair.
 pub fn decode_prev(bytes: &[u8]) -> Result<Option<(Vec<u8>, Pair)>, String> {
-    let event = wire::fields(bytes).ok_or("an event that does not parse")?;
-    let prev = wire::bytes(&event, 3).map(decode).transpose()?;
+    let event = protobuf::fields(bytes).ok_or("an event that does not parse")?;
+    let prev = protobuf::bytes(&event, 3).map(decode).transpose()?;
     Ok(prev.map(|(key, pair, _)| (key, pair)))
 }
 
@@ -115,8 +115,8 @@ impl Truth {
         let mut told: Vec<Vec<Change>> = Vec::new();
         told.resize(usize::try_from(batch.revision() - batch.previous()).map_err(|_| "revisions fall")?, Vec::new());
         for event in batch.events() {
-            let record = wire::fields(event.plain_record()).ok_or("a record that does not parse")?;
-            let (change, revision) = decode_event(wire::bytes(&record, 11).ok_or("a record without an event")?)?;
+            let record = protobuf::fields(event.plain_record()).ok_or("a record that does not parse")?;
+            let (change, revision) = decode_event(protobuf::bytes(&record, 11).ok_or("a record without an event")?)?;
             if revision != event.main() || (event.kind() == EventKind::Delete) != change.pair.is_none() {
                 return Err(format!("an event of revision {} says {change:?} at {revision}", event.main()));
             }
@@ -226,7 +226,7 @@ impl Truth {
 
 /// Reads what a range over one key answered.
 pub fn decode_range(bytes: &[u8]) -> Result<Option<(Pair, i64)>, String> {
-    let fields = wire::fields(bytes).ok_or("a range that does not parse")?;
+    let fields = protobuf::fields(bytes).ok_or("a range that does not parse")?;
     match fields.first() {
         None => Ok(None),
         Some(field) => decode(field.bytes).map(|(_, pair, revision)| Some((pair, revision))),
@@ -235,7 +235,7 @@ pub fn decode_range(bytes: &[u8]) -> Result<Option<(Pair, i64)>, String> {
 
 /// Reads what a range answered.
 pub fn decode_ranges(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Pair)>, String> {
-    let fields = wire::fields(bytes).ok_or("a range that does not parse")?;
+    let fields = protobuf::fields(bytes).ok_or("a range that does not parse")?;
     fields.iter().map(|field| decode(field.bytes).map(|(key, pair, _)| (key, pair))).collect()
 }
 

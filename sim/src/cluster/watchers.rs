@@ -6,8 +6,8 @@
 use super::bugs::Bug;
 use super::node::{CLUSTER, id_of};
 use super::options::MS;
+use super::protobuf;
 use super::truth::{Change, Truth, decode_event, decode_prev};
-use super::wire;
 use super::world::{Broken, Event, World};
 use plinth_engine::watch::{HeaderIds, StreamKey, WatchSpec};
 use plinth_member::history;
@@ -111,18 +111,18 @@ impl Watcher {
 
     /// A message arrived. False if the watcher has to begin again.
     fn message(&mut self, truth: &Truth, bytes: &[u8]) -> Result<bool, String> {
-        let fields = wire::fields(bytes).ok_or("a watch response that does not parse")?;
-        let header = wire::bytes(&fields, 1).and_then(wire::fields).ok_or("a watch response without header")?;
-        let revision = wire::int(&header, 3);
-        if wire::int(&fields, 4) != 0 {
-            let compacted = wire::int(&fields, 5);
+        let fields = protobuf::fields(bytes).ok_or("a watch response that does not parse")?;
+        let header = protobuf::bytes(&fields, 1).and_then(protobuf::fields).ok_or("a watch response without header")?;
+        let revision = protobuf::int(&header, 3);
+        if protobuf::int(&fields, 4) != 0 {
+            let compacted = protobuf::int(&fields, 5);
             if compacted <= self.next {
                 return Err(format!("a watcher at {} is canceled by compaction at {compacted}", self.next));
             }
             self.next = compacted;
             return Ok(false);
         }
-        if wire::int(&fields, 3) != 0 {
+        if protobuf::int(&fields, 3) != 0 {
             self.next = if self.next == 0 { revision + 1 } else { self.next };
             return Ok(true);
         }
@@ -139,7 +139,7 @@ impl Watcher {
             self.check_prev(truth, event.bytes, &change, revision)?;
             self.parts.push((change, revision));
         }
-        if wire::int(&fields, 7) == 0 {
+        if protobuf::int(&fields, 7) == 0 {
             self.take(truth)?;
         }
         Ok(true)
@@ -258,13 +258,13 @@ impl World {
 
 /// A message in words, for the story.
 fn describe(bytes: &[u8]) -> String {
-    let fields = wire::fields(bytes).unwrap_or_default();
-    let header = wire::bytes(&fields, 1).and_then(wire::fields).unwrap_or_default();
+    let fields = protobuf::fields(bytes).unwrap_or_default();
+    let header = protobuf::bytes(&fields, 1).and_then(protobuf::fields).unwrap_or_default();
     let events = fields.iter().filter(|field| field.number == 11).filter_map(|field| decode_event(field.bytes).ok());
     let revisions: Vec<i64> = events.map(|(_, revision)| revision).collect();
-    let flags = [3, 4, 5, 7].map(|number| wire::int(&fields, number));
+    let flags = [3, 4, 5, 7].map(|number| protobuf::int(&fields, number));
     format!(
         "revisions {revisions:?}, header {}, created, canceled, compacted, fragment {flags:?}",
-        wire::int(&header, 3)
+        protobuf::int(&header, 3)
     )
 }

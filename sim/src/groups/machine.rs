@@ -1,8 +1,8 @@
 //! One machine: its log's disk, what its stores hold, and the process on it.
 
-use super::bugs::Bug;
-use super::options::{ELECTION_TICKS, GROUPS, MACHINES, MEMBERS, Options, Time};
-use super::store::Store;
+use super::groups_bugs::Bug;
+use super::groups_options::{ELECTION_TICKS, GROUPS, MACHINES, MEMBERS, Options, Time};
+use super::groups_store::Store;
 use bytes::Bytes;
 use plinth_raft::groups::{Groups, GroupsRecovery, LogSpace};
 use plinth_raft::log::{self, LOG_SCHEMA};

@@ -11,20 +11,21 @@
 //! acknowledged is lost and no read is stale; in a calm every group takes writes again, every member has all of them, and then
 //! all groups sleep.
 //!
-//! Tour: [`options`] (what a seed decides), [`world`] (the queue of events), [`machine`], [`store`], [`pump`] (a round of a
-//! machine), [`clients`], [`faults`], [`calm`] (what must hold in the end), [`bugs`] (planted to see that they are found).
+//! Tour: [`groups_options`] (what a seed decides), [`groups_world`] (the queue of events), [`machine`], [`groups_store`], [`pump`]
+//! (a round of a machine), [`groups_clients`], [`machine_faults`], [`groups_calm`] (what must hold in the end), [`groups_bugs`]
+//! (planted to see that they are found).
 //!
 //! Deliberately absent: what is replicated by etcd's rules (see `cluster`).
 
-mod bugs;
-mod calm;
-mod clients;
-mod faults;
+mod groups_bugs;
+mod groups_calm;
+mod groups_clients;
+mod groups_options;
+mod groups_store;
+mod groups_world;
 mod machine;
-mod options;
+mod machine_faults;
 mod pump;
-mod store;
-mod world;
 
-pub use bugs::Bug;
-pub use world::{Outcome, run, run_with, tell};
+pub use groups_bugs::Bug;
+pub use groups_world::{Outcome, run, run_with, tell};

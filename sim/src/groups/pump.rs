@@ -1,10 +1,10 @@
 //! A round of a machine: all work of all groups, one flush for it, one parcel for each other machine.
 
-use super::bugs::Bug;
+use super::groups_bugs::Bug;
+use super::groups_options::{MS, SECOND};
+use super::groups_store::Store;
+use super::groups_world::{Broken, Event, World};
 use super::machine::{Flight, append_entries, append_hard_state, at_of, id_of};
-use super::options::{MS, SECOND};
-use super::store::Store;
-use super::world::{Broken, Event, World};
 use plinth_raft::log::{self, LOG_SCHEMA};
 use plinth_raft::{EntryId, EntryKind, GroupId, HardState, MemberId, PeerBody, Ready, Role, SnapshotMeta};
 use plinth_wal::RecordKind;

@@ -16,8 +16,9 @@ use crate::error::{Error, OpError, StoreError};
 use crate::index::{At, Entry, KeyRange};
 use crate::kv_codec::{self, KeyValue};
 use crate::pins::Pin;
+use crate::record::{decode, pair};
 use crate::sort::{Ranked, Ranking};
-use crate::store::{Store, decode, pair};
+use crate::store::Store;
 use crate::trees::Trees;
 
 /// Tag of field `kvs` of `RangeResponse`.

@@ -21,8 +21,9 @@ use crate::follow::{
 };
 use crate::index::KeyRange;
 use crate::kv_codec::KeyValue;
+use crate::record::decode;
 use crate::revision::{RevKey, Revision};
-use crate::store::{Store, decode, meta};
+use crate::store::{Store, meta};
 use crate::trees::{TreeId, Trees};
 use std::ops::ControlFlow;
 

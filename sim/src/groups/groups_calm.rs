@@ -1,9 +1,9 @@
 //! After a storm: everything works again, and comes to rest.
 
+use super::groups_options::{GROUPS, MACHINES, SECOND};
+use super::groups_store::Wish;
+use super::groups_world::{Broken, World};
 use super::machine::id_of;
-use super::options::{GROUPS, MACHINES, SECOND};
-use super::store::Wish;
-use super::world::{Broken, World};
 use plinth_raft::{Group, GroupId};
 use std::collections::BTreeSet;
 

@@ -9,9 +9,9 @@
 
 use std::ops::ControlFlow;
 
-use crate::compact::WorkBudget;
+use crate::budget::WorkBudget;
 use crate::error::{Error, OpError, StoreError};
-use crate::open::parse_record;
+use crate::record::parse_record;
 use crate::revision::RevKey;
 use crate::store::{Store, meta};
 use crate::trees::{TreeId, Trees};

@@ -1,10 +1,10 @@
 //! The queue of events, and everything that is in the world.
 
-use super::bugs::Bug;
-use super::clients::{Call, History};
+use super::groups_bugs::Bug;
+use super::groups_clients::{Call, History};
+use super::groups_options::{GROUPS, MACHINES, MS, Options, SECOND, TICK, Time};
+use super::groups_store::Store;
 use super::machine::{Machine, Process, founders};
-use super::options::{GROUPS, MACHINES, MS, Options, SECOND, TICK, Time};
-use super::store::Store;
 use crate::agenda::{Agenda, Planned};
 use bytes::Bytes;
 use plinth_raft::error::StepError;

@@ -4,7 +4,7 @@
 //! many, on every member. Reads go on: the changes so far are above the current revision, which moves with the last step.
 
 use crate::author::Author;
-use crate::body::{Body, Mark};
+use crate::body::Body;
 use crate::budget::Budget;
 use crate::command::{ArchivedDeleteRange, CommandRef};
 use crate::error::{Error, OpError, StoreError};
@@ -12,9 +12,10 @@ use crate::follow::ArchivedFollowChange;
 use crate::index::KeyRange;
 use crate::kv_codec;
 use crate::lease::{Millis, Revoked};
+use crate::store::delete::Deleting;
+use crate::store::txn::TxnRun;
 use crate::store::{Outcome, Store, Write, refused};
 use crate::trees::{TreeId, Trees};
-use crate::txn::TxnRun;
 
 /// How far a command has come; nothing before its first step and after its last.
 #[derive(Debug, Default)]
@@ -50,28 +51,6 @@ struct RevokeRun {
     revoked: Revoked,
     is_sorted: bool,
     write: Write,
-}
-
-/// The keys of a range being deleted.
-#[derive(Debug)]
-pub(crate) struct Deleting {
-    /// Where to go on.
-    from: Option<Box<[u8]>>,
-    /// The request's changes before.
-    changes_before: i64,
-    /// Where the response begins.
-    pub(crate) mark: Mark,
-}
-
-impl Deleting {
-    pub(crate) fn new(write: &Write, body: &Body) -> Self {
-        Self { from: None, changes_before: write.changes(), mark: body.mark() }
-    }
-
-    /// Keys deleted.
-    pub(crate) fn count(&self, write: &Write) -> i64 {
-        write.changes() - self.changes_before
-    }
 }
 
 impl<T: Trees> Store<T> {
@@ -168,24 +147,6 @@ impl<T: Trees> Store<T> {
         }
         let revision = self.end_write(write);
         Ok(Some(Outcome { revision, body: std::mem::take(body) }))
-    }
-
-    /// Deletes keys of a range; whether all are deleted.
-    pub(crate) fn delete_keys(
-        &mut self,
-        write: &mut Write,
-        range: KeyRange<'_>,
-        deleting: &mut Deleting,
-        pairs: Option<&mut Body>,
-        budget: &mut Budget,
-    ) -> Result<bool, StoreError> {
-        let rest = deleting.from.as_deref().map_or(range, |from| range.from_key(from));
-        let next = self.write_delete(write, rest, pairs, budget)?;
-        if next.is_none() {
-            self.counters.deletes += 1;
-        }
-        deleting.from = next;
-        Ok(deleting.from.is_none())
     }
 
     fn begin_revoke(&mut self, id: i64) -> Result<RevokeRun, Error> {

@@ -15,34 +15,51 @@
 //! - [`Outcome::body`] holds the encoded response message without its header: header field first, then the body.
 //! - Reads have the same error type, since reading can find the storage broken as well.
 //! - `apply_silently` is `apply` for commands nobody waits for: it does not build a body.
-//! - [`Store::apply_step`](crate::job) is `apply` in steps. Between the steps of a command nothing else may be applied, and
+//! - [`Store::apply_step`](crate::store::job) is `apply` in steps. Between the steps of a command nothing else may be applied, and
 //!   the trees not be flushed; reading is fine: what a command has done so far is above the current revision.
 //!
-//! Reads are in `range` and `history`, txns in `txn`, background work in `compact` and `hash`, request checks that
-//! need no store in `check`.
+//! Tour: what is here is the state, and the writes that every command is made of. Beside it: commands that take steps in
+//! [`job`], of which `delete` and [`txn`] are the long ones; reads in [`range`] and [`history`]; background work in
+//! [`compact`] and [`hash`]; what holds writes back in [`alarm`], [`quota`] and `users`; what comes from another cluster in
+//! `following`; what is rebuilt at start in `open`. Each adds its part to [`Store`], and the state names what they keep in
+//! it, so they are one room. Request checks that need no store are in [`check`](crate::check).
+
+pub mod alarm;
+pub mod compact;
+mod delete;
+mod following;
+pub mod hash;
+pub mod history;
+pub mod job;
+mod open;
+pub mod quota;
+pub mod range;
+pub mod txn;
+mod users;
 
 use std::collections::VecDeque;
 
-use crate::alarm::Alarms;
 use crate::auth::{Auth, SignIn};
 use crate::author::Author;
 use crate::body::Body;
 use crate::budget::Budget;
 use crate::check::LEASE_COST;
 use crate::command::{ArchivedDowngrade, ArchivedLeaseCheckpoint, ArchivedMemberAttributes, ArchivedPut, CommandRef};
-use crate::compact::Compaction;
 use crate::error::{Error, OpError, StoreError};
 use crate::follow::Following;
-use crate::hash::HashKv;
-use crate::index::{KeyIndex, KeyRange};
-use crate::job::Job;
+use crate::index::KeyIndex;
 use crate::kv_codec::{self, KeyValue};
 use crate::lease::{LeaseError, Lessor, LessorConfig, Millis};
 use crate::pins::Pins;
-use crate::quota::Quota;
+use crate::record::{decode, pair};
 use crate::revision::{RevKey, Revision};
+use crate::store::alarm::Alarms;
+use crate::store::compact::Compaction;
+use crate::store::hash::HashKv;
+use crate::store::job::Job;
+use crate::store::quota::Quota;
+use crate::store::txn::Spare;
 use crate::trees::{TreeId, Trees};
-use crate::txn::Spare;
 use crate::watch::{EventBatch, EventBatchBuilder, EventMode};
 
 /// Keys of tree `Meta`.
@@ -192,16 +209,6 @@ impl Write {
     pub fn current(&self) -> i64 {
         if self.sub > 0 { self.main } else { self.main - 1 }
     }
-}
-
-/// Reads the pair stored at a revision which the index says exists.
-pub(crate) fn pair<T: Trees>(trees: &T, revision: Revision) -> Result<&[u8], StoreError> {
-    trees.get(TreeId::Rev, &RevKey::put(revision))?.ok_or(StoreError::Missing { revision })
-}
-
-/// Decodes a pair stored at a revision.
-pub(crate) fn decode(bytes: &[u8], revision: Revision) -> Result<KeyValue<'_>, StoreError> {
-    KeyValue::decode(bytes).map_err(|source| StoreError::Pair { revision, source })
 }
 
 impl<T: Trees> Store<T> {
@@ -406,44 +413,6 @@ impl<T: Trees> Store<T> {
         let attached = self.lessor.attach(lease, &put.key);
         assert!(attached.is_ok() || put.ignore_lease, "leases are checked before the request");
         Ok(())
-    }
-
-    /// Deletes live keys of a range until the budget is spent; `pairs` gets fields `prev_kvs` of the response. Returns the
-    /// key to go on with if there may be more.
-    pub(crate) fn write_delete(
-        &mut self,
-        write: &mut Write,
-        range: KeyRange<'_>,
-        mut pairs: Option<&mut Body>,
-        budget: &mut Budget,
-    ) -> Result<Option<Box<[u8]>>, StoreError> {
-        let Self { index, trees, events, lessor, scratch, .. } = self;
-        let wants_before = pairs.is_some() || events.wants_prev();
-        index.delete(range, budget, |key, entry, head| {
-            let revision = write.next();
-            assert!(head.revision < revision, "what is deleted is older than its tombstone");
-            let before = if wants_before { Some(pair(trees, head.revision)?) } else { None };
-            if let (Some(pairs), Some(before)) = (pairs.as_mut(), before) {
-                kv_codec::put_message_field(pairs.tail(), 0x1a, before);
-                pairs.spill();
-            }
-            let bytes = key.len() + before.map_or(0, <[u8]>::len);
-            if events.is_on() {
-                // Events tell what was there before the request. Only a hole in the duplicate check makes a difference.
-                let before = match before {
-                    Some(_) if head.revision.main == revision.main => {
-                        entry.at(revision.main - 1).map(|at| pair(trees, at.revision())).transpose()?
-                    }
-                    before => before,
-                };
-                events.delete(revision.main, revision.sub, key, before);
-            }
-            scratch.clear();
-            kv_codec::put_bytes_field(scratch, 0x0a, key);
-            trees.insert(TreeId::Rev, &RevKey::new(revision, true), scratch)?;
-            lessor.detach(key);
-            Ok::<_, StoreError>((revision, bytes))
-        })
     }
 
     fn apply_lease_grant(&mut self, id: i64, ttl: i64, now: Millis, out: Option<&mut Vec<u8>>) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 //! What befalls the machines in a storm.
 
+use super::groups_options::{Fault, GROUPS, MACHINES, MS, SECOND};
+use super::groups_world::{Event, World};
 use super::machine::id_of;
-use super::options::{Fault, GROUPS, MACHINES, MS, SECOND};
-use super::world::{Event, World};
 use bytes::Bytes;
 use plinth_raft::{Change, ConfChange, ConfChangeKind, GroupId, Role, Transition};
 use plinth_wal::sim_disk::Loss;

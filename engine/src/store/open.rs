@@ -6,13 +6,13 @@
 use plinth_api::wire::take_varint;
 use std::ops::ControlFlow;
 
-use crate::compact::Compaction;
 use crate::error::StoreError;
 use crate::index::{KeyIndex, Restore};
-use crate::kv_codec::KeyValue;
 use crate::lease::Lessor;
+use crate::record::{parse_record, record_error};
 use crate::revision::{RevKey, Revision};
-use crate::store::{EntryId, Store, StoreConfig, decode, meta};
+use crate::store::compact::Compaction;
+use crate::store::{EntryId, Store, StoreConfig, meta};
 use crate::trees::{TreeId, Trees};
 use crate::watch::{EventBatchBuilder, EventMode};
 
@@ -40,10 +40,6 @@ impl<T: Trees> Store<T> {
         store.events = EventBatchBuilder::new(EventMode::Off, store.revision);
         Ok(store)
     }
-}
-
-fn record_error(tree: TreeId, key: &[u8], detail: &'static str) -> StoreError {
-    StoreError::Record { tree: tree.name(), key: key.to_vec(), detail }
 }
 
 fn read_applied<T: Trees>(trees: &T) -> Result<EntryId, StoreError> {
@@ -112,16 +108,4 @@ fn restore_pairs<T: Trees>(trees: &T, index: &mut KeyIndex, lessor: &mut Lessor)
     })?;
     restore.finish();
     bad.map_or(Ok(newest), Err)
-}
-
-/// Decodes an entry of tree `Rev`.
-pub(crate) fn parse_record<'a>(key: &[u8], value: &'a [u8]) -> Result<(Revision, bool, KeyValue<'a>), StoreError> {
-    let Some((revision, is_tombstone)) = RevKey::parse(key) else {
-        return Err(record_error(TreeId::Rev, key, "not a revision"));
-    };
-    let pair = decode(value, revision)?;
-    if !is_tombstone && pair.version < 1 {
-        return Err(record_error(TreeId::Rev, key, "a pair without a version"));
-    }
-    Ok((revision, is_tombstone, pair))
 }

@@ -1,9 +1,9 @@
 //! Clients of keys: each speaks to one machine at a time about one group, and remembers what it saw.
 
-use super::bugs::Bug;
-use super::options::{GROUPS, MACHINES, MS, SECOND};
-use super::store::{Command, Wish};
-use super::world::{Broken, Event, World};
+use super::groups_bugs::Bug;
+use super::groups_options::{GROUPS, MACHINES, MS, SECOND};
+use super::groups_store::{Command, Wish};
+use super::groups_world::{Broken, Event, World};
 use crate::linear::{Action, Operation, Verdict, check};
 use plinth_raft::GroupId;
 use std::collections::BTreeMap;

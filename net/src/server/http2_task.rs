@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use crate::rt::Timer;
 use bytes::Bytes;
 
+use super::now;
 use super::read_buffer::ReadBuffer;
-use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
-use crate::grpc::{Action, CallKey, GrpcConnection, Peer, ReplySink, Service, Status, StreamReply, Tally, UnaryReply};
+use crate::grpc::{Action, CallKey, GrpcConnection, ReplySink, Service, Status, StreamReply, Tally, UnaryReply};
 use crate::h2::frame::ErrorCode;
-use crate::http1::Response;
-use crate::transport::{Stream, Transport};
+use crate::http1::{Http1Reply, HttpSink, Response};
+use crate::transport::{Peer, Stream, Transport};
 use crate::turn;
 
 /// Calls of handlers in one pass, after which other tasks get their turn. At about 10 µs a call this is what a reactor

@@ -14,12 +14,13 @@ use crate::budget::Budget;
 use crate::command::{ArchivedCompare, ArchivedOp, ArchivedRange, ArchivedTxn, CompareResult, CompareTarget};
 use crate::error::{Error, OpError, StoreError};
 use crate::index::{At, KeyRange};
-use crate::job::Deleting;
 use crate::kv_codec::put_int_field;
 use crate::pins::Pin;
-use crate::range::{Opened, RangeCursor, RangeQuery, RangeSummary, Step};
+use crate::record::{decode, pair};
 use crate::revision::Revision;
-use crate::store::{Outcome, Store, Write, decode, pair};
+use crate::store::delete::Deleting;
+use crate::store::range::{Opened, RangeCursor, RangeQuery, RangeSummary, Step};
+use crate::store::{Outcome, Store, Write};
 use crate::trees::Trees;
 
 /// Field `header` of every response.

@@ -16,31 +16,16 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use crate::budget::WorkBudget;
 use crate::error::{OpError, StoreError};
-use crate::hash::{HashCursor, HashKv, HashStep};
-use crate::open::parse_record;
+use crate::record::parse_record;
 use crate::revision::{RevKey, Revision};
+use crate::store::hash::{HashCursor, HashKv, HashStep};
 use crate::store::{Store, meta};
 use crate::trees::{TreeId, Trees};
 
 /// Compactions whose hashes are remembered.
 pub const COMPACTION_HASHES_MAX: usize = 10;
-
-/// How much one step of background work may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WorkBudget {
-    /// Records to read or remove.
-    pub records: usize,
-    /// Bytes to read.
-    pub bytes: usize,
-}
-
-impl WorkBudget {
-    /// About 100 µs of work.
-    pub const STEP: WorkBudget = WorkBudget { records: 100, bytes: 256 << 10 };
-    /// No bound.
-    pub const UNBOUNDED: WorkBudget = WorkBudget { records: usize::MAX, bytes: usize::MAX };
-}
 
 /// A compaction that is under way or waits for its turn.
 #[derive(Debug)]

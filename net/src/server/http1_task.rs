@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::connection::ConnectionTimer;
+use super::http2_task::ConnectionTimer;
+use super::now;
 use super::read_buffer::ReadBuffer;
-use super::reply::{Http1Reply, HttpSink, now};
 use super::shutdown::{Phase, Shutdown, Subscription};
-use crate::grpc::{BodyHandler, Peer, Service};
+use crate::grpc::{BodyHandler, Service};
 use crate::h2::Output;
 use crate::h2::limits::{OUTPUT_READ_PAUSE_BYTES, SHARED_BODY_BYTES_MIN, STREAM_LOW_WATER_BYTES};
 use crate::http1::{
-    BodyCoding, CONTINUE, Decoder, Event, Framing, Response, write_chunk, write_chunk_end, write_chunk_head,
-    write_response_head, write_stream_head, write_upgrade_head,
+    BodyCoding, CONTINUE, Decoder, Event, Framing, Http1Reply, HttpSink, Response, write_chunk, write_chunk_end,
+    write_chunk_head, write_response_head, write_stream_head, write_upgrade_head,
 };
-use crate::transport::{Stream, Transport};
+use crate::transport::{Peer, Stream, Transport};
 use crate::turn;
 
 /// How long a request may take to arrive, once it has begun.

@@ -1,6 +1,6 @@
 //! Bugs to plant, each of which breaks one promise of the layer or of who drives it.
 
-use super::options::{Fault, MS, Options, SECOND};
+use super::groups_options::{Fault, MS, Options, SECOND};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use crate::error::StoreError;
-use crate::open::parse_record;
+use crate::record::{pair, parse_record};
 use crate::revision::{RevKey, Revision};
-use crate::store::{Store, pair};
+use crate::store::Store;
 use crate::trees::{TreeId, Trees};
 
 /// One change.

@@ -4,15 +4,14 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::grpc::Peer;
-use crate::http1::{HttpDate, Response};
+use super::Response;
+use crate::transport::Peer;
 
 /// Where the answer to one request goes. All functions ignore requests that are answered or lost.
-pub(super) trait HttpSink {
+pub(crate) trait HttpSink {
     /// Sends a whole response.
     fn respond(&self, response: &Response);
     /// Sends the head of a response whose body comes in pieces.
@@ -37,12 +36,6 @@ pub(super) trait HttpSink {
     fn peer(&self) -> Rc<Peer>;
 }
 
-/// The date of a response.
-pub(super) fn now() -> HttpDate {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    HttpDate::from_unix_seconds(since_epoch.as_secs())
-}
-
 /// The answer to an HTTP request, to be given once. Dropped without an answer, it is 500.
 #[must_use = "a request must be answered"]
 pub struct Http1Reply {
@@ -51,7 +44,7 @@ pub struct Http1Reply {
 }
 
 impl Http1Reply {
-    pub(super) fn new(sink: Rc<dyn HttpSink>) -> Http1Reply {
+    pub(crate) fn new(sink: Rc<dyn HttpSink>) -> Http1Reply {
         Http1Reply { sink, answered: false }
     }
 
