@@ -194,6 +194,74 @@ fn the_image_runs_the_binary_as_nobody() {
     assert!(help.expect("the binary runs").status.success(), "{words:?}");
 }
 
+/// All that the server's metrics are written in.
+fn metrics_sources() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics");
+    let files = std::fs::read_dir(folder).expect("the metrics").map(|file| file.expect("a file").path());
+    files.filter(|file| file.is_file()).map(|file| std::fs::read_to_string(file).expect("text")).collect()
+}
+
+/// A metric of an expression exists, and so do the labels that are chosen by.
+fn check_expression(expression: &str, sources: &str) {
+    let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let is_metric = |word: &&str| ["plinth_", "etcd_", "grpc_", "process_"].iter().any(|start| word.starts_with(start));
+    let labels = ["grpc_type", "grpc_method"];
+    let mut names = words.filter(is_metric).filter(|word| !labels.contains(word)).peekable();
+    assert!(names.peek().is_some(), "{expression} asks for a metric");
+    for name in names {
+        let known = |name: &str| sources.contains(&format!("\"{name}\""));
+        assert!(known(name) || name.strip_suffix("_bucket").is_some_and(known), "{name} of {expression} exists");
+    }
+    for chosen in expression.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
+        for pair in chosen.split(", ") {
+            let name = pair.split(['=', '!']).next().expect("a label");
+            let known = ["job", "instance"].contains(&name)
+                || sources.contains(&format!("{name}=\""))
+                || sources.contains(&format!("\"{name}\""));
+            assert!(known, "label {name} of {expression} exists");
+        }
+    }
+}
+
+#[test]
+fn alerts_ask_for_what_is_measured_and_have_a_runbook() {
+    let sources = metrics_sources();
+    let rules = documents("prometheus/plinth.rules.yaml").remove(0);
+    let runbooks = std::fs::read_to_string(packaging("../docs/operations.md")).expect("the runbooks");
+    let rules = rules["groups"][0]["rules"].as_sequence().expect("rules");
+    assert!(!rules.is_empty());
+    for rule in rules {
+        let name = rule["alert"].as_str().expect("a name");
+        check_expression(rule["expr"].as_str().expect("an expression"), &sources);
+        assert!(rule["annotations"]["summary"].is_string() && rule["labels"]["severity"].is_string(), "{name}");
+        assert!(runbooks.contains(&format!("| {name} |")), "docs/operations.md says what to do about {name}");
+    }
+}
+
+#[test]
+fn the_dashboard_asks_for_what_is_measured() {
+    let sources = metrics_sources();
+    let dashboard: serde_json::Value = serde_json::from_str(&read("grafana/plinth.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let expressions = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    for target in expressions {
+        check_expression(target["expr"].as_str().expect("an expression"), &sources);
+    }
+}
+
+#[test]
+fn the_debian_package_names_what_is_there() {
+    let manifest = include_str!("../Cargo.toml");
+    let package = manifest.split("[package.metadata.deb]").nth(1).expect("a package");
+    let package = package.split("\n[").next().expect("its settings");
+    let named = package.split('"').filter(|word| word.starts_with("../"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in named.map(|name| name.strip_suffix("/*.md").unwrap_or(name)) {
+        assert!(folder.join(name).exists(), "{name}");
+    }
+    assert!(read("debian/postinst").contains("#DEBHELPER#"), "what cargo-deb adds has its place");
+}
+
 /// The numbers of system calls on this architecture, as far as the profile names them.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
