@@ -1,6 +1,6 @@
 //! The `plinth` binary: one program under several names. `plinth` and `etcd` serve; `etcdctl` and `etcdutl` are the
 //! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`; `confd` and `metad` are companions,
-//! also to be had as `plinth confd` and `plinth metad`. A server takes no positional arguments, so these words mean
+//! also to be had as `plinth confd` and `plinth metad`; `gateway start` is etcd's TCP proxy. A server takes no positional arguments, so these words mean
 //! nothing else.
 
 #![forbid(unsafe_code)]
@@ -54,6 +54,7 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
         "ctl" => plinth_ctl::etcdctl::main,
         "util" => return Some(etcdutl(rest)),
         "wal" => plinth_ctl::wal::main,
+        "gateway" => plinth_gateway::main,
         "confd" => plinth_confd::main,
         "metad" => plinth_metad::main,
         _ => return None,

@@ -15,7 +15,7 @@ const CRATES: &[&[&str]] = &[
     &["plinth-member"],
     &["plinth-benches", "plinth-ctl", "plinth-perf", "plinth-sim"],
     &["plinth-companion"],
-    &["plinth-confd", "plinth-metad"],
+    &["plinth-confd", "plinth-gateway", "plinth-metad"],
     &["plinth"],
 ];
 

@@ -1,0 +1,17 @@
+//! `etcd gateway start`: a TCP proxy between clients that know one address and the members of a cluster. It looks into
+//! nothing that it carries.
+//!
+//! - [`command`] is the command line, with etcd's texts
+//! - [`pool`] says which endpoint is next, and which are left out because they did not answer
+//! - [`proxy`] accepts, dials and copies; [`log`] are its lines, in etcd's shape
+//!
+//! Bounds: connections at a time, the time that a dial may take.
+
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod log;
+pub mod pool;
+pub mod proxy;
+
+pub use command::main;
