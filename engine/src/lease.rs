@@ -227,7 +227,10 @@ impl Lessor {
         if self.promoted {
             let deadline = now.plus(span_millis(ttl));
             self.leases.get_mut(&id).expect("just inserted").deadline = deadline;
-            self.deadlines.insert((deadline, id));
+            assert!(
+                self.deadlines.insert((deadline, id)),
+                "the deadline of an earlier lease of this id was left behind"
+            );
             self.plan_checkpoint(id, now);
         }
         Ok(ttl)
@@ -331,6 +334,7 @@ impl Lessor {
         let lease = self.leases.get_mut(&id).expect("looked up above");
         let item = self.attachments.insert(key, id, lease.items.len());
         lease.items.push(item);
+        assert!(lease.items.len() <= self.attachments.len(), "a key hangs on one lease, and is counted once");
         Ok(())
     }
 
@@ -387,7 +391,8 @@ impl Lessor {
         // Not lazily, which would be cheaper here: leases granted together would be found still alive together, too.
         assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
         lease.deadline = now.plus(span_millis(lease.ttl));
-        self.deadlines.insert((lease.deadline, id));
+        assert!(lease.deadline > now, "a lease that was just renewed lives");
+        assert!(self.deadlines.insert((lease.deadline, id)), "a lease waits for one deadline");
         let ttl = lease.ttl;
         Ok(Renewal::Renewed { ttl, clear_checkpoint })
     }
@@ -434,6 +439,8 @@ impl Lessor {
             self.plan_checkpoint(id, now);
         }
         self.deadlines = deadlines.into_iter().collect();
+        assert!(self.deadlines.len() == self.leases.len(), "a lease without a deadline would live forever");
+        assert!(self.revoking.is_empty(), "what an earlier leadership began to end is found expired again");
     }
 
     /// Stops deciding about expiry: leases live until somebody else ends them.
@@ -473,10 +480,14 @@ impl Lessor {
             self.pass_budget -= 1;
             out.push(id);
         }
+        assert!(self.revoking.len() <= REVOKES_PENDING_MAX, "a crowd of leases would fill the log");
     }
 
     fn wait_for_revoke(&mut self, id: i64, retry_at: Millis) {
-        self.leases.get_mut(&id).expect("queued leases exist").retry_at = retry_at;
+        assert!(self.promoted, "only who decides about expiry ends a lease");
+        let lease = self.leases.get_mut(&id).expect("queued leases exist");
+        assert!(lease.deadline < retry_at, "a lease that was renewed in the meantime is not ended");
+        lease.retry_at = retry_at;
         assert!(self.revoking.insert((retry_at, id)), "a revoke is under way once");
     }
 
@@ -495,10 +506,12 @@ impl Lessor {
             }
             self.checkpoints.pop_first();
             let lease = self.leases.get_mut(&id).expect("leases with checkpoints exist");
+            assert!(lease.checkpoint_at == at, "a checkpoint that was planned anew is not due at its old time");
             let remaining_ttl =
                 i64::try_from(lease.deadline.0.saturating_sub(now.0).div_ceil(1_000)).unwrap_or(i64::MAX);
             lease.checkpoint_at = Millis::FOREVER;
             if remaining_ttl > 0 && remaining_ttl < lease.ttl {
+                // Paired with `Renewal::clear_checkpoint`: who is told that little is left has to be told when that changes.
                 lease.is_checkpointed = true;
                 due.push(Checkpoint { id, remaining_ttl });
             }
@@ -518,7 +531,7 @@ impl Lessor {
             if self.promoted && !lease.is_revoking() && lease.deadline < deadline {
                 assert!(self.deadlines.remove(&(lease.deadline, id)), "a promoted lease is queued");
                 lease.deadline = deadline;
-                self.deadlines.insert((deadline, id));
+                assert!(self.deadlines.insert((deadline, id)), "a lease waits for one deadline");
             }
         }
         true
@@ -544,6 +557,7 @@ impl Lessor {
         if lease.ttl <= interval {
             return;
         }
+        assert!(lease.checkpoint_at == Millis::FOREVER, "a second plan would leave the first behind");
         lease.checkpoint_at = now.plus(span_millis(interval));
         self.checkpoints.insert((lease.checkpoint_at, id));
     }
@@ -557,6 +571,7 @@ fn spread(deadlines: &mut [(Millis, i64)]) {
     for i in per_second..deadlines.len() {
         deadlines[i].0 = deadlines[i].0.max(deadlines[i - per_second].0.plus(1_000));
     }
+    assert!(deadlines.is_sorted_by_key(|&(at, _)| at), "who was to end first still does");
 }
 
 fn span_millis(seconds: i64) -> u64 {
@@ -607,7 +622,9 @@ impl Attachments {
     }
 
     fn set_position(&mut self, item: u32, position: usize) {
-        self.items[item as usize].position = index32(position);
+        let item = &mut self.items[item as usize];
+        assert!(position < item.position as usize, "the last key of a lease takes the place of one before it");
+        item.position = index32(position);
     }
 
     fn insert(&mut self, key: &[u8], lease: i64, position: usize) -> u32 {

@@ -74,7 +74,7 @@ impl Hub {
             Some(&Item::Events(delivery)) => self.encode_events(key, delivery, ids, out),
             _ => {
                 let Some(Item::Control(control)) = stream.queue.pop_front() else { unreachable!("there is a message") };
-                stream.queued_bytes -= ITEM_COST + control.heap_bytes();
+                stream.take_off(ITEM_COST + control.heap_bytes());
                 control.encode(&mut self.header, ids, out);
             }
         }
@@ -121,7 +121,7 @@ impl Hub {
         for _ in 0..count {
             let stream = &mut self.outbox.streams[key.index as usize];
             let Some(Item::Events(delivery)) = stream.queue.pop_front() else { unreachable!("counted above") };
-            stream.queued_bytes -= ITEM_COST + delivery.bytes;
+            stream.take_off(ITEM_COST + delivery.bytes);
             let slot = self.outbox.slots.get(delivery.slot);
             let batch = self.outbox.slots.batch(delivery.slot);
             let runs = &slot.runs[delivery.first as usize..delivery.last as usize];
@@ -145,13 +145,13 @@ impl Hub {
         let rest = head.bytes - cut.bytes;
         assert!(rest == records_len(batch, runs, cut.end, prev_kv), "a delivery knows its size");
         let stream = &mut self.outbox.streams[key.index as usize];
-        stream.queued_bytes -= cut.bytes;
+        stream.take_off(cut.bytes);
         if rest > 0 {
             let rest = Delivery { start: cut.end, bytes: rest, ..head };
             *stream.queue.front_mut().expect("the delivery is the head") = Item::Events(rest);
             return;
         }
-        stream.queued_bytes -= ITEM_COST;
+        stream.take_off(ITEM_COST);
         stream.queue.pop_front();
         self.outbox.slots.release(head.slot);
         self.forget_delivery(head.watcher);

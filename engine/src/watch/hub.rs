@@ -306,6 +306,7 @@ impl Hub {
     }
 
     fn add_watcher(&mut self, stream: u32, watch_id: i64, spec: &WatchSpec<'_>, range: KeyRange, next: i64) {
+        assert!(self.outbox.streams[stream as usize].is_open, "a watcher of a closed stream would never be closed");
         let watcher = Watcher {
             stream,
             watch_id,
@@ -340,7 +341,8 @@ impl Hub {
         self.live += 1;
         self.live_with_prev += usize::from(spec.prev_kv);
         let entry = &mut self.outbox.streams[stream as usize];
-        entry.watches.insert(watch_id, id);
+        let before = entry.watches.insert(watch_id, id);
+        assert!(before.is_none(), "two watchers of one id: the first could never be canceled");
         entry.live += 1;
         entry.latest_start = entry.latest_start.max(spec.start_revision);
         if spec.progress_notify {
@@ -388,6 +390,7 @@ impl Hub {
                 return;
             }
         }
+        assert!(stream.unsynced == 0, "progress does not vouch for events that are yet to be read");
         if let Some(Item::Control(Control::Progress { watch_id: INVALID_WATCH_ID, revision: last })) =
             stream.queue.back_mut()
         {
@@ -429,6 +432,10 @@ impl Hub {
             watcher.is_quiet = true;
         }
         for watch_id in due {
+            assert!(
+                self.revision >= self.outbox.streams[index as usize].announced_revision,
+                "revisions do not go back"
+            );
             self.outbox.push(index, Item::Control(Control::Progress { watch_id, revision: self.revision }));
         }
     }
@@ -443,6 +450,7 @@ impl Hub {
             let missed = (self.now.0 - stream.progress_at.0) / stream.progress_interval + 1;
             stream.progress_at = stream.progress_at.plus(missed * stream.progress_interval);
         }
+        assert!(stream.progress_at > self.now, "a tick that is due now would be told twice");
         self.progress_due.insert((stream.progress_at, index));
     }
 
@@ -451,12 +459,14 @@ impl Hub {
         self.leave(id);
         let watcher = &mut self.watchers[id as usize];
         watcher.state = State::Dead;
-        self.live -= 1;
-        self.live_with_prev -= usize::from(watcher.prev_kv);
+        let gone = "a watcher is counted when it comes and when it goes";
+        self.live = self.live.checked_sub(1).expect(gone);
+        self.live_with_prev = self.live_with_prev.checked_sub(usize::from(watcher.prev_kv)).expect(gone);
         let stream = &mut self.outbox.streams[watcher.stream as usize];
-        stream.live -= 1;
+        stream.live = stream.live.checked_sub(1).expect(gone);
+        assert!(stream.unsynced <= stream.live, "only the living read history");
         if watcher.progress_notify {
-            stream.progress_watchers -= 1;
+            stream.progress_watchers = stream.progress_watchers.checked_sub(1).expect(gone);
             if stream.progress_watchers == 0 {
                 self.progress_due.remove(&(stream.progress_at, watcher.stream));
             }
@@ -469,7 +479,7 @@ impl Hub {
     /// A delivery of the watcher left the queue.
     pub(super) fn forget_delivery(&mut self, id: u32) {
         let watcher = &mut self.watchers[id as usize];
-        watcher.queued -= 1;
+        watcher.queued = watcher.queued.checked_sub(1).expect("deliveries are counted when they are queued");
         if watcher.queued == 0 && watcher.state == State::Dead {
             self.free_watchers.push(id);
         }
@@ -502,6 +512,7 @@ impl Hub {
     /// Puts a watcher where its `next` says that it belongs.
     pub(super) fn enter(&mut self, id: u32) {
         let watcher = &mut self.watchers[id as usize];
+        assert!(watcher.place.is_none(), "a watcher in two places gets its events twice");
         let stream = &mut self.outbox.streams[watcher.stream as usize];
         let index = if watcher.next.0 > self.revision {
             watcher.state = State::Synced;

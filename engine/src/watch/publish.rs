@@ -76,6 +76,8 @@ impl Hub {
         if batch.revision() <= self.revision {
             return;
         }
+        assert!(batch.previous() <= batch.complete(), "a batch ends behind where it begins");
+        assert!(batch.complete() <= batch.revision(), "a batch vouches for no revision that is not there");
         let seen = self.revision;
         self.revision = batch.revision();
         if batch.previous() > seen {
@@ -133,7 +135,8 @@ impl Hub {
         for group in index.touched() {
             offer.offer_group(group);
         }
-        let Offer { runs, refs, .. } = offer;
+        let Offer { runs, refs, slot, .. } = offer;
+        assert!(slot == self.outbox.slots.next_slot(), "deliveries name the slot that their batch gets");
         if refs > 0 {
             self.outbox.slots.push(batch, runs, refs, self.revision.max(batch.complete()));
         }
@@ -144,6 +147,7 @@ impl Hub {
         while let Some(SetBack { watcher: id, from }) = self.set_back.pop() {
             self.leave(id);
             let watcher = &mut self.watchers[id as usize];
+            assert!(watcher.is_set_back, "a watcher is set back once a batch");
             watcher.is_set_back = false;
             watcher.next = watcher.next.max((from, 0));
             self.enter(id);
@@ -229,6 +233,7 @@ impl Offer<'_> {
             return;
         }
         let Some((start, bytes)) = events.owed(batch, watcher.next, watcher.prev_kv) else { return };
+        assert!(watcher.state != State::Dead, "a canceled watcher is sent nothing more");
         let stream = &mut self.outbox.streams[watcher.stream as usize];
         let is_full = stream.queued_bytes > self.queue_bytes;
         if is_full || (watcher.prev_kv && !batch.with_prev()) {

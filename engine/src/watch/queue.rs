@@ -96,15 +96,17 @@ impl Slots {
     }
 
     pub(super) fn release(&mut self, slot: u64) {
+        assert!(slot >= self.base, "what was released last is not there any more");
         let slot = &mut self.slots[(slot - self.base) as usize];
         slot.refs = slot.refs.checked_sub(1).expect("deliveries are counted");
-        self.deliveries -= 1;
+        self.deliveries = self.deliveries.checked_sub(1).expect("deliveries are counted");
         if slot.refs > 0 {
             return;
         }
         let batch = slot.batch.take().expect("a referenced slot holds its batch");
         slot.runs = Vec::new();
-        self.retained_bytes -= batch.heap_bytes();
+        let left = self.retained_bytes.checked_sub(batch.heap_bytes());
+        self.retained_bytes = left.expect("bytes are counted when a batch comes and when it goes");
         while self.slots.front().is_some_and(|slot| slot.refs == 0) {
             self.slots.pop_front();
             self.base += 1;
@@ -183,6 +185,16 @@ impl Stream {
             is_listed: false,
             in_backlog: false,
         }
+    }
+
+    /// Bytes leave the queue.
+    pub(super) fn take_off(&mut self, bytes: usize) {
+        let left = self.queued_bytes.checked_sub(bytes);
+        self.queued_bytes = left.expect("a queue gives back what its items were counted for");
+        assert!(
+            self.queued_bytes >= self.queue.len().saturating_sub(1) * ITEM_COST,
+            "each item costs at least its place"
+        );
     }
 
     /// How many deliveries from the head on can share a message, and the last one's slot: those of one watcher that

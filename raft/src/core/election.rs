@@ -67,6 +67,7 @@ impl Core {
     }
 
     fn tick_leader(&mut self) {
+        assert!(self.leader == Some(self.own()), "a leader knows that it leads");
         self.heartbeat_elapsed += 1;
         self.election_elapsed += 1;
         if self.election_elapsed >= self.config.election_ticks as u64 {
@@ -137,13 +138,14 @@ impl Core {
         self.ask_for_votes(false, transfer);
     }
 
-    fn ask_for_votes(&mut self, pre: bool, transfer: bool) {
+    pub(super) fn ask_for_votes(&mut self, pre: bool, transfer: bool) {
         self.votes.clear();
         if self.note_vote(self.own(), true) {
             return;
         }
         let (last, commit) = (self.log.last_id(), self.log.committed_id());
         let term = self.term + u64::from(pre);
+        assert!(pre || self.vote == Some(self.own()), "who asks for votes has given its own");
         for id in self.conf.members() {
             if id != self.own() && self.conf.is_voter(id) {
                 let message = self.message(id, PeerBody::Vote { pre, transfer, last, commit });
@@ -189,6 +191,7 @@ impl Core {
             _ => None,
         };
         self.become_follower(message.term, leader);
+        assert!(self.term == message.term && self.vote.is_none(), "a term begins without a vote of this member");
         true
     }
 
@@ -200,6 +203,7 @@ impl Core {
     /// Nobody leads for sure: the rest of the election time that is the same for all need not be waited for; what is drawn on
     /// top of it is.
     pub(crate) fn hurry(&mut self) {
+        assert!(!self.is_leader(), "a leader does not wait for an election");
         self.election_elapsed = self.election_elapsed.max(self.config.election_ticks as u64);
     }
 

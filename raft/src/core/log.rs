@@ -120,6 +120,11 @@ impl Log {
         self.applied
     }
 
+    /// Last entry handed out to be applied.
+    pub(crate) fn released(&self) -> u64 {
+        self.released
+    }
+
     pub(crate) fn flights(&self) -> &VecDeque<Flight> {
         &self.flights
     }
@@ -165,6 +170,8 @@ impl Log {
 
     /// Entries from `from` on, of at most so many bytes but at least one, into an empty vector; their bytes.
     pub(crate) fn collect(&self, from: u64, bytes_max: usize, into: &mut Vec<Entry>) -> usize {
+        assert!(from >= self.first() && from <= self.last(), "what is sent is in the log");
+        assert!(into.is_empty(), "what another follower was sent is not sent again");
         let (mut bytes, mut count) = (0, 0);
         let start = (from - self.first()) as usize;
         for entry in self.entries.range(start..).take(PEER_ENTRIES_MAX) {
@@ -204,7 +211,7 @@ impl Log {
         assert!(last >= self.committed, "what is committed stays");
         while self.last() > last {
             let replaced = self.entries.pop_back().expect("the log reaches beyond `last`");
-            self.bytes -= replaced.data.len();
+            self.take_off(replaced.data.len());
         }
         self.persisted = self.persisted.min(last);
         self.submitted = self.submitted.min(last);
@@ -216,6 +223,7 @@ impl Log {
         let index = index.min(self.last());
         let is_news = index > self.committed;
         self.committed = self.committed.max(index);
+        assert!(self.committed <= self.last(), "what is committed is in the log");
         is_news
     }
 
@@ -229,6 +237,7 @@ impl Log {
         self.entries.clear();
         self.bytes = 0;
         (self.submitted, self.committed, self.released) = (meta.id.index, meta.id.index, meta.id.index);
+        assert!(self.applied < meta.id.index, "a store is not replaced by an older one");
         self.snapshot = Some(meta);
     }
 
@@ -248,6 +257,8 @@ impl Log {
 
     /// What is to be made durable next: entries, into an empty vector, and a snapshot before them.
     pub(crate) fn submit(&mut self, into: &mut Vec<Entry>) -> Option<SnapshotMeta> {
+        assert!(self.submitted >= self.base.index, "what was not handed out yet is not dropped");
+        assert!(self.submitted <= self.last(), "what was taken back is handed out again");
         let start = (self.submitted - self.base.index) as usize;
         into.extend(self.entries.range(start..).cloned());
         self.submitted = self.last();
@@ -267,6 +278,7 @@ impl Log {
             self.flights.back().is_none_or(|before| before.number < flight.number),
             "readies are numbered in order"
         );
+        assert!(flight.last <= self.submitted, "a flush promises what was handed out, and no more");
         self.flights.push_back(flight);
     }
 
@@ -293,6 +305,8 @@ impl Log {
     /// The next entry was handed out.
     pub(crate) fn release(&mut self) {
         self.released += 1;
+        assert!(self.released <= self.committed, "what may still be replaced is not applied");
+        assert!(self.released <= self.persisted, "a store does not run ahead of its log");
     }
 
     /// Everything up to `index` is applied.
@@ -316,9 +330,16 @@ impl Log {
     pub(crate) fn compact(&mut self, index: u64) {
         while self.base.index < index.min(self.applied) {
             let Some(entry) = self.entries.pop_front() else { return };
-            self.bytes -= entry.data.len();
+            self.take_off(entry.data.len());
+            assert!(entry.index == self.base.index + 1, "entries follow each other");
             self.base = entry.id();
         }
+    }
+
+    /// An entry leaves memory.
+    fn take_off(&mut self, bytes: usize) {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.expect("bytes are counted when an entry comes and when it goes");
     }
 
     /// Drops applied entries beyond the bounds, which are narrower while nobody follows. Entries behind `keep` stay while

@@ -28,6 +28,7 @@ use crate::types::EntryKind;
 
 impl Core {
     pub(crate) fn set_conf(&mut self, conf: ConfState) {
+        assert!(conf.verify().is_ok(), "a configuration in use keeps its own rules");
         self.tracker.follow(&conf, self.own(), self.log.last());
         self.conf = conf;
         self.conf_version += 1;
@@ -60,10 +61,15 @@ impl Core {
     /// Carries a committed configuration change out. On an error nothing has changed.
     pub(crate) fn apply_conf_change(&mut self, change: &ConfChange) -> Result<(), ApplyConfError> {
         if let Some(conf) = changed(&self.conf, &change.kind)? {
-            self.set_conf(conf);
-            self.after_conf_change();
+            self.change_conf(conf);
         }
         Ok(())
+    }
+
+    pub(super) fn change_conf(&mut self, conf: ConfState) {
+        assert!(are_neighbours(&self.conf, &conf), "quorums before and behind a change share a voter");
+        self.set_conf(conf);
+        self.after_conf_change();
     }
 
     /// Fewer may be enough now, for what is on its way and for reads.
@@ -82,9 +88,21 @@ impl Core {
     /// The leader leaves an automatic joint configuration.
     pub(super) fn leave_joint_if_due(&mut self) {
         if self.is_leader() && self.conf.auto_leave && self.log.applied() >= self.pending_conf {
+            assert!(self.conf.is_joint(), "only a joint configuration is left");
             self.append_own(EntryKind::ConfChange, Bytes::new());
             self.pending_conf = self.log.last();
         }
+    }
+}
+
+/// Whether one follows the other by a rule of the head of this file.
+fn are_neighbours(before: &ConfState, after: &ConfState) -> bool {
+    let missing = |from: &[u64], of: &[u64]| of.iter().filter(|id| !from.contains(id)).count();
+    match (before.is_joint(), after.is_joint()) {
+        (false, true) => after.voters_outgoing == before.voters,
+        (true, false) => after.voters == before.voters,
+        (false, false) => missing(&before.voters, &after.voters) + missing(&after.voters, &before.voters) <= 1,
+        (true, true) => false,
     }
 }
 

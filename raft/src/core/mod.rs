@@ -23,6 +23,8 @@
 mod election;
 pub(crate) mod log;
 mod membership;
+#[cfg(test)]
+mod planted;
 mod quorum;
 mod reads;
 mod replication;
@@ -183,6 +185,8 @@ impl Core {
     }
 
     fn send(&mut self, message: PeerMessage, is_promise: bool) {
+        assert!(message.to != self.own(), "what a member says to itself is lost");
+        assert!(message.term >= self.term, "what is said is said in the term that is known, or asked for");
         self.outbox.push(Outgoing { message, is_promise });
     }
 
@@ -190,6 +194,9 @@ impl Core {
     /// with snapshots that an earlier leadership has asked for.
     fn turn(&mut self, role: Role, term: u64, leader: Option<MemberId>) {
         assert!(term >= self.term, "a term never goes back");
+        let leads = role == Role::Leader;
+        assert!(leads == (leader == Some(self.own())), "who leads follows itself, and nobody else does");
+        assert!(!leads || self.role == Role::Candidate, "only who was elected leads");
         if self.leader.is_some() && (leader, term) != (self.leader, self.term) {
             self.rounds.fail_all();
         }
@@ -235,6 +242,7 @@ impl Core {
         if message.term > self.term && !self.enter_term_of(&message) {
             return Ok(());
         }
+        assert!(message.term == self.term || is_about_pre_vote(&message.body), "what goes on is of this term");
         match message.body {
             PeerBody::Vote { pre, last, commit, .. } => self.vote_asked(from, message.term, pre, last, commit),
             PeerBody::VoteResponse { pre, reject, commit } => {
@@ -270,6 +278,7 @@ impl Core {
     /// whose term is ahead could never follow it again: pre-votes and the check of the quorum keep it from being heard
     /// otherwise (etcd pull request 5468, issue 8243).
     fn answer_earlier_term(&mut self, message: &PeerMessage) {
+        assert!(message.term < self.term, "what is said in this term counts");
         match message.body {
             PeerBody::Append { .. } | PeerBody::Heartbeat { .. } => {
                 let body = PeerBody::AppendResponse { index: 0, commit: 0, reject: None, request_snapshot: 0 };
@@ -298,8 +307,14 @@ impl Core {
             self.turn(Role::Follower, self.term, Some(from));
         }
         self.election_elapsed = 0;
+        assert!(self.role == Role::Follower, "who hears a leader of its term does not ask for votes in it");
         true
     }
+}
+
+/// A pre-vote, or the grant of one, speaks of a term that nobody is in.
+fn is_about_pre_vote(body: &PeerBody) -> bool {
+    matches!(body, PeerBody::Vote { pre: true, .. } | PeerBody::VoteResponse { pre: true, reject: false, .. })
 }
 
 fn is_answer(body: &PeerBody) -> bool {

@@ -77,6 +77,7 @@ impl ReadRounds {
         if matches!(waiter, Waiter::Remote { .. }) && self.gathered.contains(&waiter) {
             return; // A follower repeats its question until it is answered.
         }
+        assert!(self.gathered.len() <= PENDING_READS_MAX, "reads that wait are bounded");
         if self.gathered.len() < PENDING_READS_MAX {
             self.gathered.push(waiter);
         } else if let Waiter::Local(token) = waiter {
@@ -91,8 +92,9 @@ impl ReadRounds {
 
     /// Begins a round for everything gathered and returns its number. A leader says what is committed.
     pub(crate) fn begin(&mut self, index: Option<u64>) -> u64 {
-        assert!(self.can_begin());
+        assert!(self.can_begin(), "a round that runs is not given up for the next: its reads would wait forever");
         self.next_round = self.next_round.wrapping_add(1);
+        assert!(self.spare.is_empty(), "reads that were answered are not answered again");
         let waiters = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.spare));
         self.running = Some(Running { round: self.next_round, index, waiters });
         self.confirmed_by.clear();
@@ -119,6 +121,7 @@ impl ReadRounds {
 
     /// Everything gathered is confirmed at `index` without a round (a group of one voter).
     pub(crate) fn answer_gathered(&mut self, index: u64) {
+        assert!(self.running.is_none(), "who has nobody to ask runs no round");
         if !self.gathered.is_empty() {
             let waiters = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.spare));
             self.answered.push_back((waiters, index));
@@ -211,6 +214,8 @@ impl Core {
 
     pub(super) fn finish_round_if_confirmed(&mut self) {
         let Some((round, index)) = self.rounds.confirming() else { return };
+        assert!(self.is_leader(), "only a leader's reads need its quorum");
+        assert!(index <= self.log.committed(), "a read waits for nothing that is not committed");
         let own = self.own();
         let confirmed = |id| id == own.0 || self.rounds.confirmed_by.contains(&MemberId(id));
         if quorum::agrees(&self.conf, confirmed) {

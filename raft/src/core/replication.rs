@@ -161,6 +161,7 @@ impl Core {
             let hint = if hint.term > 0 { self.log.last_not_above(hint.index, hint.term).index } else { hint.index };
             peer.refused(index, hint);
         } else if peer.acknowledged(index, &self.log) {
+            assert!(peer.matched <= self.log.last(), "a follower holds no more than its leader, or it is not its log");
             self.commit_what_a_quorum_has();
             self.hand_over_if_caught_up(from);
         }
@@ -197,6 +198,7 @@ impl Core {
         };
         let index = quorum::reached(&self.conf, has);
         let before = self.log.committed();
+        assert!(index <= self.log.last() || self.conf.is_empty(), "a quorum holds no more than its leader");
         if self.log.term(index) == Some(self.term) && self.log.commit_to(index) {
             let own_part = before.max(self.elected_at) + 1..=self.log.committed();
             let bytes = own_part.map(|index| self.log.bytes_of(index)).sum::<usize>();

@@ -50,6 +50,7 @@ impl Core {
         let Wish::Offered(meta) = std::mem::take(&mut peer.progress.wish) else {
             unreachable!("a snapshot is offered")
         };
+        assert!(meta.id.index >= self.log.base().index, "behind a snapshot there is a log to go on with");
         peer.progress.snapshot_sent(meta.id.index);
         self.say(to, PeerBody::Snapshot(meta));
     }

@@ -65,6 +65,7 @@ impl Core {
         if self.conf.is_voter(self.own()) {
             return;
         }
+        assert!(self.is_leader(), "only a leader has leadership to give up");
         let target = self.best_follower(|_| false);
         self.send_appends();
         self.broadcast_heartbeat();
@@ -80,6 +81,8 @@ impl Core {
         let live = self.peers().filter(|(id, peer)| {
             votes(*id) && (peer.recent_active || is_alive(*id)) && peer.state == PeerState::Replicate
         });
-        live.max_by_key(|(id, peer)| (peer.matched, std::cmp::Reverse(*id))).map(|(id, _)| id)
+        let best = live.max_by_key(|(id, peer)| (peer.matched, std::cmp::Reverse(*id))).map(|(id, _)| id);
+        assert!(best.is_none_or(|best| self.conf.is_voter(best)), "who does not vote cannot lead");
+        best
     }
 }

@@ -175,6 +175,8 @@ impl Group {
         self.number += 1;
         ready.number = self.number;
         ready.snapshot = self.core.log.submit(&mut ready.entries);
+        let follow = |pair: &[Entry]| pair[0].index + 1 == pair[1].index && pair[0].term <= pair[1].term;
+        assert!(ready.entries.windows(2).all(follow), "entries are written in order, without a gap");
         if ready.snapshot.is_some() {
             // It has all of them, also those handed out and not yet applied.
             self.conf_changes.clear();
@@ -220,7 +222,10 @@ impl Group {
     pub fn on_persisted(&mut self, number: u64) {
         assert!(number <= self.number, "ready {number} was never handed out, the last is {}", self.number);
         let landed = self.core.log.land(number);
-        self.durable = landed.hard_state.unwrap_or(self.durable);
+        let durable = landed.hard_state.unwrap_or(self.durable);
+        assert!(durable.term >= self.durable.term, "a term that is durable does not go back");
+        assert!(durable.commit >= self.durable.commit, "a commit index that is durable does not go back");
+        self.durable = durable;
         self.core.commit_what_a_quorum_has();
         if let Some(index) = landed.snapshot {
             self.core.applied_to(index);

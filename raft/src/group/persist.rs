@@ -38,6 +38,8 @@ impl Group {
             if entry.kind == EntryKind::ConfChange {
                 self.conf_changes.push_back(entry.index);
             }
+            let before = ready.committed.last().map_or(self.core.log.released(), |before: &Entry| before.index);
+            assert!(entry.index == before + 1, "entries are applied in order, each once");
             ready.committed.push(entry.clone());
             self.core.log.release();
         }
@@ -81,6 +83,7 @@ impl Group {
     pub(super) fn hand_out_messages(&mut self, ready: &mut Ready) {
         let is_term_durable = self.durable.term >= self.core.role().term;
         let is_idle = self.core.log.flights().is_empty();
+        assert!(is_term_durable || !is_idle, "nothing is said in a term that a crash could take back");
         let are_promises_held = self.needs_barrier();
         let is_due = |outgoing: &mut Outgoing| !(are_promises_held && outgoing.is_promise);
         for Outgoing { message, is_promise } in self.core.outbox.extract_if(.., is_due) {

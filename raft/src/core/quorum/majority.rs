@@ -19,7 +19,10 @@ pub(crate) fn reached(voters: &[u64], index_of: impl Fn(u64) -> u64) -> u64 {
     let indexes = &mut indexes[..voters.len()];
     indexes.iter_mut().zip(voters).for_each(|(index, voter)| *index = index_of(*voter));
     indexes.sort_unstable();
-    indexes[voters.len() - majority(voters.len())]
+    let reached = indexes[voters.len() - majority(voters.len())];
+    let holders = indexes.iter().filter(|index| **index >= reached).count();
+    assert!(2 * holders > voters.len(), "more than half hold what counts as held");
+    reached
 }
 
 /// How an election stands when `vote_of` says who has voted how.
@@ -32,6 +35,7 @@ pub(crate) fn tally(voters: &[u64], vote_of: impl Fn(u64) -> Option<bool>) -> Ta
             None => {}
         }
     }
+    assert!(granted + refused <= voters.len(), "a voter has one vote");
     if voters.is_empty() || granted >= majority(voters.len()) {
         Tally::Won
     } else if voters.len() - refused < majority(voters.len()) {

@@ -40,8 +40,10 @@ impl Inflight {
             && last <= index
         {
             self.sent.pop_front();
-            self.bytes -= bytes;
+            let left = self.bytes.checked_sub(bytes);
+            self.bytes = left.expect("bytes are counted when they are sent and when they are acknowledged");
         }
+        assert!(!self.sent.is_empty() || self.bytes == 0, "what is not under way takes no room");
     }
 
     /// Nothing is sent for a while: the buffer is given back.

@@ -118,6 +118,7 @@ impl Progress {
 
     /// The snapshot that ends with `index` was announced.
     pub(crate) fn snapshot_sent(&mut self, index: u64) {
+        assert!(index > self.matched, "a snapshot brings a follower further");
         self.enter(PeerState::Snapshot, self.next);
         (self.pending_snapshot, self.wish) = (index, Wish::None);
     }
@@ -158,6 +159,7 @@ impl Progress {
             PeerState::Probe if refused > self.matched && self.next - 1 == refused => {
                 self.next = refused.min(hint.saturating_add(1)).max(self.matched + 1);
                 (self.paused, self.ping) = (false, true);
+                assert!(self.next > self.matched, "what is known to be there is not sent again");
             }
             _ => {}
         }
@@ -209,6 +211,7 @@ impl Progress {
         match self.state {
             PeerState::Replicate if entries > 0 => {
                 self.next += entries;
+                assert!(self.next > self.matched + 1, "what is known to be there is not sent again");
                 self.inflight.push(self.next - 1, bytes);
             }
             PeerState::Replicate => {}
