@@ -94,7 +94,9 @@ fn reopening(folder: &Path, bytes: usize) {
         let disk = UringDisk::open(&folder, UringOptions::default()).expect("disk");
         let started = Instant::now();
         let mut records = 0u64;
-        let (wal, report) = Wal::open_with(disk, WalOptions::new(WalId(1)), &mut |_| records += 1).expect("wal");
+        let (wal, report) =
+            Wal::open_with(disk, WalOptions::new(WalId(1)), &mut |_: plinth_wal::Record<'_>| records += 1)
+                .expect("wal");
         (wal, report, records, started.elapsed())
     };
     let (mut wal, .., created) = open();

@@ -13,7 +13,7 @@ use plinth_raft::alone::{Alone, NotAMember, alone};
 use plinth_raft::groups::{GroupsRecovery, LogSpace, RefusedGroup};
 use plinth_raft::log::{Bootstrap, RecoveredLog, bootstrap, decode_hard_state, is_tombstone};
 use plinth_raft::{ConfState, Entry, EntryId, HardState, MemberId};
-use plinth_wal::{Disk, GroupId, OpenError, Record, RecordKind, RecoveryReport, Wal, WalOptions};
+use plinth_wal::{Damaged, Disk, GroupId, OpenError, Reader, Record, RecordKind, RecoveryReport, Wal, WalOptions};
 use std::collections::BTreeMap;
 
 /// A stored member does not hold together. What to do next is in the message.
@@ -91,22 +91,45 @@ pub fn recover<D: Disk>(
     options: WalOptions,
     groups: impl IntoIterator<Item = (GroupId, EntryId)>,
 ) -> Result<Recovered<D>, OpenError> {
-    let mut readings: BTreeMap<GroupId, Reading> =
+    let readings: BTreeMap<GroupId, Reading> =
         groups.into_iter().map(|(group, applied)| (group, Reading::new(applied))).collect();
-    let mut logs = GroupsRecovery::new(readings.iter().map(|(group, reading)| (*group, reading.applied)));
-    let mut space = LogSpace::default();
-    let (wal, report) = Wal::open_with(disk, options, &mut |record| {
-        if let Some(reading) = readings.get_mut(&record.group) {
-            logs.record(&record);
-            space.read(&record);
-            reading.record(&record);
-        }
-    })?;
+    let logs = GroupsRecovery::new(readings.iter().map(|(group, reading)| (*group, reading.applied)));
+    let mut shared = SharedReading { readings, logs, space: LogSpace::default() };
+    let (wal, report) = Wal::open_with(disk, options, &mut shared)?;
+    let SharedReading { readings, logs, mut space } = shared;
     let mut logs = logs.finish();
     let standing = readings.iter().map(|(group, reading)| (*group, reading.standing)).collect();
     let judge = |(group, reading): (GroupId, Reading)| (group, reading.judge(logs.remove(&group)));
-    let members = readings.into_iter().map(judge).collect();
+    let members: BTreeMap<_, _> = readings.into_iter().map(judge).collect();
+    members.iter().filter(|(_, member)| member.is_err()).for_each(|(group, _)| space.hold(*group, None));
     Ok(Recovered { log: Log::new(wal, space, standing), members, report })
+}
+
+/// The records of all groups, each for its own.
+struct SharedReading {
+    readings: BTreeMap<GroupId, Reading>,
+    logs: GroupsRecovery,
+    space: LogSpace,
+}
+
+impl Reader for SharedReading {
+    fn record(&mut self, record: Record<'_>) {
+        if let Some(reading) = self.readings.get_mut(&record.group) {
+            self.logs.record(&record);
+            self.space.read(&record);
+            reading.record(&record);
+        }
+    }
+
+    /// The log is read on for the sake of the others; where there are none it is refused, with the place and what can be done.
+    fn damaged(&mut self, damaged: Damaged) -> bool {
+        let Damaged { group, lsn, .. } = damaged;
+        let Some(reading) = self.readings.get_mut(&group) else { return true };
+        reading.has_records = true;
+        self.logs.damaged(group, lsn);
+        self.space.hold(group, Some(lsn));
+        self.readings.len() > 1
+    }
 }
 
 /// One member's records, besides what consensus reads of them.

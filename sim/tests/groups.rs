@@ -18,9 +18,12 @@ fn thirty_seeds_keep_every_promise_and_repeat_exactly() {
         sum.elections += done.elections;
         sum.snapshots += done.snapshots;
         sum.moved += done.moved;
+        sum.refused_groups += done.refused_groups;
+        sum.refused_logs += done.refused_logs;
     }
     // The weather leaves nothing out.
     assert!([sum.acknowledged, sum.reads, sum.checked].iter().all(|figure| *figure > 1000), "{sum:?}");
+    assert!([sum.refused_groups, sum.refused_logs].iter().all(|figure| *figure > 5), "{sum:?}");
     assert!([sum.crashes, sum.elections, sum.snapshots, sum.moved].iter().all(|figure| *figure > 5), "{sum:?}");
 }
 

@@ -44,7 +44,8 @@ pub fn inspect(store: &mut (impl Segments + ?Sized)) -> Result<Inspection, DiskF
     }
     let mut contents = BTreeMap::new();
     let mut segments = Vec::new();
-    let scan = recovery::scan(store, Depth::Whole, &mut |record| sum_up(&mut contents, record), &mut segments);
+    let scan =
+        recovery::scan(store, Depth::Whole, &mut |record: Record<'_>| sum_up(&mut contents, record), &mut segments);
     Ok(Inspection { files, segments, contents, outcome: scan.map(|scan| scan.report()) })
 }
 
@@ -67,5 +68,6 @@ pub fn dump(
     store: &mut (impl Segments + ?Sized),
     visit: &mut dyn FnMut(Record<'_>),
 ) -> Result<RecoveryReport, OpenError> {
-    recovery::scan(store, Depth::Whole, visit, &mut Vec::new()).map(|scan| scan.report())
+    recovery::scan(store, Depth::Whole, &mut |record: Record<'_>| visit(record), &mut Vec::new())
+        .map(|scan| scan.report())
 }

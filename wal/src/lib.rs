@@ -50,7 +50,7 @@ pub mod wal;
 pub use directory::{Access, Directory};
 pub use disk::{Completion, Disk, RepairStore, Segments, Write};
 pub use error::{DiskFault, OpenError, WalError};
-pub use recovery::{Recovered, RecoveryReport};
+pub use recovery::{Damaged, Reader, Recovered, RecoveryReport};
 pub use sys::AlignedBuf;
 pub use types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
 pub use wal::{SpaceState, Wal, WalOptions, WalStats};

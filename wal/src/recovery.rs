@@ -4,14 +4,20 @@
 //!   files complete and ours? -> sync and uncache -> records in order -> stop -> facts -> recovery_table -> go on, end, or refuse
 //! ```
 //!
+//! A durable record that is damaged refuses the log. If its header is sound, it is known whose it was and where the next one
+//! begins: then the [`Reader`] may have the rest read, and refuse that group alone. Where the header is damaged nobody knows, and
+//! all are refused.
+//!
 //! Invariants: a scan changes nothing; a record is handed out only if it validates and its number follows the last
-//! one; whatever could validate behind the end is listed for erasing before the log is appended to. Deliberately
+//! one, damaged ones that were told of included; whatever could validate behind the end is listed for erasing before the log is appended to. Deliberately
 //! absent: erasing (the caller does it) and repairing (`repair`).
 
 use crate::disk::Segments;
 use crate::error::OpenError;
 use crate::format::{RecordHeader, SCHEMA_SEAL, SegmentHeader};
-use crate::limits::{BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, block_up};
+use crate::limits::{
+    BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, block_up, record_bytes,
+};
 use crate::recovery_table::{Decision, Facts, decide};
 use crate::scan::{Aftermath, Depth, Found, SegmentReader};
 use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
@@ -57,6 +63,7 @@ pub(crate) struct Scan {
     pub segments: Vec<SegmentScan>,
     pub tail: Tail,
     pub erase: Vec<EraseRange>,
+    pub damaged: Vec<Damaged>,
 }
 
 /// How the log was found, for the server's log and the offline tool.
@@ -72,6 +79,8 @@ pub struct RecoveryReport {
     pub end: &'static str,
     /// What unfinished flushes had left behind the end; erased when the log was opened.
     pub erased: Vec<EraseRange>,
+    /// Damaged records that the reader took upon itself.
+    pub damaged: Vec<Damaged>,
 }
 
 impl Scan {
@@ -83,7 +92,36 @@ impl Scan {
             last: self.tail.next.previous(),
             end: self.tail.row,
             erased: self.erase.clone(),
+            damaged: self.damaged.clone(),
         }
+    }
+}
+
+/// A durable record whose payload is not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    pub segment: SegmentSeq,
+    /// Where its header lies.
+    pub offset: u64,
+    pub lsn: Lsn,
+    /// Whose it was.
+    pub group: GroupId,
+}
+
+/// Who reads the records of a log, in their order. A function that takes records refuses a damaged log.
+pub trait Reader {
+    /// The next one.
+    fn record(&mut self, record: Record<'_>);
+
+    /// The next one is damaged. Whether to read on; if not, the log is refused.
+    fn damaged(&mut self, _: Damaged) -> bool {
+        false
+    }
+}
+
+impl<F: FnMut(Record<'_>)> Reader for F {
+    fn record(&mut self, record: Record<'_>) {
+        self(record);
     }
 }
 
@@ -189,95 +227,123 @@ fn read_header(store: &mut (impl Segments + ?Sized), segment: SegmentSeq) -> Res
 pub(crate) fn scan(
     store: &mut (impl Segments + ?Sized),
     depth: Depth,
-    visit: &mut dyn FnMut(Record<'_>),
+    reader: &mut dyn Reader,
     progress: &mut Vec<SegmentScan>,
 ) -> Result<Scan, OpenError> {
     let headers = read_headers(store)?;
     let first = *headers.first().ok_or(OpenError::Missing { segment: SegmentSeq::FIRST })?;
     // A log begins with record 1; when its first segments are gone, with whatever the oldest begins with.
     let mut expected = (first.seq == SegmentSeq::FIRST).then_some(Lsn::FIRST);
-    let mut window = Vec::new();
-    let mut stop = None;
-    for (at, header) in headers.iter().enumerate() {
-        let mut reader = SegmentReader::new(&mut *store, *header, window);
-        let walk = walk(&mut reader, &mut expected, visit)?;
-        window = reader.into_window();
-        progress.push(walk.seen);
-        if !walk.seen.sealed || at + 1 == headers.len() {
-            stop = Some((at, walk));
-            break;
+    let (mut window, mut damaged) = (Vec::new(), Vec::new());
+    let (mut at, mut seen) = (0, SegmentScan::empty(first));
+    let (row, erase) = loop {
+        let mut segment = SegmentReader::new(&mut *store, headers[at], window);
+        let walked = walk(&mut segment, &mut seen, &mut expected, reader);
+        window = segment.into_window();
+        let partial = walked?;
+        if seen.sealed && at + 1 < headers.len() {
+            progress.push(seen);
+            at += 1;
+            seen = SegmentScan::empty(headers[at]);
+            continue;
         }
-    }
-    let (at, walk) = stop.expect("the last segment stops the loop");
-    let end = End { headers: &headers, at, walk, expected, depth };
-    let (row, erase) = end.judge(store, window)?;
+        let end = End { headers: &headers, at, seen, partial, expected, depth };
+        let judged = end.judge(store, &mut window);
+        if let (Err(OpenError::Corrupt { .. }), Some(partial)) = (&judged, partial)
+            && partial.end <= headers[at].segment_bytes
+            && reader.damaged(partial.damaged(headers[at].seq))
+        {
+            assert!(expected == Some(partial.header.lsn), "what is passed over is the record that was to come");
+            damaged.push(partial.damaged(headers[at].seq));
+            expected = Some(partial.header.lsn.next());
+            seen.count(&partial.header, partial.end);
+            continue;
+        }
+        progress.push(seen);
+        break judged?;
+    };
     progress.extend(headers[at + 1..].iter().map(|header| SegmentScan::empty(*header)));
     let next = expected.expect("a log without a head was refused");
-    let tail = Tail { segment: headers[at].seq, offset: walk.seen.end, next, row };
-    Ok(Scan { wal_id: first.wal, segments: progress.clone(), tail, erase })
+    let tail = Tail { segment: headers[at].seq, offset: seen.end, next, row };
+    Ok(Scan { wal_id: first.wal, segments: progress.clone(), tail, erase, damaged })
 }
 
-/// The readable part of one segment.
+/// The expected record: its header validates, its payload does not.
 #[derive(Clone, Copy)]
-struct Walk {
-    seen: SegmentScan,
-    /// The expected record's header validates, its payload does not.
-    partial: bool,
+struct Partial {
+    header: RecordHeader,
+    offset: u64,
+    /// Where it would end; beyond the segment if that was never written.
+    end: u64,
+}
+
+impl Partial {
+    fn damaged(&self, segment: SegmentSeq) -> Damaged {
+        Damaged { segment, offset: self.offset, lsn: self.header.lsn, group: self.header.group }
+    }
 }
 
 impl SegmentScan {
     fn empty(header: SegmentHeader) -> Self {
         Self { header, lsns: None, records: 0, payload_bytes: 0, end: BLOCK_BYTES as u64, sealed: false }
     }
+
+    /// A record is behind.
+    fn count(&mut self, header: &RecordHeader, end: u64) {
+        assert!(end > self.end, "reading goes on");
+        self.lsns = Some((self.lsns.map_or(header.lsn, |(first, _)| first), header.lsn));
+        self.records += 1;
+        self.payload_bytes += u64::from(header.length);
+        self.end = end;
+    }
 }
 
 /// Goes from record to record until one is not as it must be. A record follows right behind the last one, or, when a
-/// new flush began, at the next block boundary: its number tells, so what is skipped is only padding.
+/// new flush began, at the next block boundary: its number tells, so what is skipped is only padding. Returns what is left of
+/// the one that was to come.
 fn walk<S: Segments + ?Sized>(
-    reader: &mut SegmentReader<'_, S>,
+    segment: &mut SegmentReader<'_, S>,
+    seen: &mut SegmentScan,
     expected: &mut Option<Lsn>,
-    visit: &mut dyn FnMut(Record<'_>),
-) -> Result<Walk, OpenError> {
-    let segment = reader.header.seq;
-    let mut seen = SegmentScan::empty(reader.header);
-    let mut partial = false;
+    reader: &mut dyn Reader,
+) -> Result<Option<Partial>, OpenError> {
+    let mut partial = None;
     'records: while !seen.sealed {
-        partial = false;
+        partial = None;
         let (behind, boundary) = (seen.end, block_up(seen.end));
         for offset in std::iter::once(behind).chain((boundary != behind).then_some(boundary)) {
-            let (header, end) = match reader.record_at(offset)? {
+            let (header, end) = match segment.record_at(offset)? {
                 Found::Record { header, end } if expected.is_none_or(|lsn| lsn == header.lsn) => (header, end),
                 Found::Partial { header } if *expected == Some(header.lsn) => {
-                    partial = true;
+                    partial =
+                        Some(Partial { header, offset, end: offset + record_bytes(header.length as usize) as u64 });
                     continue;
                 }
                 _ => continue,
             };
             let Some(kind) = RecordKind::from_code(header.kind) else {
-                return Err(OpenError::UnknownKind { segment, offset, kind: header.kind });
+                return Err(OpenError::UnknownKind { segment: segment.header.seq, offset, kind: header.kind });
             };
-            let RecordHeader { lsn, group, schema, length, .. } = header;
+            let RecordHeader { lsn, group, schema, .. } = header;
             if kind != RecordKind::Segment {
-                visit(Record { lsn, group, kind, schema, payload: reader.payload() });
+                reader.record(Record { lsn, group, kind, schema, payload: segment.payload() });
             }
-            seen.lsns = Some((seen.lsns.map_or(lsn, |(first, _)| first), lsn));
-            seen.records += 1;
-            seen.payload_bytes += u64::from(length);
-            seen.end = end;
+            seen.count(&header, end);
             seen.sealed = kind == RecordKind::Segment && schema == SCHEMA_SEAL;
             *expected = Some(lsn.next());
             continue 'records;
         }
         break;
     }
-    Ok(Walk { seen, partial })
+    Ok(partial)
 }
 
 /// The place where reading stopped.
 struct End<'h> {
     headers: &'h [SegmentHeader],
     at: usize,
-    walk: Walk,
+    seen: SegmentScan,
+    partial: Option<Partial>,
     expected: Option<Lsn>,
     depth: Depth,
 }
@@ -287,11 +353,11 @@ impl End<'_> {
     fn judge(
         &self,
         store: &mut (impl Segments + ?Sized),
-        mut window: Vec<u8>,
+        window: &mut Vec<u8>,
     ) -> Result<(&'static str, Vec<EraseRange>), OpenError> {
         let header = self.headers[self.at];
         let mut facts = Facts {
-            sealed: self.walk.seen.sealed,
+            sealed: self.seen.sealed,
             successor: self.at + 1 < self.headers.len(),
             anchored: self.expected.is_some(),
             partial: false,
@@ -306,19 +372,19 @@ impl End<'_> {
             let most = (self.headers.len() as u64 + 1) * (SEGMENT_BYTES_MAX / RECORD_HEADER_BYTES as u64);
             let below = Lsn::new(expected.get().saturating_add(most));
             for header in &self.headers[self.at..] {
-                let from = if behind.is_empty() { self.walk.seen.end } else { BLOCK_BYTES as u64 };
-                let mut reader = SegmentReader::new(&mut *store, *header, window);
+                let from = if behind.is_empty() { self.seen.end } else { BLOCK_BYTES as u64 };
+                let mut reader = SegmentReader::new(&mut *store, *header, std::mem::take(window));
                 let aftermath = reader.aftermath(from, self.depth, expected, below)?;
-                window = reader.into_window();
+                *window = reader.into_window();
                 behind.push((*header, from, aftermath));
             }
             facts.blank = behind[0].2.blank;
-            facts.partial = self.walk.partial;
+            facts.partial = self.partial.is_some();
             facts.later = behind.iter().any(|(.., aftermath)| aftermath.later);
             facts.proven = self.witness(&behind, expected).is_some();
         }
         let row = decide(&facts);
-        let (segment, offset) = (header.seq, self.walk.seen.end);
+        let (segment, offset) = (header.seq, self.seen.end);
         match row.decision {
             Decision::End => Ok((row.name, Vec::new())),
             Decision::EraseTail => Ok((row.name, self.erase(&behind))),

@@ -11,7 +11,7 @@ use crate::format::SegmentHeader;
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::recovery::{self, EraseRange, RecoveryReport};
 use crate::scan::Depth;
-use crate::types::SegmentSeq;
+use crate::types::{Record, SegmentSeq};
 
 /// One step of a repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,9 @@ pub fn plan(store: &mut (impl RepairStore + ?Sized)) -> Result<Option<RepairPlan
     if listed.is_empty() {
         return Ok(None);
     }
-    let Err(problem) = recovery::scan(store, Depth::Whole, &mut |_| {}, &mut Vec::new()) else { return Ok(None) };
+    let Err(problem) = recovery::scan(store, Depth::Whole, &mut |_: Record<'_>| {}, &mut Vec::new()) else {
+        return Ok(None);
+    };
     // Where the log is cut: segments from here on go.
     let (from, erase) = match &problem {
         OpenError::Corrupt { segment, offset, .. } => {
@@ -117,7 +119,7 @@ pub fn repair(store: &mut (impl RepairStore + ?Sized)) -> Result<RepairReport, R
     let outcome = if store.list()?.is_empty() {
         None
     } else {
-        recovery::scan(store, Depth::Whole, &mut |_| {}, &mut Vec::new()).ok()
+        recovery::scan(store, Depth::Whole, &mut |_: Record<'_>| {}, &mut Vec::new()).ok()
     };
     Ok(RepairReport { plans, kept, outcome: outcome.map(|scan| scan.report()) })
 }

@@ -21,7 +21,7 @@ use crate::disk::{Completion, Disk, Write};
 use crate::error::{DiskFault, OpenError, WalError};
 use crate::format::{SCHEMA_SEAL, SCHEMA_WITNESS, SegmentHeader};
 use crate::limits::*;
-use crate::recovery::{self, Recovered, RecoveryReport, Scan};
+use crate::recovery::{self, Reader, Recovered, RecoveryReport, Scan};
 use crate::scan::Depth;
 use crate::types::{GroupId, Lsn, Record, RecordKind, SegmentSeq, WalId};
 
@@ -173,16 +173,16 @@ impl<D: Disk> Wal<D> {
     /// Opens or creates the log and collects its records.
     pub fn open(disk: D, options: WalOptions) -> Result<(Self, Recovered), OpenError> {
         let mut records = recovery::Collector::default();
-        let (wal, report) = Self::open_with(disk, options, &mut |record| records.push(record))?;
+        let (wal, report) = Self::open_with(disk, options, &mut |record: Record<'_>| records.push(record))?;
         Ok((wal, Recovered::new(records, report)))
     }
 
-    /// Opens or creates the log, handing each record to `visit` in order as it is read, without keeping it. If this
-    /// fails, what was visited means nothing.
+    /// Opens or creates the log, handing each record to `reader` in order as it is read, without keeping it. If this
+    /// fails, what was read means nothing.
     pub fn open_with(
         mut disk: D,
         options: WalOptions,
-        visit: &mut dyn FnMut(Record<'_>),
+        reader: &mut dyn Reader,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         options.check()?;
         if disk.list()?.is_empty() {
@@ -190,7 +190,7 @@ impl<D: Disk> Wal<D> {
             let segment_bytes = header.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
             disk.prepare_now(SegmentHeader { segment_bytes, ..header })?;
         }
-        let scan = recovery::scan(&mut disk, Depth::Reach, visit, &mut Vec::new())?;
+        let scan = recovery::scan(&mut disk, Depth::Reach, reader, &mut Vec::new())?;
         for range in &scan.erase {
             disk.zero(range.segment, range.from, range.to)?;
         }

@@ -88,6 +88,64 @@ fn every_damaged_byte_is_noticed() {
     }
 }
 
+/// Reads on behind damaged records.
+#[derive(Default)]
+struct Tolerant {
+    found: Vec<Kept>,
+    damaged: Vec<Damaged>,
+}
+
+impl Reader for Tolerant {
+    fn record(&mut self, record: Record<'_>) {
+        if record.group == GroupId(1) {
+            self.found.push(Kept::of(record));
+        }
+    }
+
+    fn damaged(&mut self, damaged: Damaged) -> bool {
+        self.damaged.push(damaged);
+        true
+    }
+}
+
+/// A damaged payload costs its record alone, if the reader wants it so, and is told of at every start; a damaged header
+/// could be anybody's.
+#[test]
+fn what_is_behind_a_damaged_record_is_read_where_its_header_is_sound() {
+    for released in [false, true] {
+        let (medium, appended) = sample(20, released);
+        let (mut alone, mut refused) = (0, 0);
+        for seq in disk(&medium).list().expect("list") {
+            for offset in (4096..SEGMENT_BYTES).step_by(7) {
+                let rotten = medium.fork();
+                rotten.flip(seq, offset, 1 << (offset % 8));
+                let mut reader = Tolerant::default();
+                let Ok((mut wal, report)) = Wal::open_with(disk(&rotten), small(), &mut reader) else {
+                    refused += 1;
+                    continue;
+                };
+                assert_eq!(report.damaged, reader.damaged);
+                let Some(damaged) = reader.damaged.first().copied() else { continue };
+                assert_eq!((reader.damaged.len(), damaged.segment), (1, seq));
+                let others = || appended.iter().filter(|record| record.lsn != damaged.lsn).cloned();
+                assert_eq!(reader.found, others().collect::<Vec<_>>(), "segment {seq} offset {offset}");
+                alone += 1;
+                if alone % 50 == 0 {
+                    wal.append(GroupId(1), RecordKind::Entry, 0, &[b"behind"]);
+                    wal.flush().expect("flush");
+                    wal.poll().expect("poll");
+                    drop(wal);
+                    let mut again = Tolerant::default();
+                    Wal::open_with(disk(&rotten), small(), &mut again).expect("opens as before");
+                    assert_eq!((again.damaged, again.found.len()), (vec![damaged], reader.found.len() + 1));
+                    assert!(matches!(Wal::open(disk(&rotten), small()), Err(OpenError::Corrupt { .. })));
+                }
+            }
+        }
+        assert!(alone > 500 && refused > 50, "{alone} alone, {refused} refused");
+    }
+}
+
 #[test]
 fn corruption_names_its_place_and_its_witness() {
     let (medium, _) = sample(20, false);

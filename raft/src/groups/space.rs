@@ -5,6 +5,9 @@
 //! group that is a hard state somewhere at the beginning, which is written again at the end; for a busy one, entries, for
 //! which its store has to be flushed. [`LogSpace::oldest`] says which it is.
 //!
+//! What is left of a group that was refused stays where it is ([`LogSpace::hold`]): written again, an old vote would look like
+//! the last one.
+//!
 //! Invariants: ranges of a group's entries are in the order of their records and of their indexes; an entry that was
 //! replaced counts no more.
 
@@ -31,6 +34,8 @@ struct Needs {
     identity: Option<Lsn>,
     hard_state: Option<Lsn>,
     entries: VecDeque<Range>,
+    /// The group was refused: nothing from here on goes.
+    held: Option<Lsn>,
 }
 
 /// Why a record is still needed.
@@ -40,6 +45,8 @@ pub enum Need {
     HardState,
     /// The store of the group holds nothing from this entry on: flush it, at least so far.
     Entry(u64),
+    /// The group was refused, and its records stay for whoever mends or removes it.
+    Refused,
 }
 
 /// The record that has to stay, and for whom.
@@ -117,6 +124,14 @@ impl LogSpace {
         entries.push_back(Range { first, last, lsn });
     }
 
+    /// The group is refused, or will be: this record of it is damaged. Nothing that is there of it is given back before it is
+    /// removed.
+    pub fn hold(&mut self, group: GroupId, damaged: Option<Lsn>) {
+        let needs = self.groups.entry(group).or_default();
+        let first = needs.entries.front().map(|range| range.lsn);
+        needs.held = damaged.into_iter().chain(needs.held).chain(needs.standing()).chain(first).min();
+    }
+
     /// The group's store holds everything up to this entry.
     pub fn stored(&mut self, group: GroupId, index: u64) {
         if let Some(needs) = self.groups.get_mut(&group) {
@@ -144,19 +159,22 @@ impl LogSpace {
             let hard_state = needs.standing().map(|lsn| Holder { lsn, group: *group, need: Need::HardState });
             let entry = needs.entries.front();
             let entry = entry.map(|range| Holder { lsn: range.lsn, group: *group, need: Need::Entry(range.first) });
-            hard_state.into_iter().chain(entry).min_by_key(|holder| holder.lsn)
+            let held = needs.held.map(|lsn| Holder { lsn, group: *group, need: Need::Refused });
+            held.into_iter().chain(hard_state).chain(entry).min_by_key(|holder| holder.lsn)
         };
         self.groups.iter().filter_map(needs).min_by_key(|holder| holder.lsn)
     }
 
-    /// The first record of an entry that some store does not hold yet.
+    /// The first record of an entry that some store does not hold yet, or of a group that was refused.
     pub fn oldest_entry(&self) -> Option<Lsn> {
-        self.groups.values().filter_map(|needs| needs.entries.front()).map(|range| range.lsn).min()
+        let entries = self.groups.values().filter_map(|needs| needs.entries.front()).map(|range| range.lsn);
+        entries.chain(self.groups.values().filter_map(|needs| needs.held)).min()
     }
 
     /// Groups whose hard states, or identities, have to be written again before all records before `lsn` are given back.
     pub fn standing_before(&self, lsn: Lsn) -> impl Iterator<Item = GroupId> + '_ {
-        let is_before = move |needs: &Needs| needs.standing().is_some_and(|standing| standing < lsn);
+        let is_before =
+            move |needs: &Needs| needs.held.is_none() && needs.standing().is_some_and(|standing| standing < lsn);
         self.groups.iter().filter(move |(_, needs)| is_before(needs)).map(|(group, _)| *group)
     }
 }
@@ -188,6 +206,22 @@ mod tests {
         assert_eq!(space.oldest().map(|holder| (holder.lsn, holder.need)), Some((Lsn::new(6), Need::HardState)));
         space.remove(busy);
         assert_eq!(space.oldest().map(|holder| holder.group), Some(idle));
+        assert_eq!(space.oldest_entry(), None);
+    }
+
+    /// Its hard state is not written again: it may not be the last one.
+    #[test]
+    fn what_is_left_of_a_refused_group_stays_until_it_is_removed() {
+        let mut space = LogSpace::default();
+        let (refused, sound) = (GroupId(1), GroupId(2));
+        space.wrote_hard_state(refused, Lsn::new(4));
+        space.hold(refused, Some(Lsn::new(5)));
+        space.wrote_entries(sound, 1, 1, Lsn::new(6));
+        space.stored(sound, 1);
+        assert_eq!(space.oldest_entry(), Some(Lsn::new(4)));
+        assert_eq!(space.oldest(), Some(Holder { lsn: Lsn::new(4), group: refused, need: Need::Refused }));
+        assert_eq!(space.standing_before(Lsn::new(9)).count(), 0);
+        space.remove(refused);
         assert_eq!(space.oldest_entry(), None);
     }
 

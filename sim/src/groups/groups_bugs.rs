@@ -23,11 +23,13 @@ pub enum Bug {
     SpaceOfOthers,
     /// A snapshot is said to hold an entry that it does not.
     SnapshotMislabelled,
+    /// A damaged record of the log is passed over.
+    DamagePassedOver,
 }
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 9] = [
+    pub const ALL: [(Bug, u64); 10] = [
         (Bug::VotesForgotten, 400),
         (Bug::FlushVouchesForOthers, 60),
         (Bug::PromisesTooEarly, 60),
@@ -37,6 +39,7 @@ impl Bug {
         (Bug::MessagesMisrouted, 40),
         (Bug::SpaceOfOthers, 60),
         (Bug::SnapshotMislabelled, 60),
+        (Bug::DamagePassedOver, 20),
     ];
 
     /// Its name on the command line.
@@ -65,6 +68,7 @@ impl Bug {
                 (options.window, options.think, options.clients) = (10, 5 * MS, 8);
             }
             Bug::ReadsWithoutRound => options.faults = vec![Fault::Partition, Fault::Pause],
+            Bug::DamagePassedOver => options.faults = vec![Fault::Crash],
             Bug::AcknowledgedTooEarly | Bug::ProposalsDoubled | Bug::MessagesMisrouted => {}
         }
     }

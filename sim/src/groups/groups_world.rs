@@ -5,6 +5,7 @@ use super::groups_clients::{Call, History};
 use super::groups_options::{GROUPS, MACHINES, MS, Options, SECOND, TICK, Time};
 use super::groups_store::Store;
 use super::machine::{Machine, Process, founders};
+use super::rot::Rotten;
 use crate::agenda::{Agenda, Planned};
 use bytes::Bytes;
 use plinth_raft::error::StepError;
@@ -36,6 +37,9 @@ pub struct Outcome {
     pub unchecked: u64,
     /// Machines that went down.
     pub crashes: u64,
+    /// Logs in which a bit was flipped: so often groups were refused alone, or the log.
+    pub refused_groups: u64,
+    pub refused_logs: u64,
     /// Leaders elected.
     pub elections: u64,
     /// Snapshots made for followers.
@@ -282,8 +286,25 @@ impl World {
         Ok(())
     }
 
+    /// Bits rot in a copy of the log of a machine that starts: the run itself goes on with what it had.
+    fn rot(&mut self, at: usize) -> Result<(), Broken> {
+        let (machine, life) = (&self.machines[at], self.machines[at].life);
+        let mut random = Rng::new(self.now ^ (at as u64) << 32 ^ life << 40);
+        if life == 0 || random.below(4) > 0 {
+            return Ok(());
+        }
+        let rotten = machine.rot(&mut random, &machine.wal_options(&self.options), self.bug);
+        match rotten.map_err(|why| format!("the log of machine {at} rots: {why}"))? {
+            Rotten::Alone => self.outcome.refused_groups += 1,
+            Rotten::Whole => self.outcome.refused_logs += 1,
+            Rotten::Nothing => {}
+        }
+        Ok(())
+    }
+
     fn start(&mut self, at: usize) -> Result<(), Broken> {
         let bug = self.bug;
+        self.rot(at)?;
         self.machines[at]
             .start(&mut self.random, &self.options, bug)
             .map_err(|why| format!("machine {at} does not start: {why}"))?;

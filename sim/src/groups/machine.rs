@@ -113,10 +113,6 @@ impl Machine {
 
     fn boot(&mut self, random: &mut Rng, options: &Options, bug: Option<Bug>) -> Result<Process, String> {
         let mut recovery = GroupsRecovery::new(self.stored.iter().map(|(id, store)| (*id, store.applied)));
-        let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
-        wal_options.segment_bytes = options.segment_bytes;
-        (wal_options.buffer_bytes, wal_options.in_flight_bytes) = (8 << 10, 16 << 10);
-        wal_options.payload_bytes = 4 << 10;
         let disk = SimDisk::new(&self.medium, Schedule::Manual);
         let mut space = LogSpace::default();
         let mut seen = |record: &plinth_wal::Record<'_>| {
@@ -125,7 +121,8 @@ impl Machine {
                 space.read(record);
             }
         };
-        let opened = Wal::open_with(disk, wal_options, &mut |record| seen(&record));
+        let opened =
+            Wal::open_with(disk, self.wal_options(options), &mut |record: plinth_wal::Record<'_>| seen(&record));
         let (mut wal, _) = opened.map_err(|error| error.to_string())?;
         let mut groups = Groups::new(id_of(self.at), random.bits() | 1, ELECTION_TICKS, 1);
         let mut begins = false;
@@ -170,6 +167,14 @@ impl Machine {
             pump_planned: false,
             disk_planned: false,
         })
+    }
+
+    pub(super) fn wal_options(&self, options: &Options) -> WalOptions {
+        let mut wal_options = WalOptions::new(WalId(self.at as u64 + 7));
+        wal_options.segment_bytes = options.segment_bytes;
+        (wal_options.buffer_bytes, wal_options.in_flight_bytes) = (8 << 10, 16 << 10);
+        wal_options.payload_bytes = 4 << 10;
+        wal_options
     }
 
     fn config(&self, id: GroupId, random: &mut Rng, options: &Options) -> GroupConfig {

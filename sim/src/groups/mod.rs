@@ -12,7 +12,7 @@
 //! all groups sleep.
 //!
 //! Tour: [`groups_options`] (what a seed decides), [`groups_world`] (the queue of events), [`machine`], [`groups_store`], [`pump`]
-//! (a round of a machine), [`groups_clients`], [`machine_faults`], [`groups_calm`] (what must hold in the end), [`groups_bugs`]
+//! (a round of a machine), [`groups_clients`], [`machine_faults`], [`rot`] (damage to a log), [`groups_calm`] (what must hold in the end), [`groups_bugs`]
 //! (planted to see that they are found).
 //!
 //! Deliberately absent: what is replicated by etcd's rules (see `cluster`).
@@ -26,6 +26,7 @@ mod groups_world;
 mod machine;
 mod machine_faults;
 mod pump;
+mod rot;
 
 pub use groups_bugs::Bug;
 pub use groups_world::{Outcome, run, run_with, tell};
