@@ -11,6 +11,7 @@ use std::fs;
 const CRATES: &[&[&str]] = &[
     &["plinth-random", "rlimit"],
     &["plinth-api", "plinth-net", "plinth-wal"],
+    &["plinth-v2"],
     &["plinth-bbolt", "plinth-engine", "plinth-raft", "plinth-wal-uring"],
     &["plinth-member"],
     &["plinth-benches", "plinth-ctl", "plinth-perf", "plinth-sim"],
