@@ -18,6 +18,7 @@ use crate::auth::{ArchivedAuthChange, AuthChange};
 use crate::author::{Author, DamagedAuthor};
 use crate::follow::{ArchivedFollowChange, FollowChange};
 use bytes::Bytes;
+use plinth_v2::command::{ArchivedV2Command, V2Command};
 use rkyv::api::low::LowSerializer;
 use rkyv::rancor::{Failure, Panic};
 use rkyv::ser::Serializer;
@@ -438,6 +439,8 @@ pub enum Command {
     Authenticate(Authenticate),
     /// Something that happened in the cluster that is followed.
     Follow(FollowChange),
+    /// A request to the v2 store.
+    V2(V2Command),
 }
 
 /// A replicated command, read in place.
@@ -460,6 +463,7 @@ pub enum CommandRef<'a> {
     Auth(&'a ArchivedAuthChange),
     Authenticate(&'a ArchivedAuthenticate),
     Follow(&'a ArchivedFollowChange),
+    V2(&'a ArchivedV2Command),
 }
 
 /// What a command is, without what it says.
@@ -492,6 +496,7 @@ pub enum CommandKind {
     AuthRoleRevokePermission,
     Authenticate,
     Follow,
+    V2,
 }
 
 impl CommandRef<'_> {
@@ -514,6 +519,7 @@ impl CommandRef<'_> {
             CommandRef::Auth(change) => change.kind(),
             CommandRef::Authenticate(_) => CommandKind::Authenticate,
             CommandRef::Follow(_) => CommandKind::Follow,
+            CommandRef::V2(_) => CommandKind::V2,
         }
     }
 }
@@ -538,6 +544,7 @@ impl Command {
             Command::Auth(change) => change.kind(),
             Command::Authenticate(_) => CommandKind::Authenticate,
             Command::Follow(_) => CommandKind::Follow,
+            Command::V2(_) => CommandKind::V2,
         }
     }
 }
@@ -619,6 +626,7 @@ mod kind {
     pub const AUTH: u8 = 13;
     pub const AUTHENTICATE: u8 = 14;
     pub const FOLLOW: u8 = 15;
+    pub const V2: u8 = 16;
 }
 
 impl Command {
@@ -641,6 +649,7 @@ impl Command {
             Command::Auth(change) => append(kind::AUTH, change, out),
             Command::Authenticate(request) => append(kind::AUTHENTICATE, request, out),
             Command::Follow(change) => append(kind::FOLLOW, change, out),
+            Command::V2(command) => append(kind::V2, command, out),
         }
     }
 
@@ -678,6 +687,7 @@ impl Command {
             kind::AUTH => CommandRef::Auth(read(archive).map_err(damaged)?),
             kind::AUTHENTICATE => CommandRef::Authenticate(read(archive).map_err(damaged)?),
             kind::FOLLOW => CommandRef::Follow(read(archive).map_err(damaged)?),
+            kind::V2 => CommandRef::V2(read(archive).map_err(damaged)?),
             found => return Err(CommandError::UnknownKind { found }),
         })
     }
@@ -830,6 +840,22 @@ mod tests {
                 no_password: false,
             }),
             Command::Authenticate(Authenticate { name: "name".to_owned(), prefix: "prefix".to_owned() }),
+            Command::V2(V2Command::sync(5)),
+            Command::V2(V2Command {
+                at: 1,
+                shown_at: 2,
+                brief: true,
+                change: plinth_v2::Change::CompareAndSwap {
+                    path: Bytes::from_static(b"/1/key"),
+                    prev_value: Bytes::from_static(b"before"),
+                    prev_index: 7,
+                    content: plinth_v2::command::Content {
+                        value: Bytes::from_static(b"after"),
+                        expires: 9,
+                        refresh: false,
+                    },
+                },
+            }),
             Command::Follow(FollowChange::Compact { revision: 7 }),
             Command::Follow(FollowChange::Records(FollowRecords {
                 main: 9,

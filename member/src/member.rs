@@ -758,6 +758,14 @@ impl<T: Trees, W> Member<T, W> {
             self.store.set_meta(META_CONF_STATE, &conf.encode())?;
             if let Some(change) = &change {
                 records::apply(&mut self.store, change)?;
+                // As etcd counts: a member that goes is also remembered as removed.
+                for _ in 0..if matches!(MemberChange::from_conf_change(change), Ok(Some(MemberChange::Remove(_)))) {
+                    2
+                } else {
+                    1
+                } {
+                    self.store.note_cluster_change()?;
+                }
                 out.removed |= records::removes(change, self.identity.member);
             }
             self.conf_changes += 1;

@@ -49,3 +49,10 @@ pub enum Change {
     /// Ends what is to end by [`V2Command::at`].
     Sync,
 }
+
+impl V2Command {
+    /// Ends what is to end by this time.
+    pub fn sync(at: i64) -> V2Command {
+        V2Command { at, shown_at: at, brief: false, change: Change::Sync }
+    }
+}

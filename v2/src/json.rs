@@ -55,6 +55,37 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Reads a moment as [`time`] writes it, or with another zone; nothing if it is none, or too far away.
+pub fn parse_time(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let (date, clock) = text.split_once('T')?;
+    let [year, month, day] = [number(0..4)?, number(5..7)?, number(8..10)?];
+    let [hour, minute, second] = [number(11..13)?, number(14..16)?, number(17..19)?];
+    let is_date = date.len() == 10 && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !is_date || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let rest = clock.get(8..)?;
+    let (fraction, zone) = rest.split_at(rest.find(['Z', '+', '-'])?);
+    let digits = fraction.strip_prefix('.').unwrap_or("");
+    let nanos = format!("{digits:0<9}").get(..9)?.parse::<i64>().ok()?;
+    let offset = match zone.split_at(1) {
+        ("Z", "") => 0,
+        (sign, rest) => {
+            let (hours, minutes) = rest.split_once(':')?;
+            let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+            if sign == "-" { -seconds } else { seconds }
+        }
+    };
+    // As in `civil`, from the 1st of March on.
+    let (shifted, month_of_year) = (year - i64::from(month <= 2), (month + 9) % 12);
+    let day_of_year = (153 * month_of_year + 2) / 5 + day - 1;
+    let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    seconds.checked_mul(NANOS)?.checked_add(nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +114,11 @@ mod tests {
             (4_107_542_400 * NANOS, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(time(nanos), expected);
+            assert_eq!(parse_time(expected), Some(nanos));
+        }
+        assert_eq!(parse_time("2026-12-01T12:42:12.12+02:00"), parse_time("2026-12-01T10:42:12.12Z"));
+        for wrong in ["", "2026-12-01", "2026-13-01T00:00:00Z", "2026-12-01T00:00:00", "0001-01-01T00:00:00Z", "é"] {
+            assert_eq!(parse_time(wrong), None, "{wrong}");
         }
     }
 }

@@ -20,6 +20,7 @@
 //! change raises the index by one and adds one event of that index; every node's parent is a directory that is there; a
 //! node has a place in the order of deadlines exactly if it has a deadline; time only goes forward.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 pub mod answer;

@@ -65,6 +65,21 @@ pub struct Before<'a> {
     pub index: u64,
 }
 
+/// A node that comes from elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Adopted {
+    /// Its path, with the namespace.
+    pub path: Vec<u8>,
+    /// As in [`Node`].
+    pub created: u64,
+    /// As in [`Node`].
+    pub modified: u64,
+    /// As in [`Node`].
+    pub deadline: i64,
+    /// As in [`Node`].
+    pub value: Option<Bytes>,
+}
+
 type Done = Result<Event, V2Error>;
 
 /// See the module.
@@ -119,6 +134,30 @@ impl Tree {
         }
         for (key, value) in events {
             tree.load_event(key, value)?;
+        }
+        tree.check()?;
+        Ok(tree)
+    }
+
+    /// A tree whose nodes come from elsewhere, parents before what is in them, after so many changes. None of those can be
+    /// waited from.
+    ///
+    /// # Errors
+    /// If the nodes do not fit together.
+    pub fn adopt(index: u64, nodes: impl Iterator<Item = Adopted>) -> Result<Tree, DamagedTree> {
+        let mut tree = Tree::default();
+        for Adopted { path, created, modified, deadline, value } in nodes {
+            if tree.nodes.contains_key(&path[..]) {
+                return Err(DamagedTree("two nodes of one path"));
+            }
+            let node = Node { id: tree.next_id(), created, modified, deadline, value };
+            tree.write_node(&path, &node);
+            tree.keep(path.into(), node);
+        }
+        // The last of the changes stands for all of them.
+        if let Some(before) = index.checked_sub(1) {
+            tree.state.index = before;
+            tree.note_own_change();
         }
         tree.check()?;
         Ok(tree)
@@ -252,8 +291,8 @@ impl Tree {
         self.writes.drain(..)
     }
 
-    /// Applies a command.
-    pub fn apply(&mut self, command: &ArchivedV2Command) -> Answer {
+    /// Applies a command, and appends its [`Answer`] for whoever waits for it.
+    pub fn apply(&mut self, command: &ArchivedV2Command, out: Option<&mut Vec<u8>>) {
         let moment = Moment { at: command.at.to_native(), shown_at: command.shown_at.to_native() };
         let result = match &command.change {
             ArchivedChange::Set { path, dir, content } => self.set(path, *dir, content.into(), moment),
@@ -272,10 +311,12 @@ impl Tree {
             }
             ArchivedChange::Sync => {
                 self.sync(moment.at);
-                return Answer { status: 200, index: self.state.index, json: Vec::new() };
+                return;
             }
         };
-        Answer::of(&result, self.state.index, command.brief)
+        if let Some(out) = out {
+            Answer::of(&result, self.state.index, command.brief).encode_into(out);
+        }
     }
 
     /// Reads a node, and what is below it if it is a directory: its children, or all.

@@ -23,6 +23,7 @@
 //! Deliberately absent: a log (the write-ahead log is another crate's), more than one writer, locks, time, threads.
 
 mod check;
+mod count;
 mod flush;
 mod format;
 mod node;
@@ -210,6 +211,15 @@ impl<S: PageStore> Trees for PageFile<S> {
 
     fn in_use_bytes(&self) -> u64 {
         self.pager.space.used_pages() as u64 * PAGE_SIZE as u64
+    }
+
+    fn counted_bytes(&self) -> u64 {
+        let of_v2: u64 = TreeId::OF_V2.into_iter().map(|tree| self.pager.pages_of(tree as u8)).sum();
+        self.in_use_bytes() - of_v2 * PAGE_SIZE as u64
+    }
+
+    fn count_v2(&mut self) -> Result<(), TreeError> {
+        TreeId::OF_V2.into_iter().try_for_each(|tree| self.count_pages(tree))
     }
 
     fn is_short_of_space(&self) -> bool {

@@ -296,6 +296,14 @@ impl<S: PageStore> Trees for CheckedFile<S> {
     fn in_use_bytes(&self) -> u64 {
         self.0.in_use_bytes()
     }
+
+    fn counted_bytes(&self) -> u64 {
+        self.0.counted_bytes()
+    }
+
+    fn count_v2(&mut self) -> Result<(), TreeError> {
+        self.0.count_v2()
+    }
 }
 
 #[cfg(test)]

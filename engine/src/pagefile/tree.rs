@@ -186,7 +186,7 @@ impl<S: PageStore> PageFile<S> {
         let reference = self.pager.allocate_overflow(tree, key, value);
         let inserted = self.insert_at(tree, key, Value::Overflow(reference));
         if inserted.is_err() {
-            self.pager.free(reference.page, pages);
+            self.pager.free(tree, reference.page, pages);
         }
         inserted
     }
@@ -242,7 +242,7 @@ impl<S: PageStore> PageFile<S> {
         let (mut path, page) = self.copy_path(tree, position)?;
         let index = match found {
             Ok(index) => {
-                if self.replace_in_place(page, index, key, value) {
+                if self.replace_in_place(tree, page, index, key, value) {
                     return Ok(());
                 }
                 index
@@ -267,20 +267,20 @@ impl<S: PageStore> PageFile<S> {
     }
 
     /// Overwrites the value of an entry if the new one is as long; else removes the entry.
-    fn replace_in_place(&mut self, page: PageId, index: usize, key: &[u8], value: Value<'_>) -> bool {
+    fn replace_in_place(&mut self, tree: u8, page: PageId, index: usize, key: &[u8], value: Value<'_>) -> bool {
         let mut leaf = self.pager.dirty_node(page);
         let old = leaf.node().overflow(index);
         let replaced = leaf.overwrite(index, value);
         if !replaced {
             leaf.remove(index);
         }
-        self.free_overflow(key, old);
+        self.free_overflow(tree, key, old);
         replaced
     }
 
-    fn free_overflow(&mut self, key: &[u8], reference: Option<OverflowRef>) {
+    fn free_overflow(&mut self, tree: u8, key: &[u8], reference: Option<OverflowRef>) {
         if let Some(reference) = reference {
-            self.pager.free(reference.page, overflow_pages(key.len(), reference.value_bytes as usize));
+            self.pager.free(tree, reference.page, overflow_pages(key.len(), reference.value_bytes as usize));
         }
     }
 
@@ -408,7 +408,7 @@ impl<S: PageStore> PageFile<S> {
         let mut leaf = self.pager.dirty_node(page);
         let old = leaf.node().overflow(index);
         leaf.remove(index);
-        self.free_overflow(key, old);
+        self.free_overflow(tree, key, old);
         self.roots[usize::from(tree)].entries -= 1;
         self.rebalance(tree, &mut path, page, 0);
         Ok(true)
@@ -421,7 +421,7 @@ impl<S: PageStore> PageFile<S> {
             let (len, live) = (node.node().len(), node.node().live_bytes());
             let Some((branch, index)) = path.pop() else { break };
             if len == 0 {
-                self.pager.free(page, 1);
+                self.pager.free(tree, page, 1);
                 self.pager.dirty_node(branch).remove_child(index);
             } else if live < UNDERFULL_BYTES {
                 if !self.merge(tree, level, branch, index) {
@@ -463,7 +463,7 @@ impl<S: PageStore> PageFile<S> {
         let mut parent = self.pager.dirty_node(branch);
         parent.set_child(left, target);
         parent.remove_child(left + 1);
-        self.pager.free(right_page, 1);
+        self.pager.free(tree, right_page, 1);
         true
     }
 
@@ -473,12 +473,12 @@ impl<S: PageStore> PageFile<S> {
         while let Ok(node) = self.pager.node(root.page, tree, root.level) {
             let only_child = (node.len() == 1 && root.level > 0).then(|| node.child(0));
             if node.len() == 0 {
-                self.pager.free(root.page, 1);
+                self.pager.free(tree, root.page, 1);
                 *root = Root::default();
                 return;
             }
             let Some(child) = only_child else { return };
-            self.pager.free(root.page, 1);
+            self.pager.free(tree, root.page, 1);
             *root = Root { page: child, level: root.level - 1, ..*root };
         }
     }

@@ -21,7 +21,7 @@
 //! Tour: what is here is the state, and the writes that every command is made of. Beside it: commands that take steps in
 //! [`job`], of which `delete` and [`txn`] are the long ones; reads in [`range`] and [`history`]; background work in
 //! [`compact`] and [`hash`]; what holds writes back in [`alarm`], [`quota`] and `users`; what comes from another cluster in
-//! `following`; what is rebuilt at start in `open`. Each adds its part to [`Store`], and the state names what they keep in
+//! `following`; the store of etcd's v2 API in `v2`; what is rebuilt at start in `open`. Each adds its part to [`Store`], and the state names what they keep in
 //! it, so they are one room. Request checks that need no store are in [`check`](crate::check).
 
 pub mod alarm;
@@ -36,6 +36,7 @@ pub mod quota;
 pub mod range;
 pub mod txn;
 mod users;
+mod v2;
 
 use std::collections::VecDeque;
 
@@ -61,6 +62,7 @@ use crate::store::quota::Quota;
 use crate::store::txn::Spare;
 use crate::trees::{TreeId, Trees};
 use crate::watch::{EventBatch, EventBatchBuilder, EventMode};
+use plinth_v2::Tree;
 
 /// Keys of tree `Meta`.
 pub mod meta {
@@ -117,11 +119,18 @@ pub struct StoreConfig {
     /// Whether every compaction hashes all it passes, as etcd does. It has to read everything up to the compacted
     /// revision for that, where removing alone only touches what changed since the last compaction.
     pub compaction_hashes: bool,
+    /// Changes of the v2 store that can be waited from.
+    pub v2_history: usize,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { quota_bytes: 0, lessor: LessorConfig::for_election_timeout(1000), compaction_hashes: true }
+        Self {
+            quota_bytes: 0,
+            lessor: LessorConfig::for_election_timeout(1000),
+            compaction_hashes: true,
+            v2_history: plinth_v2::limits::HISTORY_EVENTS,
+        }
     }
 }
 
@@ -161,6 +170,7 @@ pub struct Store<T> {
     pub(crate) lessor: Lessor,
     pub(crate) alarms: Alarms,
     pub(crate) auth: Auth,
+    pub(crate) v2: Tree,
     pub(crate) following: Option<Following>,
     /// What the member has not taken yet.
     pub(crate) sign_ins: Vec<SignIn>,
@@ -220,6 +230,7 @@ impl<T: Trees> Store<T> {
             lessor: Lessor::new(config.lessor),
             alarms: Alarms::default(),
             auth: Auth::default(),
+            v2: Tree::default(),
             following: None,
             sign_ins: Vec::new(),
             quota: Quota::new(config.quota_bytes),
@@ -317,11 +328,13 @@ impl<T: Trees> Store<T> {
             CommandRef::SetMemberAttributes(attributes) => self.apply_member_attributes(attributes)?,
             CommandRef::SetClusterVersion(version) => {
                 self.trees.insert(TreeId::Meta, meta::CLUSTER_VERSION, version.as_bytes())?;
+                self.note_cluster_change()?;
             }
             CommandRef::SetDowngrade(downgrade) => self.apply_downgrade(downgrade)?,
             CommandRef::Auth(change) => self.apply_auth_change(change)?,
             CommandRef::Authenticate(request) => self.apply_authenticate(request, out)?,
             CommandRef::Follow(change) => self.apply_follow(change)?,
+            CommandRef::V2(command) => self.apply_v2(command, out)?,
             // Of an earlier term: its leader may have extended the lease since.
             CommandRef::Noop | CommandRef::LeaseExpire(_) => {}
             CommandRef::DeleteRange(_) | CommandRef::Txn(_) | CommandRef::LeaseRevoke(_) => {
@@ -456,7 +469,8 @@ impl<T: Trees> Store<T> {
         for url in attributes.client_urls.iter() {
             kv_codec::put_message_field(&mut self.scratch, 0x12, url.as_bytes());
         }
-        Ok(self.trees.insert(TreeId::Members, &key, &self.scratch)?)
+        self.trees.insert(TreeId::Members, &key, &self.scratch)?;
+        self.note_cluster_change()
     }
 
     fn apply_downgrade(&mut self, downgrade: &ArchivedDowngrade) -> Result<(), StoreError> {

@@ -24,6 +24,7 @@ impl<T: Trees> Store<T> {
         restore_leases(&store.trees, &mut store.lessor)?;
         store.restore_alarms()?;
         store.restore_auth()?;
+        store.restore_v2()?;
         let newest = restore_pairs(&store.trees, &mut store.index, &mut store.lessor)?;
         let current = store.restore_following(newest)?;
         let finished = read_revision(&store.trees, meta::FINISHED_COMPACT)?;

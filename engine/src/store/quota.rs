@@ -1,6 +1,7 @@
 //! The bound for what the file holds, and what requests count against it.
 //!
-//! Pages in use count, not the size of the file: free pages are used again, and given back after compactions.
+//! Pages in use count, not the size of the file: free pages are used again, and given back after compactions. Those of the v2
+//! store do not count.
 
 use crate::store::Store;
 use crate::trees::Trees;
@@ -34,7 +35,7 @@ impl<T: Trees> Store<T> {
     /// Whether a request of this cost fits. Asked before a command is replicated (a refusal there raises the NOSPACE
     /// alarm), and again when it is applied. Costs are those of `Put::cost` and `Txn::cost`; nothing costs nothing.
     pub fn has_room(&self, cost: u64) -> bool {
-        cost == 0 || self.quota.bytes.is_none_or(|bytes| self.trees.in_use_bytes() + cost < bytes)
+        cost == 0 || self.quota.bytes.is_none_or(|bytes| self.trees.counted_bytes() + cost < bytes)
     }
 
     /// The bound for what the file holds.

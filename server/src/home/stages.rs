@@ -75,6 +75,7 @@ pub fn op_of(kind: CommandKind) -> Op {
         CommandKind::AuthRoleGrantPermission => Op::AuthRoleGrantPermission,
         CommandKind::AuthRoleRevokePermission => Op::AuthRoleRevokePermission,
         CommandKind::Authenticate => Op::Authenticate,
+        CommandKind::V2 => Op::V2,
     }
 }
 

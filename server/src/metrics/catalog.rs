@@ -44,6 +44,7 @@ label_values! {
         ClusterVersionSet = "ClusterVersionSet",
         ClusterMemberAttrSet = "ClusterMemberAttrSet",
         DowngradeInfoSet = "DowngradeInfoSet",
+        V2 = "V2",
     }
 }
 

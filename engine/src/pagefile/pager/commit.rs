@@ -64,7 +64,7 @@ impl<S: PageStore> Pager<S> {
         let mut placed = Vec::new();
         while let Some((segment, old)) = self.space.segment_to_place(&placed) {
             if !old.is_none() {
-                self.free(old, 1);
+                self.free(0, old, 1);
                 self.space.place_segment(segment, PageId::NONE);
             }
             if !self.space.segment_is_empty(segment) {
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(file.pager.space.used_pages(), used);
         assert_eq!(file.entries(TreeId::Rev), 800);
         for (page, pages) in blocks {
-            file.pager.free(page, pages);
+            file.pager.free(TreeId::Rev as u8, page, pages);
         }
         for _ in 0..4 {
             insert(&mut file, 0);

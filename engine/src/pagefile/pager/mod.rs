@@ -26,7 +26,8 @@ pub(super) use room::REMOVAL_RESERVE_PAGES;
 
 use super::flush::{Frozen, Run};
 use super::format::{
-    Header, Meta, PAGE_SIZE, PAGES_MAX, PageBytes, PageId, PageKind, SEGMENT_AT, TxnId, get_u32, put_u32, put_u64,
+    Header, Meta, PAGE_SIZE, PAGES_MAX, PageBytes, PageId, PageKind, SEGMENT_AT, TREES_MAX, TxnId, get_u32, put_u32,
+    put_u64,
 };
 use super::node::{Node, validate};
 use super::space::Space;
@@ -98,6 +99,8 @@ pub(super) struct Pager<S> {
     grow_blocked: bool,
     /// Pages that there may be beyond the file while the disk is full.
     overdraft_pages: usize,
+    /// Pages that each tree was given less those it gave back, and what was counted for it.
+    pages_of: [i64; TREES_MAX],
 }
 
 fn corrupt(page: PageId, tree: u8, detail: impl Into<String>) -> TreeError {
@@ -130,6 +133,7 @@ impl<S: PageStore> Pager<S> {
             short_of_space: false,
             grow_blocked: false,
             overdraft_pages: 0,
+            pages_of: [0; TREES_MAX],
         }
     }
 
@@ -348,6 +352,7 @@ impl<S: PageStore> Pager<S> {
     /// A new page of zeros behind its header. Room has been ensured.
     pub fn allocate(&mut self, kind: PageKind, tree: u8, level: u8) -> PageId {
         let page = self.space.allocate().expect("room was ensured");
+        self.pages_of[usize::from(tree)] += 1;
         let mut bytes = self.buffer(1);
         bytes.fill(0);
         Header { kind, tree, level, page, txn: self.txn }.write(&mut bytes);
@@ -355,8 +360,9 @@ impl<S: PageStore> Pager<S> {
         page
     }
 
-    /// Gives back a run of the current state.
-    pub fn free(&mut self, page: PageId, pages: usize) {
+    /// Gives back a run of the current state, which a tree had, or the space map: tree 0.
+    pub fn free(&mut self, tree: u8, page: PageId, pages: usize) {
+        self.pages_of[usize::from(tree)] -= pages as i64;
         if let Some(Place::Dirty(index)) = self.place(page) {
             let run = self.uninstall(index);
             assert_eq!(run.bytes.len(), pages * PAGE_SIZE);
@@ -365,6 +371,16 @@ impl<S: PageStore> Pager<S> {
         } else {
             self.space.free_later(self.txn, page, pages);
         }
+    }
+
+    /// Pages that a tree takes, if they were counted once.
+    pub fn pages_of(&self, tree: u8) -> u64 {
+        u64::try_from(self.pages_of[usize::from(tree)]).expect("no more is given back than was counted")
+    }
+
+    /// The pages of a tree were counted.
+    pub fn set_pages_of(&mut self, tree: u8, pages: u64) {
+        self.pages_of[usize::from(tree)] = pages.cast_signed();
     }
 
     /// The page under which a node may be changed: itself if dirty, else a copy. Room has been ensured.

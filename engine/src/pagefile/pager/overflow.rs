@@ -79,6 +79,7 @@ impl<S: PageStore> Pager<S> {
     pub fn allocate_overflow(&mut self, tree: u8, key: &[u8], value: &[u8]) -> OverflowRef {
         let pages = overflow_pages(key.len(), value.len());
         let page = self.space.allocate_run(pages).expect("room was ensured");
+        self.pages_of[usize::from(tree)] += pages as i64;
         let mut bytes = self.buffer(pages);
         Header { kind: PageKind::Overflow, tree, level: 0, page, txn: self.txn }.write(&mut bytes);
         OverflowRun::init(&mut bytes, key, value);
