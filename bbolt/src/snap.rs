@@ -22,8 +22,30 @@ pub struct MemberTree {
     pub members: BTreeMap<u64, Member>,
     /// Ids that must not come back.
     pub removed: BTreeSet<u64>,
-    /// Names of what users keep in the v2 store, some of it at least.
-    pub user_data: Vec<String>,
+}
+
+/// What users keep in the v2 store.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct V2Nodes {
+    /// Changes of the store so far, its own included.
+    pub index: u64,
+    /// Keys and directories, each behind the directory that it is in.
+    pub nodes: Vec<V2Node>,
+}
+
+/// A key or a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct V2Node {
+    /// Its path, with the namespace.
+    pub path: Vec<u8>,
+    /// Index of its creation.
+    pub created: u64,
+    /// Index of its last change.
+    pub modified: u64,
+    /// When it ends, in nanoseconds since 1970; 0 for never.
+    pub deadline: i64,
+    /// The value of a key.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What a snapshot's file says.
@@ -74,7 +96,31 @@ impl Snap {
         for (name, _) in children(&tree["Root"]["Children"]["0"]["Children"]["removed_members"]) {
             found.removed.insert(parse_id(name).ok_or_else(|| bad(format!("removed member {name:?}")))?);
         }
-        found.user_data = children(&tree["Root"]["Children"]["1"]).map(|(name, _)| name.to_owned()).collect();
+        Ok(found)
+    }
+
+    /// What users keep in it, and their own users and roles.
+    ///
+    /// # Errors
+    /// If the tree is not the v2 store's.
+    pub fn v2_nodes(&self, time: impl Fn(&str) -> Option<i64>) -> Result<V2Nodes, SnapError> {
+        let tree: Value = serde_json::from_slice(&self.tree).map_err(|error| SnapError(error.to_string()))?;
+        let mut found = V2Nodes { index: tree["CurrentIndex"].as_u64().unwrap_or(0), nodes: Vec::new() };
+        let root = &tree["Root"]["Children"];
+        let mut waiting: Vec<&Value> = children(&root["1"]).map(|(_, node)| node).collect();
+        waiting.extend(root.get("2"));
+        while let Some(node) = waiting.pop() {
+            let path = node["Path"].as_str().ok_or_else(|| SnapError("a node without a path".to_owned()))?;
+            let is_dir = node["Children"].is_object();
+            found.nodes.push(V2Node {
+                path: path.as_bytes().to_vec(),
+                created: node["CreatedIndex"].as_u64().unwrap_or(0),
+                modified: node["ModifiedIndex"].as_u64().unwrap_or(0),
+                deadline: node["ExpireTime"].as_str().and_then(&time).unwrap_or(0),
+                value: (!is_dir).then(|| node["Value"].as_str().unwrap_or_default().as_bytes().to_vec()),
+            });
+            waiting.extend(children(node).map(|(_, node)| node));
+        }
         Ok(found)
     }
 }
@@ -118,7 +164,8 @@ mod tests {
             "attributes":{"Value":"{\"name\":\"a\",\"clientURLs\":[\"http://c:1\"]}","Children":null},
             "raftAttributes":{"Value":"{\"peerURLs\":[\"http://p:1\"],\"isLearner\":true}","Children":null}}}}},
         "removed_members":{"Children":{"7":{"Value":""}}},"version":{"Value":"3.5.0"}}},
-        "1":{"Path":"/1","Children":{"mine":{"Value":"x"}}}}}}"#;
+        "1":{"Path":"/1","Children":{"mine":{"Path":"/1/mine","CreatedIndex":4,"ModifiedIndex":5,"Children":{
+        "key":{"Path":"/1/mine/key","CreatedIndex":4,"ModifiedIndex":5,"ExpireTime":"0001-01-01T00:00:00Z","Value":"x","Children":null}}}}}}}}"#;
 
     fn file(tree: &str) -> Vec<u8> {
         let mut data = Vec::new();
@@ -142,7 +189,15 @@ mod tests {
         assert_eq!((member.name.as_str(), member.is_learner), ("a", true));
         assert_eq!((&member.peer_urls[0][..], &member.client_urls[0][..]), ("http://p:1", "http://c:1"));
         assert_eq!(tree.removed, BTreeSet::from([7]));
-        assert_eq!(tree.user_data, ["mine"]);
+        let nodes = snap.v2_nodes(|_| None).expect("a tree").nodes;
+        let node = |path: &str, value: Option<&str>| V2Node {
+            path: path.as_bytes().to_vec(),
+            created: 4,
+            modified: 5,
+            deadline: 0,
+            value: value.map(|value| value.as_bytes().to_vec()),
+        };
+        assert_eq!(nodes, [node("/1/mine", None), node("/1/mine/key", Some("x"))]);
     }
 
     #[test]

@@ -115,6 +115,7 @@ pub async fn boot(
     let store_config = StoreConfig {
         quota_bytes: config.storage.quota_flag,
         lessor: LessorConfig { checkpoint_interval_seconds, ..LessorConfig::for_election_timeout(election_millis) },
+        v2_history: config.http.v2_history,
         ..StoreConfig::default()
     };
     let data = DataFile::new(folder, store_config, random());

@@ -12,6 +12,7 @@ use crate::http::{
 use crate::logging;
 use crate::metrics::{self, Check, Facts, PeerFigures, ProcessStats, ReactorMetrics, Schema, ScrapeCode};
 use crate::tls::Security;
+use crate::v2::{self, Reply, V2};
 use plinth_engine::budget::Budget;
 use plinth_engine::command::AlarmKind;
 use plinth_engine::store::range::RangeQuery;
@@ -32,6 +33,7 @@ pub struct HttpEndpoints {
     gates: FeatureGates,
     tallies: Vec<Arc<Tally>>,
     security: Security,
+    v2: Option<V2>,
 }
 
 impl HttpEndpoints {
@@ -44,7 +46,9 @@ impl HttpEndpoints {
         security: Security,
     ) -> HttpEndpoints {
         let schema = Arc::new(home.reactor.metrics.schema(config.monitoring.extensive));
+        let v2 = config.http.v2.then(|| V2::new(home.clone(), link.clone(), config.limits.request_bytes_max));
         HttpEndpoints {
+            v2,
             home,
             link,
             access: Access::new(&config.http.host_whitelist, &config.http.cors),
@@ -56,12 +60,25 @@ impl HttpEndpoints {
     }
 
     /// The answer to a request.
-    pub async fn respond(&self, request: &Http1Request, endpoints: Endpoints, connection: Connection) -> Response {
-        let admission = self.access.admit(request, connection);
+    pub async fn respond(&self, request: &Http1Request, endpoints: Endpoints, connection: Connection) -> Reply {
+        let admission = self.access.admit(request, &connection);
         if let Admission::Answered(response) = admission {
-            return response;
+            return Reply::Whole(response);
         }
-        let response = match http::route(request, endpoints) {
+        let of_v2 = self.v2.as_ref().filter(|_| endpoints == Endpoints::Client);
+        if let Some(v2) = of_v2
+            && let Some(path) = v2::path_of(request)
+        {
+            return match v2.answer(request, &connection, &path).await {
+                Reply::Whole(response) => Reply::Whole(admission.finish(response)),
+                Reply::Waiting(head, waiting) => Reply::Waiting(admission.finish(head), waiting),
+            };
+        }
+        Reply::Whole(admission.finish(self.route(request, endpoints).await))
+    }
+
+    async fn route(&self, request: &Http1Request, endpoints: Endpoints) -> Response {
+        match http::route(request, endpoints) {
             Route::Answer(response) => response,
             Route::Health(health) => self.health(&health).await,
             Route::Probe(probe) => self.probe(&probe).await,
@@ -73,8 +90,7 @@ impl HttpEndpoints {
                 logging::set_level(level);
                 http::level_changed()
             }
-        };
-        admission.finish(response)
+        }
     }
 
     fn alarms(&self) -> Vec<(AlarmKind, u64)> {

@@ -5,7 +5,8 @@
 //!
 //! - [`reactor`]: the process: reactors, their listeners, start and stop; [`boot`]: from a data directory to a member
 //! - [`service`]: what a listener serves: the handlers, the endpoints and the gateway together
-//! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones; [`gateway`]: calls as JSON; [`mesh`]: calls between reactors
+//! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones, with [`v2`] for etcd's v2 API; [`gateway`]: calls as JSON;
+//!   [`mesh`]: calls between reactors
 //! - [`cluster`]: the other members: connections, questions to the leader, snapshots, comparison, changes of membership
 //! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
@@ -50,4 +51,5 @@ pub mod service;
 pub mod sys;
 pub mod tls;
 pub mod tokens;
+pub mod v2;
 pub mod wake;

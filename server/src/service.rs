@@ -7,10 +7,10 @@ use crate::config::Config;
 use crate::endpoints::HttpEndpoints;
 use crate::gateway::Gateway;
 use crate::http::{self, Access, Connection, Endpoints};
+use crate::v2::{Pieces, Reply, Signals};
 use bytes::Bytes;
 use plinth_net::grpc::{BodyHandler, Call, Method, Service, StreamHandler, StreamReply, Tally, UnaryReply};
-use plinth_net::http1::Http1Reply;
-use plinth_net::http1::{BodyMode, Http1Request};
+use plinth_net::http1::{BodyMode, Http1Body, Http1Reply, Http1Request};
 use plinth_net::rt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,7 +45,41 @@ impl Service for HomeService {
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
         let (http, endpoints) = (self.http.clone(), self.endpoints);
         let connection = Connection::of(&reply.peer());
-        rt::spawn(async move { reply.respond(&http.respond(&request, endpoints, connection).await) }).detach();
+        rt::spawn(async move {
+            match http.respond(&request, endpoints, connection).await {
+                Reply::Whole(response) => reply.respond(&response),
+                Reply::Waiting(head, waiting) => {
+                    let signals = Rc::new(Signals::default());
+                    let body = Local(reply.stream(head.status, &head.headers));
+                    let lost = signals.clone();
+                    body.0.on_cancel(move || lost.lost());
+                    waiting.run(body, signals).await;
+                }
+            }
+        })
+        .detach();
+    }
+}
+
+/// The body of an answer on a connection of this reactor.
+struct Local(Http1Body);
+
+impl Pieces for Local {
+    fn send(&self, piece: Bytes) {
+        self.0.send(piece);
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.0.queued_bytes()
+    }
+
+    fn follow_queue(&self, signals: &Rc<Signals>) {
+        let signals = signals.clone();
+        self.0.on_drained(move || signals.moved());
+    }
+
+    fn finish(self) {
+        self.0.finish();
     }
 }
 

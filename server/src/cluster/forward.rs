@@ -35,6 +35,8 @@ pub enum Question {
     Promote = 4,
     /// `HashKV`: a revision; answered by hash, compact revision and revision.
     HashKv = 5,
+    /// The leader's time in nanoseconds since 1970, from which times to live of the v2 store count.
+    V2Time = 6,
 }
 
 /// In the number of a question: its first four bytes say which group's members are asked. Without it those of group 0 are,
@@ -55,8 +57,8 @@ impl Question {
 
     /// What is asked, of whom, and the rest of the body; nothing if no such question is known.
     pub fn read(number: u16, mut body: Bytes) -> Option<(Question, GroupId, Bytes)> {
-        use Question::{HashKv, Piece, Promote, Renew, TimeToLive};
-        let known = [Renew, Piece, TimeToLive, Promote, HashKv];
+        use Question::{HashKv, Piece, Promote, Renew, TimeToLive, V2Time};
+        let known = [Renew, Piece, TimeToLive, Promote, HashKv, V2Time];
         let question = known.into_iter().find(|question| *question as u16 == number & !OF_GROUP)?;
         let group = if number & OF_GROUP == 0 { GroupId(0) } else { GroupId(body.try_get_u32_le().ok()?) };
         Some((question, group, body))
@@ -161,6 +163,17 @@ pub async fn time_to_live(home: &Home, link: &Link, request: Bytes) -> Result<Op
     ask_leader(home, link, Question::TimeToLive, request).await
 }
 
+/// The leader's time, in nanoseconds since 1970.
+pub async fn v2_time(home: &Home, link: &Link) -> Result<i64, Status> {
+    match ask_leader(home, link, Question::V2Time, Bytes::new()).await? {
+        None => Ok(home.v2.now()),
+        Some(answer) => {
+            let bytes = <[u8; 8]>::try_from(&answer[..]).map_err(|_| status::UNKNOWN_QUESTION)?;
+            Ok(i64::from_le_bytes(bytes))
+        }
+    }
+}
+
 /// Promotion by the leader.
 pub async fn promote(home: &Rc<Home>, link: &Link, id: MemberId) -> Result<(), Status> {
     match ask_leader(home, link, Question::Promote, Bytes::copy_from_slice(&id.0.to_le_bytes())).await? {
@@ -185,6 +198,12 @@ pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Quest
                 Err(status) => refusal(&status),
             });
         }
+        Question::V2Time => {
+            return answerer.answer(match home.keeps_leases() {
+                true => answer(&home.v2.now().to_le_bytes()),
+                false => refusal(&status::NOT_PRIMARY_LESSOR),
+            });
+        }
         Question::Piece | Question::Promote | Question::HashKv => {}
     }
     let task = respond_later(home.clone(), link.clone(), from, question, body, answerer);
@@ -206,7 +225,7 @@ async fn respond_later(
             Err(_) => Err(status::UNKNOWN_QUESTION),
         },
         Question::HashKv => corruption::respond(&home, body).await,
-        Question::Renew | Question::TimeToLive => Err(status::UNKNOWN_QUESTION),
+        Question::Renew | Question::TimeToLive | Question::V2Time => Err(status::UNKNOWN_QUESTION),
     };
     answerer.answer(match result {
         Ok(body) => answer(&body),

@@ -84,7 +84,12 @@ impl PeerHandler for Inbox {
             }
             match message.body {
                 PeerBody::Snapshot(_) => snapshots::announced(home, link, message),
-                _ => home.step(message),
+                _ => {
+                    if matches!(message.body, PeerBody::Append { .. }) {
+                        link.count(message.from, |counts| counts.appends_received += 1);
+                    }
+                    home.step(message);
+                }
             }
         });
     }
@@ -129,8 +134,9 @@ impl PeerHandler for Inbox {
     }
 
     fn round_trip(&self, id: u64, _lane: Lane, time: Duration) {
-        if let Some((home, _)) = self.find(None) {
+        if let Some((home, link)) = self.find(None) {
             home.reactor.metrics.peers.record_round_trip(id, time);
+            link.count(MemberId(id), |counts| counts.pings.add(time));
         }
     }
 

@@ -49,6 +49,36 @@ pub struct Counts {
     pub snapshots_sent: u64,
     /// Snapshots that were given up.
     pub snapshots_failed: u64,
+    /// Messages with entries, or that there are none, that were sent to it.
+    pub appends_sent: u64,
+    /// The same from it.
+    pub appends_received: u64,
+    /// Of the pings that it has answered: number, sum and sum of squares, least and most, in milliseconds.
+    pub pings: Pings,
+}
+
+/// Times of pings, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pings {
+    pub count: u64,
+    pub last: f64,
+    pub sum: f64,
+    pub squares: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Pings {
+    /// One was answered.
+    pub fn add(&mut self, took: Duration) {
+        let millis = took.as_secs_f64() * 1000.0;
+        self.least = if self.count == 0 { millis } else { self.least.min(millis) };
+        self.most = self.most.max(millis);
+        self.count += 1;
+        self.last = millis;
+        self.sum += millis;
+        self.squares += millis * millis;
+    }
 }
 
 impl Link {
@@ -167,8 +197,12 @@ impl Others for Link {
             let (to, is_snapshot) = (message.to, matches!(message.body, PeerBody::Snapshot(_)));
             // Kept for the case that nothing of it leaves; its bytes are shared.
             let proposal = matches!(message.body, PeerBody::Propose).then(|| message.clone());
-            let is_answer = !matches!(message.body, PeerBody::Append { .. } | PeerBody::Snapshot(_));
+            let is_append = matches!(message.body, PeerBody::Append { .. });
+            let is_answer = !is_append && !is_snapshot;
             if self.send(message) {
+                if is_append {
+                    self.count(to, |counts| counts.appends_sent += 1);
+                }
                 continue;
             }
             if let Some(proposal) = proposal {

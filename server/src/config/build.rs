@@ -36,6 +36,8 @@ impl Config {
                 cors: given.list("cors"),
                 host_whitelist: given.list("host-whitelist"),
                 gateway: given.bool("enable-grpc-gateway"),
+                v2: given.bool("enable-v2"),
+                v2_history: usize::try_from(given.uint("v2-history")).unwrap_or(usize::MAX),
                 pprof: given.bool("enable-pprof") || log.level == LogLevel::Debug,
             },
             auth: Auth {

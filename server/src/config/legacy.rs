@@ -58,7 +58,7 @@ const fn gone(name: &'static str, harmless: &'static [&'static str], what: &'sta
 }
 
 const V2_DISCOVERY: &str = "v2 discovery was removed; use --discovery-token and --discovery-endpoints";
-const V2_API: &str = "the v2 API was removed in etcd 3.6";
+const V2_API: &str = "the v2 API over v3 keys was removed in etcd 3.6";
 const V2_PROXY: &str = "the v2 proxy was removed in etcd 3.6";
 
 /// The table, by origin.
@@ -108,11 +108,6 @@ pub const OLD_FLAGS: &[OldFlag] = &[
     // Up to 3.6 and older: the v2 store, its proxy and its discovery.
     gone("discovery", &[""], V2_DISCOVERY),
     gone("discovery-proxy", &[""], V2_DISCOVERY),
-    OldFlag {
-        name: "enable-v2",
-        meaning: IgnoredIf(&["0", "f", "F", "false", "FALSE", "False"], V2_API),
-        value_optional: true,
-    },
     gone("experimental-enable-v2v3", &[""], V2_API),
     gone("proxy", &["off"], V2_PROXY),
     ignored_value("proxy-failure-wait"),

@@ -125,6 +125,7 @@ pub const FLAGS: &[Flag] = &[
     flag(Member, "socket-reuse-port", Bool, "false", At(&["socket-options", "reuse-port"]), "Set SO_REUSEPORT on listeners."),
     flag(Member, "socket-reuse-address", Bool, "false", At(&["socket-options", "reuse-address"]), "Set SO_REUSEADDR on listeners."),
     flag(Member, "enable-grpc-gateway", Bool, "true", Top, "Serve the JSON gateway below /v3/."),
+    flag(Member, "enable-v2", Bool, "false", Top, "Serve etcd's v2 API below /v2/."),
     flag(Member, "raft-read-timeout", Duration, "5s", Yaml::None, "Read timeout of peer connections; at least 5s."),
     flag(Member, "raft-write-timeout", Duration, "5s", Yaml::None, "Write timeout of peer connections; at least 5s."),
     flag(Member, "watch-progress-notify-interval", Duration, "0s", Top, "Time between progress notifications of watches that asked for them (0: 10m)."),
@@ -219,6 +220,7 @@ pub const FLAGS: &[Flag] = &[
     flag(Unsafe, "unsafe-no-fsync", Bool, "false", Top, "Never flush to disk. Acknowledged writes may be lost."),
     // Plinth
     flag(Plinth, "reactors", Uint(32), "1", Top, "Threads that serve connections (0: one for every core)."),
+    flag(Plinth, "v2-history", Uint(32), "100000", Top, "Changes of the v2 API that can be waited from, up to 64 MiB of them."),
     flag(Plinth, "follow", List, "", Top, "Endpoints of a running etcd cluster to be a standby of, until the cut-over."),
     flag(Plinth, "follow-trusted-ca-file", Text, "", Top, "CA bundle for the cluster that is followed."),
     flag(Plinth, "follow-cert-file", Text, "", Top, "Certificate shown to the cluster that is followed."),

@@ -378,6 +378,10 @@ pub struct Http {
     pub host_whitelist: Vec<String>,
     /// `--enable-grpc-gateway`
     pub gateway: bool,
+    /// `--enable-v2`
+    pub v2: bool,
+    /// `--v2-history`
+    pub v2_history: usize,
     /// `--enable-pprof`, or log level debug
     pub pprof: bool,
 }

@@ -238,7 +238,10 @@ fn unusable_configurations_exit_with_1() {
             &["--discovery=http://x"],
             "--discovery=http://x: v2 discovery was removed; use --discovery-token and --discovery-endpoints",
         ),
-        (&["--enable-v2"], "--enable-v2=true: the v2 API was removed in etcd 3.6"),
+        (
+            &["--experimental-enable-v2v3=x"],
+            "--experimental-enable-v2v3=x: the v2 API over v3 keys was removed in etcd 3.6",
+        ),
         (&["--proxy=on"], "--proxy=on: the v2 proxy was removed in etcd 3.6"),
     ];
     for (arguments, message) in CASES {
@@ -422,10 +425,12 @@ fn old_names_keep_working() {
     assert_eq!(loaded.config.check_before_bootstrap(), Ok(()));
     assert!(has_notice(&loaded, "--feature-gates=InitialCorruptCheck=true"));
 
+    assert!(config(&["--enable-v2"]).http.v2);
     let config =
         config(&["--debug", "--enable-v2=false", "--proxy=off", "--proxy-read-timeout=0", "-v", "--log-output=stdout"]);
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.log.outputs, [LogOutput::Stdout]);
+    assert!(!config.http.v2, "off unless asked for");
 }
 
 #[test]

@@ -18,6 +18,8 @@ use plinth_engine::command::{
 };
 use plinth_raft::batch::BatchBuilder;
 use plinth_raft::{Entry, EntryKind, Member, MemberChange, MemberId};
+use plinth_v2::command::Content;
+use plinth_v2::{Change, V2Command};
 use prost::Message;
 
 /// Fields of `InternalRaftRequest`.
@@ -41,6 +43,9 @@ mod field {
     pub const DOWNGRADE_INFO_SET: u64 = 1302;
     pub const DOWNGRADE_VERSION_TEST: u64 = 9900;
 }
+
+/// Methods of v2 requests.
+const V2_METHODS: [&[u8]; 5] = [b"PUT", b"POST", b"DELETE", b"QGET", b"SYNC"];
 
 /// A request in an entry, as far as it is known which one it is.
 struct Request<'a> {
@@ -104,6 +109,10 @@ pub fn published(entry: &wal::Entry) -> Result<Option<MemberAttributes>, String>
 impl<'a> Request<'a> {
     fn read(data: &'a [u8]) -> Result<Request<'a>, String> {
         let mut found = Request { number: 0, body: &[], user: "", auth_revision: 0 };
+        // The v2 API of 3.5 and older wrote its requests as they are. Their second field is a method, and no message.
+        if bytes_field(data, 2).is_some_and(|method| V2_METHODS.contains(&method)) {
+            return Ok(Request { number: field::V2, body: data, ..found });
+        }
         let mut reader = fields(data);
         for field in reader.by_ref() {
             match field {
@@ -198,13 +207,67 @@ fn text(message: &[u8], number: u64) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| format!("field {number} is no text"))
 }
 
-/// What releases up to 3.4 say by way of the v2 store: names and client URLs of members, and the cluster's version. What
-/// users kept there has no place here.
+/// Whether users change the v2 store in this entry.
+///
+/// # Errors
+/// If the entry is damaged.
+pub fn is_v2(entry: &wal::Entry) -> Result<bool, String> {
+    Ok(matches!(of_v2(entry)?, Some(Command::V2(command)) if command.change != Change::Sync))
+}
+
+/// What happens to the v2 store in this entry.
+///
+/// # Errors
+/// If the entry is damaged.
+pub fn of_v2(entry: &wal::Entry) -> Result<Option<Command>, String> {
+    if entry.kind != EntryType::Normal || entry.data.is_empty() {
+        return Ok(None);
+    }
+    let request = Request::read(&entry.data)?;
+    if request.number == field::V2 { request.command(entry.term).map(Some) } else { Ok(None) }
+}
+
+/// Changes of the v2 store that a cluster makes of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnChange {
+    /// None.
+    None,
+    /// A member comes, is changed or says something of itself, or the version changes.
+    One,
+    /// A member goes, and is remembered as removed.
+    Removal,
+}
+
+/// What of that an entry does.
+///
+/// # Errors
+/// If the entry is damaged.
+pub fn own_change(entry: &wal::Entry) -> Result<OwnChange, String> {
+    match entry.kind {
+        EntryType::ConfChange => Ok(match member_change(&entry.data)? {
+            MemberChange::Remove(_) => OwnChange::Removal,
+            _ => OwnChange::One,
+        }),
+        EntryType::Normal if !entry.data.is_empty() => {
+            let request = Request::read(&entry.data)?;
+            let is_own = match request.number {
+                field::CLUSTER_VERSION_SET | field::CLUSTER_MEMBER_ATTR_SET => true,
+                field::V2 => !matches!(request.command(entry.term)?, Command::V2(_) | Command::Noop),
+                _ => false,
+            };
+            Ok(if is_own { OwnChange::One } else { OwnChange::None })
+        }
+        _ => Ok(OwnChange::None),
+    }
+}
+
+/// What is said by way of the v2 store: by releases up to 3.4 names and client URLs of members, and the cluster's version;
+/// and what users do there.
 fn v2(request: &[u8]) -> Result<Command, String> {
     let (method, path, value) = (text(request, 2)?, text(request, 3)?, text(request, 4)?);
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match (method.as_str(), parts.as_slice()) {
-        ("SYNC" | "QGET", _) => Ok(Command::Noop),
+        ("QGET", _) => Ok(Command::Noop),
         ("PUT", ["0", "version"]) => Ok(Command::SetClusterVersion(value)),
         ("PUT", ["0", "members", id, "attributes"]) => {
             let member = plinth_bbolt::snap::parse_id(id).ok_or_else(|| format!("member {id:?}"))?;
@@ -215,8 +278,34 @@ fn v2(request: &[u8]) -> Result<Command, String> {
                 client_urls: published.client_urls,
             }))
         }
-        _ => Err(format!("a request of the v2 API ({method} {path}), whose data cannot be carried over")),
+        _ => of_users(request, &method, &path, &value).map(Command::V2),
     }
+}
+
+fn of_users(request: &[u8], method: &str, path: &str, value: &str) -> Result<V2Command, String> {
+    let flag = |number| integer_field(request, number) != 0;
+    let given = |number| fields(request).any(|(found, _)| found == number).then(|| flag(number));
+    let path = Bytes::from(plinth_v2::path::clean(path.as_bytes()));
+    let (dir, recursive) = (flag(5), flag(12));
+    let prev_value = Bytes::copy_from_slice(bytes_field(request, 6).unwrap_or_default());
+    let prev_index = integer_field(request, 7).cast_unsigned();
+    let expires = integer_field(request, 9);
+    let content = Content { value: Bytes::copy_from_slice(value.as_bytes()), expires, refresh: flag(17) };
+    let compares = prev_index > 0 || !prev_value.is_empty();
+    let change = match (method, given(8)) {
+        ("SYNC", _) => Change::Sync,
+        ("DELETE", _) if compares => Change::CompareAndDelete { path, prev_value, prev_index },
+        ("DELETE", _) => Change::Delete { path, dir, recursive },
+        ("POST", _) => Change::Create { path, dir, in_order: true, content },
+        ("PUT", Some(false)) => Change::Create { path, dir, in_order: false, content },
+        ("PUT", _) if compares => Change::CompareAndSwap { path, prev_value, prev_index, content },
+        ("PUT", Some(true)) => Change::Update { path, content },
+        ("PUT", None) => Change::Set { path, dir, content },
+        _ => return Err(format!("a request of the v2 API of an unknown kind ({method})")),
+    };
+    // Deadlines are as etcd has written them.
+    let at = if change == Change::Sync { integer_field(request, 15) } else { expires };
+    Ok(V2Command { at, shown_at: at, brief: true, change })
 }
 
 /// The context of a change of a member, in etcd's notation.

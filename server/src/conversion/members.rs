@@ -92,12 +92,6 @@ fn told(log: &Log, applied: EntryId) -> Result<Members, ConversionError> {
         Some(snapshot) => (snapshot.members().map_err(|error| refused(error.to_string()))?, snapshot.index),
         None => (MemberTree::default(), 0),
     };
-    if !tree.user_data.is_empty() {
-        return Err(refused(format!(
-            "the v2 store holds data of users ({}), which cannot be carried over; move them to the v3 API first",
-            tree.user_data.join(", ")
-        )));
-    }
     let mut members = records(tree);
     for entry in log.wal.entries.iter().filter(|entry| entry.index > from && entry.index <= applied.index) {
         match entry.kind {

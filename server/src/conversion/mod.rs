@@ -18,6 +18,7 @@ mod entries;
 mod files;
 mod members;
 mod users;
+mod v2;
 
 use crate::boot::{self, BootError};
 use crate::config::Config;
@@ -170,6 +171,7 @@ fn make(config: &Config, etcd: &EtcdFiles, member_dir: &Path, log_dir: &Path) ->
     let meta = files::Meta::read(&database)?;
     let applied = log.position(&meta)?;
     let standing = members::standing(&database, &meta, &log, applied)?;
+    let v2_tree = v2::tree(&log, applied)?;
     // Translated before anything is written, so that what cannot be carried over is refused at once.
     let behind = log.wal.entries.iter().filter(|entry| entry.index > applied.index);
     let entries = behind.map(entries::translate).collect::<Result<Vec<_>, _>>()?;
@@ -182,6 +184,9 @@ fn make(config: &Config, etcd: &EtcdFiles, member_dir: &Path, log_dir: &Path) ->
             false => Ok(()),
         })?;
     standing.place(&mut pages).map_err(DataFileError::Write)?;
+    if let Some(tree) = v2_tree {
+        v2::place(tree, &mut pages).map_err(DataFileError::Write)?;
+    }
     pages.flush_now().map_err(DataFileError::Write)?;
     drop(pages);
     data.put_in_place(&data.beside(UNFINISHED)).map_err(io_error(data.path()))?;

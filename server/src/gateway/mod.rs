@@ -122,7 +122,7 @@ impl Gateway {
 
     /// Whether a request may go on, and how. Otherwise it has been answered.
     fn begin(&self, path: &str, request: &Http1Request, reply: Http1Reply) -> Option<(Output, Target, Head)> {
-        let admission = self.access.admit(request, connection(&reply));
+        let admission = self.access.admit(request, &connection(&reply));
         if let Admission::Answered(response) = &admission {
             reply.respond(response);
             return None;
@@ -148,7 +148,7 @@ impl Gateway {
 
     /// As `begin` and `stream` or `unary`, where everything goes through frames.
     fn open_socket(&self, path: &str, request: &Http1Request, reply: Http1Reply) -> Box<dyn BodyHandler> {
-        let admission = self.access.admit(request, connection(&reply));
+        let admission = self.access.admit(request, &connection(&reply));
         if let Admission::Answered(response) = &admission {
             reply.respond(response);
             return Box::new(input::Ignored);

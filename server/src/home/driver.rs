@@ -4,7 +4,7 @@ use super::calm::Calm;
 use super::clock::Nanos;
 use super::reactor::Reactor;
 use super::waiter::Waiter;
-use super::{Home, HomeLog, HomeMember, State, flush, watching};
+use super::{Home, HomeLog, HomeMember, State, flush, v2, watching};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
 use crate::caller;
@@ -182,6 +182,7 @@ impl Outside for Turn<'_> {
 
     fn settled(&mut self) -> Result<(), Fatal> {
         self.home.others.follow_members(self.home);
+        v2::publish(self.home);
         Ok(())
     }
 

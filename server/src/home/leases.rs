@@ -1,8 +1,9 @@
-//! Leases of this home, while it leads: renewals, remaining times, the end of those whose time is over.
+//! Leases of this home, while it leads: renewals, remaining times, the end of those whose time is over (and of what the v2
+//! store has).
 
 use super::stages::op_of;
 use super::waiter::Waiter;
-use super::{Home, State};
+use super::{Home, State, v2};
 use crate::answer::status;
 use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
@@ -83,7 +84,7 @@ pub async fn expire_leases(home: Rc<Home>) {
             }
             scan
         };
-        pause = scan.pause;
+        pause = scan.pause.min(v2::expire(&home));
         home.reactor.metrics.leases_expired.add(scan.expired as u64);
         if scan.has_submitted {
             home.reactor.pump.notify();

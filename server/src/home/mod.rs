@@ -29,6 +29,7 @@ pub mod space;
 pub mod stages;
 pub mod standby;
 mod timeout;
+pub mod v2;
 pub mod waiter;
 pub mod watching;
 
@@ -161,6 +162,8 @@ pub struct Home {
     pub identities: Identities,
     /// The other cluster, as long as it is followed.
     pub standby: Standby,
+    /// Who waits for changes of the v2 store.
+    pub v2: v2::V2,
     /// Writes the data file that has taken the place of the one before.
     new_writer: RefCell<Option<FileWriter>>,
     is_learner: Cell<bool>,
@@ -204,6 +207,7 @@ impl Home {
             physical: Vec::new(),
             stages: Stages::new(profile.limits.slow_apply),
         };
+        let v2 = v2::V2::new(state.member.store().v2().index());
         let home = Rc::new(Home {
             state: RefCell::new(state),
             slow: SlowRequests::new(profile.limits.slow_request),
@@ -215,6 +219,7 @@ impl Home {
             others,
             identities,
             standby: Standby::default(),
+            v2,
             new_writer: RefCell::default(),
             is_learner: Cell::new(false),
             is_removed: Cell::new(false),
@@ -476,6 +481,11 @@ impl Home {
         self.state.borrow().member.keeps_leases().is_some()
     }
 
+    /// How long ago a leader was elected, as far as this member knows.
+    pub fn elected_since(&self) -> Option<Duration> {
+        self.elected.get().map(|at| at.elapsed())
+    }
+
     /// A leader was elected.
     pub(crate) fn note_election(&self) {
         self.elected.set(Some(Instant::now()));
@@ -537,6 +547,7 @@ impl Home {
     pub fn stop(&self) {
         self.stopping.set(true);
         self.stopped.notify();
+        v2::stop(self);
         let mut effects = Effects::default();
         self.state.borrow_mut().member.stop(&mut effects);
         for (waiter, _) in effects.lost {

@@ -37,19 +37,21 @@ impl Allowed {
 }
 
 /// What is known about the connection of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
     /// It is encrypted; then the host is not checked, because certificates name it.
     pub tls: bool,
     /// Its certificate carries a common name that authentication would use over gRPC, but not through the gateway.
     pub common_name_would_be_ignored: bool,
+    /// That common name, if certificates count.
+    pub common_name: Option<String>,
 }
 
 impl Connection {
     /// That of a request's other end.
     pub fn of(peer: &Peer) -> Connection {
         let common_name_would_be_ignored = peer.common_name.is_some() && caller::users_matter();
-        Connection { tls: peer.is_encrypted, common_name_would_be_ignored }
+        Connection { tls: peer.is_encrypted, common_name_would_be_ignored, common_name: peer.common_name.clone() }
     }
 }
 
@@ -72,7 +74,7 @@ impl Access {
     }
 
     /// Decides about a request.
-    pub fn admit(&self, request: &Http1Request, connection: Connection) -> Admission {
+    pub fn admit(&self, request: &Http1Request, connection: &Connection) -> Admission {
         let host = host_without_port(request.host());
         if !connection.tls && !self.hosts.holds(host) {
             return Admission::Answered(Response::error(421, &misdirected(host)));

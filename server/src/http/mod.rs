@@ -75,6 +75,13 @@ pub fn gateway_path(request: &Http1Request) -> Option<String> {
     (is_below && query::cleaned(&path).is_none()).then_some(path)
 }
 
+/// The target that a request means, if its path is not as it should be: with its query, and with escapes.
+pub fn meant(request: &Http1Request) -> Option<String> {
+    let clean = query::cleaned(&query::decode_path(request.path()))?;
+    let query = if request.query().is_empty() { String::new() } else { format!("?{}", request.query()) };
+    Some(query::encode_path(&clean) + &query)
+}
+
 /// Finds out what a request needs.
 pub fn route(request: &Http1Request, endpoints: Endpoints) -> Route {
     let path = path_of(request);

@@ -268,10 +268,10 @@ fn hosts_are_checked_on_plain_connections() {
     for (hosts, host, admitted) in CASES {
         let text = format!("GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let request = parse(text.as_bytes(), Limits::default()).expect("well-formed").expect("complete").0;
-        let admission = access(hosts, &["*"]).admit(&request, Connection::default());
+        let admission = access(hosts, &["*"]).admit(&request, &Connection::default());
         assert_eq!(matches!(admission, Admission::Admitted { .. }), *admitted, "{hosts:?} {host}");
         let encrypted = Connection { tls: true, ..Connection::default() };
-        assert!(matches!(access(hosts, &["*"]).admit(&request, encrypted), Admission::Admitted { .. }));
+        assert!(matches!(access(hosts, &["*"]).admit(&request, &encrypted), Admission::Admitted { .. }));
         if let Admission::Answered(response) = admission {
             assert_eq!(response.status, 421);
             assert!(body(&response).trim_start().lines().next().is_some_and(|line| line.contains("unrecognized")));
@@ -290,7 +290,7 @@ fn origins_are_allowed_in_the_answer() {
     ];
     for (origins, field, allowed) in CASES {
         for method in ["GET", "OPTIONS"] {
-            let admission = access(&["*"], origins).admit(&request(method, "/any", field), Connection::default());
+            let admission = access(&["*"], origins).admit(&request(method, "/any", field), &Connection::default());
             let response = match (&admission, method) {
                 (Admission::Answered(response), "OPTIONS") => response.clone(),
                 (Admission::Admitted { .. }, "GET") => admission.finish(Response::new(404)),
@@ -307,9 +307,9 @@ fn origins_are_allowed_in_the_answer() {
 
 #[test]
 fn a_certificate_that_the_gateway_would_ignore_is_told() {
-    let connection = Connection { tls: true, common_name_would_be_ignored: true };
-    let admission = access(&["*"], &["*"]).admit(&request("POST", "/v3/kv/put", ""), connection);
+    let connection = Connection { tls: true, common_name_would_be_ignored: true, ..Connection::default() };
+    let admission = access(&["*"], &["*"]).admit(&request("POST", "/v3/kv/put", ""), &connection);
     assert!(matches!(admission, Admission::Answered(response) if response.status == 400));
-    let admission = access(&["*"], &["*"]).admit(&get("/health"), connection);
+    let admission = access(&["*"], &["*"]).admit(&get("/health"), &connection);
     assert!(matches!(admission, Admission::Admitted { .. }));
 }

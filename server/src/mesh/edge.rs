@@ -9,22 +9,25 @@ use crate::http::Connection;
 use crate::notify::Notify;
 use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
-use plinth_net::http1::Http1Reply;
-use plinth_net::http1::{Http1Request, Response};
+use plinth_net::h2::limits::STREAM_LOW_WATER_BYTES;
+use plinth_net::http1::{Http1Body, Http1Reply, Http1Request, Response};
 use plinth_raft::GroupId;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// A call that waits for the home.
 enum Pending {
     Unary(UnaryReply),
     Stream(StreamReply, Rc<Cell<usize>>),
     Http(Http1Reply),
+    /// An answer over HTTP that has begun.
+    Body(Rc<Http1Body>, Rc<Cell<usize>>),
 }
 
 /// The calls of one edge.
 pub struct Edge {
+    me: Weak<Edge>,
     methods: &'static [Method],
     pending: RefCell<FxHashMap<CallId, Pending>>,
     outbox: RefCell<Vec<ToHome>>,
@@ -39,7 +42,8 @@ pub struct Edge {
 impl Edge {
     /// An edge without calls, for the methods of the home's API.
     pub fn new(methods: &'static [Method]) -> Rc<Edge> {
-        Rc::new(Edge {
+        Rc::new_cyclic(|me| Edge {
+            me: me.clone(),
             methods,
             pending: RefCell::default(),
             outbox: RefCell::default(),
@@ -109,6 +113,7 @@ impl Edge {
                 match pending {
                     Some(Pending::Unary(reply)) => reply.fail(status),
                     Some(Pending::Stream(reply, _)) => reply.finish(status),
+                    Some(Pending::Body(body, _)) => finish(body),
                     Some(Pending::Http(_)) | None => {}
                 }
             }
@@ -121,6 +126,13 @@ impl Edge {
                 let pending = self.pending.borrow_mut().remove(&id);
                 if let Some(Pending::Http(reply)) = pending {
                     reply.respond(&response);
+                }
+            }
+            ToEdge::HttpHead(id, head) => {
+                let pending = self.pending.borrow_mut().remove(&id);
+                if let Some(Pending::Http(reply)) = pending {
+                    let body = Rc::new(reply.stream(head.status, &head.headers));
+                    self.pending.borrow_mut().insert(id, Pending::Body(body, Rc::default()));
                 }
             }
             ToEdge::Taken(bytes) => {
@@ -147,6 +159,11 @@ impl Edge {
             }
             return;
         }
+        if let Some(Pending::Body(to, held)) = self.pending.borrow().get(&id) {
+            held.set(held.get() + body.len());
+            to.send(body);
+            return self.follow_body(id, to, held);
+        }
         let stream = match self.pending.borrow().get(&id) {
             Some(Pending::Stream(reply, held)) => Some((reply.clone(), held.clone())),
             _ => None,
@@ -162,9 +179,25 @@ impl Edge {
         }
     }
 
+    /// Tells the home what of a body has left, now and when the rest has.
+    fn follow_body(&self, id: CallId, body: &Rc<Http1Body>, held: &Rc<Cell<usize>>) {
+        self.note_drained(id, body.queued_bytes(), held);
+        if body.queued_bytes() > STREAM_LOW_WATER_BYTES {
+            let (edge, weak, held) = (self.me.clone(), Rc::downgrade(body), held.clone());
+            body.on_drained(move || {
+                if let (Some(edge), Some(body)) = (edge.upgrade(), weak.upgrade()) {
+                    edge.note_drained(id, body.queued_bytes(), &held);
+                }
+            });
+        }
+    }
+
     /// Tells the home what has left for the socket.
     fn report_drained(&self, id: CallId, reply: &StreamReply, held: &Cell<usize>) {
-        let queued = reply.queued_bytes();
+        self.note_drained(id, reply.queued_bytes(), held);
+    }
+
+    fn note_drained(&self, id: CallId, queued: usize, held: &Cell<usize>) {
         if queued < held.get() {
             *self.drained.borrow_mut().entry(id).or_default() += held.get() - queued;
             held.set(queued);
@@ -224,8 +257,21 @@ impl Service for EdgeService {
         }
         let id = self.edge.name();
         let connection = Connection::of(&reply.peer());
+        let edge = self.edge.clone();
+        reply.on_cancel(move || {
+            if edge.pending.borrow_mut().remove(&id).is_some() {
+                edge.post(ToHome::Gone(id));
+            }
+        });
         self.edge.pending.borrow_mut().insert(id, Pending::Http(reply));
         self.edge.post(ToHome::Http(id, self.group, request, connection));
+    }
+}
+
+/// Ends a body that nobody else has.
+fn finish(body: Rc<Http1Body>) {
+    if let Ok(body) = Rc::try_unwrap(body) {
+        body.finish();
     }
 }
 

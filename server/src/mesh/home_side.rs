@@ -8,6 +8,7 @@ use crate::caller::CallFacts;
 use crate::endpoints::HttpEndpoints;
 use crate::http::Endpoints;
 use crate::notify::Notify;
+use crate::v2::{Pieces, Reply, Signals};
 use bytes::Bytes;
 use plinth_net::grpc::{CallKey, ReplySink, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::http1::Response;
@@ -149,6 +150,43 @@ pub struct Answering {
     pub endpoints: Endpoints,
 }
 
+/// An answer over HTTP whose body comes in pieces, to a client of the edge.
+struct Remotely(Rc<EdgeSink>, CallId);
+
+impl Pieces for Remotely {
+    fn send(&self, piece: Bytes) {
+        self.0.send_bytes(key(self.1), piece, false);
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.0.queued_bytes(key(self.1))
+    }
+
+    // The edge tells what has left without being asked.
+    fn follow_queue(&self, _: &Rc<Signals>) {}
+
+    fn finish(self) {
+        self.0.finish(key(self.1), Status::OK);
+    }
+}
+
+/// What the edge tells of such an answer.
+struct HttpBody(Rc<Signals>);
+
+impl StreamHandler for HttpBody {
+    fn message(&mut self, _: Bytes) {}
+
+    fn half_close(&mut self) {}
+
+    fn writable(&mut self) {
+        self.0.moved();
+    }
+
+    fn closed(&mut self) {
+        self.0.lost();
+    }
+}
+
 /// Serves one edge.
 pub struct HomeSide {
     /// A few, which are found by looking at each.
@@ -224,9 +262,20 @@ impl HomeSide {
                 let Some(Answering { http, endpoints, .. }) = self.store(group).cloned() else {
                     return sink.post(ToEdge::Http(id, Response::error(503, &status::STOPPED.message)));
                 };
+                let signals = Rc::new(Signals::default());
+                self.sink.calls.borrow_mut().insert(id, Remote::default());
+                self.streams.insert(id, Box::new(HttpBody(signals.clone())));
                 rt::spawn(async move {
-                    let response = http.respond(&request, endpoints, connection).await;
-                    sink.post(ToEdge::Http(id, response));
+                    match http.respond(&request, endpoints, connection).await {
+                        Reply::Whole(response) => {
+                            sink.end(id);
+                            sink.post(ToEdge::Http(id, response));
+                        }
+                        Reply::Waiting(head, waiting) => {
+                            sink.post(ToEdge::HttpHead(id, head));
+                            waiting.run(Remotely(sink, id), signals).await;
+                        }
+                    }
                 })
                 .detach();
             }

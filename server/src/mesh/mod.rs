@@ -91,6 +91,8 @@ pub enum ToEdge {
     Park(CallId),
     /// The answer to an HTTP request.
     Http(CallId, Response),
+    /// The head of such an answer; its body follows in pieces, as messages of a stream do.
+    HttpHead(CallId, Response),
     /// The home has taken so many bytes of what the edge has sent.
     Taken(usize),
     /// The member stops: let connections go.
