@@ -91,6 +91,14 @@ enum Command {
 
 /// Runs etcdctl with the arguments behind its name.
 pub fn main<T: Into<OsString>>(args: Vec<T>) -> ExitCode {
+    match std::env::var("ETCDCTL_API").as_deref() {
+        Ok("2") => return crate::v2::main(args),
+        Ok("" | "3") | Err(_) => {}
+        Ok(other) => {
+            eprintln!("unsupported API version: {other}");
+            return ExitCode::FAILURE;
+        }
+    }
     let words = usage::commands_first(&definition(), args.into_iter().map(Into::into).collect());
     let parse = |words: &[OsString]| definition().try_get_matches_from(std::iter::once(&"etcdctl".into()).chain(words));
     let matches = match parse(&words) {

@@ -8,6 +8,7 @@
 //!   is what all of them work with
 //! - [`cluster`] is the endpoints as one, over [`rpc`], encrypted by [`tls`]; [`session`] keeps leases alive, [`queue`] waits for a turn,
 //!   [`watching`] outlives connections, [`signals`] end what holds on, [`urls`] are looked at before they are sent
+//! - [`v2`] is `etcdctl` for the v2 API (`ETCDCTL_API=2`)
 //! - [`output`] has the formats; exit codes are one table ([`failure`])
 //!
 //! Nothing here ends the process or panics on what a user wrote.
@@ -34,6 +35,7 @@ pub mod signals;
 pub mod tls;
 pub mod urls;
 pub mod usage;
+pub mod v2;
 pub mod wal;
 pub mod watching;
 pub mod words;

@@ -32,6 +32,11 @@ pub struct Encryption {
 impl Encryption {
     /// Reads what the flags name, and makes of it what connections need.
     pub fn settings(&self) -> Result<Arc<ClientConfig>, Failure> {
+        self.settings_for("h2")
+    }
+
+    /// The same for another protocol.
+    pub fn settings_for(&self, protocol: &'static str) -> Result<Arc<ClientConfig>, Failure> {
         let file = |file: &Option<String>| file.clone().unwrap_or_default();
         let credentials = match (&self.cert, &self.key) {
             (None, None) => None,
@@ -52,7 +57,7 @@ impl Encryption {
         };
         let trust = Trust { roots, rules: Rules::default() };
         let trust = Some(&trust).filter(|_| !self.skip_verify);
-        let common = Common { protocols: vec!["h2"], ..Common::default() };
+        let common = Common { protocols: vec![protocol], ..Common::default() };
         let settings = ClientSettings::new(credentials.as_ref(), trust, &common);
         settings.map(|settings| settings.config()).map_err(Failure::arguments)
     }
@@ -98,7 +103,7 @@ impl Place {
 }
 
 /// A connected socket of either kind.
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
@@ -108,23 +113,28 @@ pub async fn connect(
     place: Place,
     settings: Arc<ClientConfig>,
 ) -> Result<Channel, tonic::transport::Error> {
-    let connector = TlsConnector::from(settings);
     let dial = tower::service_fn(move |_| {
-        let (connector, place) = (connector.clone(), place.clone());
-        async move {
-            let name = place.server_name()?;
-            let socket: Box<dyn Socket> = match place {
-                Place::Tcp(address) => {
-                    let socket = TcpStream::connect(address).await?;
-                    socket.set_nodelay(true)?;
-                    Box::new(socket)
-                }
-                Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            };
-            connector.connect(name, socket).await.map(TokioIo::new).map_err(in_words)
-        }
+        let (settings, place) = (settings.clone(), place.clone());
+        async move { socket(&place, Some(settings)).await.map(TokioIo::new) }
     });
     endpoint.connect_with_connector(dial).await
+}
+
+/// Connects, and encrypts if there are settings for it.
+pub async fn socket(place: &Place, settings: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Socket>> {
+    let name = place.server_name()?;
+    let socket: Box<dyn Socket> = match place {
+        Place::Tcp(address) => {
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            Box::new(socket)
+        }
+        Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
+    };
+    match settings {
+        None => Ok(socket),
+        Some(settings) => Ok(Box::new(TlsConnector::from(settings).connect(name, socket).await.map_err(in_words)?)),
+    }
 }
 
 /// An error of the handshake in the words of Go's library.
