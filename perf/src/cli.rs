@@ -1,6 +1,8 @@
 //! The command line. Parsing only records; `main` acts.
 
-use crate::server::{Form, Program};
+use crate::certificates::Connect;
+use crate::server::{Form, Program, Security};
+use crate::users::Tokens;
 use crate::workload::{Kind, Spec};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -44,6 +46,10 @@ pub enum Command {
     Disturb(DisturbArgs),
     /// Latency, CPU and memory while the number of keys grows.
     Growth(GrowthArgs),
+    /// What a new connection costs: in clear, with a full handshake, with a session taken up again.
+    Handshakes(HandshakesArgs),
+    /// Small puts and gets while thousands of clients come back at once.
+    Storm(StormArgs),
 }
 
 /// Which servers to start, and where they keep their data.
@@ -85,6 +91,7 @@ impl Servers {
             path: path.clone(),
             arguments: arguments.to_vec(),
             form: Form::Etcd,
+            security: Security::default(),
         };
         let mut programs = Vec::new();
         programs.extend(self.plinth.iter().map(|path| program("plinth", path, &self.plinth_arg)));
@@ -183,6 +190,9 @@ pub struct RunArgs {
     /// Write the figures as JSON to this file.
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: Connect,
     /// Changes to the workload.
     #[command(flatten)]
     pub shape: Shape,
@@ -207,6 +217,12 @@ pub struct CompareArgs {
     /// How the servers are set up.
     #[command(flatten)]
     pub setting: Setting,
+    /// Each server also with TLS, as a row of its own.
+    #[arg(long)]
+    pub tls: bool,
+    /// Each server also with users who show these tokens, as rows of their own; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub users: Vec<Tokens>,
     /// Changes to the workloads.
     #[command(flatten)]
     pub shape: Shape,
@@ -433,6 +449,40 @@ pub struct CatchUpArgs {
     /// Seconds of the load, ten of them before the member comes back.
     #[arg(long, default_value_t = 60.0)]
     pub seconds: f64,
+}
+
+/// Arguments of `handshakes`.
+#[derive(Args)]
+pub struct HandshakesArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Clients that connect at a time.
+    #[arg(long, default_value_t = 16)]
+    pub clients: usize,
+    /// Measured seconds of each kind.
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Turns of each server.
+    #[arg(long, default_value_t = 2)]
+    pub repetitions: usize,
+}
+
+/// Arguments of `storm`.
+#[derive(Args)]
+pub struct StormArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Clients that come back.
+    #[arg(long, default_value_t = 5_000)]
+    pub clients: usize,
+    /// Requests per second of the others, half of them puts.
+    #[arg(long, default_value_t = 2_000.0)]
+    pub rate: f64,
+    /// Storms of each server, in turns.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
 }
 
 /// Arguments of `budget`.

@@ -1,14 +1,13 @@
 //! A gRPC client on bare HTTP/2 (crate `h2`), made for low cost: the request head is built once per method,
 //! bodies arrive ready framed, and nothing is decoded unless the caller wants it.
 //!
-//! Deliberately absent: TLS, compression, retries, and per-call timeouts (a run is bounded as a whole).
+//! Deliberately absent: compression, retries, and per-call timeouts (a run is bounded as a whole).
 
+use crate::endpoint::{Endpoint, Wire};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
-use std::net::SocketAddr;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// The sending half of a connection; clones share the connection.
@@ -58,20 +57,23 @@ pub struct Connection {
 
 impl Connection {
     /// Connects and completes the HTTP/2 handshake.
-    pub async fn open(address: SocketAddr) -> Result<Connection, CallError> {
+    pub async fn open(address: Endpoint) -> Result<Connection, CallError> {
         Connection::open_with_window(address, STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES).await
     }
 
     /// Connects with flow-control windows of the given sizes (a deliberately slow reader takes small ones).
-    pub async fn open_with_window(address: SocketAddr, stream: u32, connection: u32) -> Result<Connection, CallError> {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
+    pub async fn open_with_window(address: Endpoint, stream: u32, connection: u32) -> Result<Connection, CallError> {
+        Connection::over(address.dial().await?, stream, connection).await
+    }
+
+    /// Completes the HTTP/2 handshake on a connection.
+    pub async fn over(wire: Wire, stream: u32, connection: u32) -> Result<Connection, CallError> {
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(stream)
             .initial_connection_window_size(connection)
             .max_frame_size(FRAME_BYTES_MAX)
             .enable_push(false)
-            .handshake(socket)
+            .handshake(wire)
             .await?;
         let driver = tokio::spawn(async move {
             // A broken connection shows in the calls that use it; here is nobody to tell.
@@ -100,14 +102,15 @@ pub struct Method {
 
 impl Method {
     /// A method of this path at a server with this authority.
-    pub fn new(address: SocketAddr, path: &str) -> Method {
-        let head = Request::post(format!("http://{address}{path}"))
+    pub fn new(address: Endpoint, path: &str) -> Method {
+        let mut head = Request::post(format!("{}://{address}{path}", address.scheme()))
             .version(http::Version::HTTP_2)
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .expect("address and path are valid in a URI");
-        Method { head }
+            .header("te", "trailers");
+        if let Some(token) = address.token {
+            head = head.header("token", token);
+        }
+        Method { head: head.body(()).expect("address, path and token are valid in a head") }
     }
 
     /// The path.
@@ -155,6 +158,13 @@ pub async fn unary(sender: &mut Sender, method: &Method, framed: Bytes, keep: Ke
         None => check_status(&head.headers)?,
     }
     collected.finish(keep)
+}
+
+/// One call on a connection of its own.
+pub async fn call(address: Endpoint, path: &str, framed: Bytes) -> Result<Bytes, CallError> {
+    let connection = Connection::open(address).await?;
+    let method = Method::new(address, path);
+    unary(&mut connection.sender(), &method, framed, Keep::Body).await
 }
 
 async fn send_request(

@@ -1,7 +1,8 @@
 //! `plinth-perf`: load generator and laboratory for servers of the etcd v3 API.
 //!
 //! The tour: [`workload`] says what is sent, [`pace`] when it is due, [`drive`] sends it over [`lean`] or [`grpc`]
-//! and records with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers; [`scenario`] puts
+//! and records with [`measure`]; [`process`] reads what the server used, [`server`] starts and ends servers, with [`certificates`]
+//! and [`users`] if asked to; an [`endpoint`] is where they are; [`scenario`] puts
 //! these together into experiments, [`report`], [`plot`] and [`flame`] show the results. [`throttle`] makes a disk
 //! slow.
 //!
@@ -10,8 +11,10 @@
 
 #![deny(unsafe_code)]
 
+mod certificates;
 mod cli;
 mod drive;
+mod endpoint;
 mod failure;
 mod flame;
 mod grpc;
@@ -27,6 +30,7 @@ mod server;
 #[allow(unsafe_code)]
 mod sys;
 mod throttle;
+mod users;
 mod workload;
 
 use clap::Parser;
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         Command::Failover(arguments) => scenario::failover(&arguments),
         Command::CatchUp(arguments) => scenario::catch_up(&arguments),
         Command::Budget(arguments) => scenario::budget(&arguments),
+        Command::Handshakes(arguments) => scenario::handshakes(&arguments),
+        Command::Storm(arguments) => scenario::storm(&arguments),
         Command::Flame(arguments) => flame::flame(&arguments),
     };
     match result {

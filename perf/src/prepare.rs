@@ -1,12 +1,12 @@
 //! Puts keys in place before a run, many per transaction, so that a million of them take seconds.
 
+use crate::endpoint::Endpoint;
 use crate::grpc::{self, CallError, Connection, Keep, Method};
 use crate::workload::{key, value};
 use bytes::Bytes;
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op};
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::ops::Range;
 use tokio::task::{JoinSet, LocalSet};
 
@@ -16,7 +16,7 @@ const PUTS_PER_TXN: u64 = 100;
 const IN_FLIGHT: usize = 16;
 
 /// Puts the keys of these numbers, with values of this size.
-pub fn fill(address: SocketAddr, keys: Range<u64>, value_bytes: usize) -> Result<(), CallError> {
+pub fn fill(address: Endpoint, keys: Range<u64>, value_bytes: usize) -> Result<(), CallError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let next = std::rc::Rc::new(Cell::new(keys.start));
@@ -32,7 +32,7 @@ pub fn fill(address: SocketAddr, keys: Range<u64>, value_bytes: usize) -> Result
     })
 }
 
-async fn fill_part(address: SocketAddr, next: std::rc::Rc<Cell<u64>>, end: u64, value: Bytes) -> Result<(), CallError> {
+async fn fill_part(address: Endpoint, next: std::rc::Rc<Cell<u64>>, end: u64, value: Bytes) -> Result<(), CallError> {
     let connection = Connection::open(address).await?;
     let mut sender = connection.sender();
     let method = Method::new(address, methods::TXN.path);

@@ -4,7 +4,10 @@
 //! Plinth takes etcd's flags, so both are started in the same way. The floor, which only answers, is an example of
 //! `plinth-net`.
 
-use crate::grpc::{self, Connection, Keep, Method};
+use crate::certificates::Certificates;
+use crate::endpoint::Endpoint;
+use crate::grpc;
+use crate::users::{self, Tokens};
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb::{StatusRequest, StatusResponse};
 use prost::Message;
@@ -38,6 +41,45 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// How it is told where to listen.
     pub form: Form,
+    pub security: Security,
+}
+
+/// What a server asks of its clients.
+#[derive(Clone, Copy, Default)]
+pub struct Security {
+    /// Keys and certificates, if anything here needs any.
+    pub certificates: Option<&'static Certificates>,
+    pub tls: bool,
+    pub users: Option<Tokens>,
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Security").field("tls", &self.tls).field("users", &self.users).finish_non_exhaustive()
+    }
+}
+
+impl Security {
+    fn encrypting(&self) -> Option<&'static Certificates> {
+        self.certificates.filter(|_| self.tls)
+    }
+
+    /// The scheme of its URLs for clients.
+    fn scheme(&self) -> &'static str {
+        if self.encrypting().is_some() { "https" } else { "http" }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Some(files) = self.encrypting() {
+            let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
+            arguments.extend(["--cert-file".to_owned(), cert, "--key-file".to_owned(), key]);
+        }
+        if let (Some(tokens), Some(files)) = (self.users, self.certificates) {
+            arguments.extend(tokens.arguments(files));
+        }
+        arguments
+    }
 }
 
 /// What command line a program understands.
@@ -48,22 +90,22 @@ pub enum Form {
 }
 
 /// Where requests go, and whose counters are read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target {
     /// Connections go to these in turn.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Endpoint>,
     /// All processes of the server or cluster; none if they cannot be read.
     pub pids: Vec<u32>,
 }
 
 impl Target {
     /// A server nothing is known of but its address.
-    pub fn address(address: SocketAddr) -> Target {
-        Target { addresses: vec![address], pids: Vec::new() }
+    pub fn address(address: impl Into<Endpoint>) -> Target {
+        Target { addresses: vec![address.into()], pids: Vec::new() }
     }
 
     /// Where connection `number` goes.
-    pub fn of_connection(&self, number: usize) -> SocketAddr {
+    pub fn of_connection(&self, number: usize) -> Endpoint {
         self.addresses[number % self.addresses.len()]
     }
 }
@@ -83,6 +125,10 @@ impl Cluster {
         let start = |seat| Server::spawn(program, seat, &peers);
         let mut members = seats.into_iter().map(start).collect::<io::Result<Vec<_>>>()?;
         members.iter_mut().try_for_each(|member| member.wait_ready().map(|_| ()))?;
+        if program.security.users.is_some() {
+            let token = users::introduce(members[0].address())?;
+            members.iter_mut().for_each(|member| member.token = Some(token));
+        }
         Ok(Cluster { members })
     }
 
@@ -140,6 +186,7 @@ pub struct Server {
     child: Child,
     seat: Seat,
     peers: String,
+    token: Option<&'static str>,
 }
 
 impl Server {
@@ -149,17 +196,22 @@ impl Server {
         let peers = format!("{}={}", seat.name, seat.peer_url());
         let mut server = Server::spawn(program, seat, &peers)?;
         server.wait_ready()?;
+        if program.security.users.is_some() {
+            server.token = Some(users::introduce(server.address())?);
+        }
         Ok(server)
     }
 
     fn spawn(program: &Program, seat: Seat, peers: &str) -> io::Result<Server> {
         let child = spawn(program, &seat, peers)?;
-        Ok(Server { program: program.clone(), child, seat, peers: peers.to_owned() })
+        Ok(Server { program: program.clone(), child, seat, peers: peers.to_owned(), token: None })
     }
 
-    /// The address for clients.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.seat.client_port))
+    /// Where clients find it, and how.
+    pub fn address(&self) -> Endpoint {
+        let tls = self.program.security.encrypting().map(|files| files.full);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.seat.client_port));
+        Endpoint { address, tls, token: self.token }
     }
 
     /// The process id.
@@ -228,7 +280,7 @@ impl Server {
             ..Default::default()
         });
         let address = self.address();
-        self.wait(async move || call(address, methods::RANGE.path, request.clone()).await.ok().map(|_| ()))
+        self.wait(async move || grpc::call(address, methods::RANGE.path, request.clone()).await.ok().map(|_| ()))
     }
 
     fn wait<T>(&mut self, attempt: impl AsyncFn() -> Option<T>) -> io::Result<T> {
@@ -263,16 +315,9 @@ impl Drop for Server {
 }
 
 /// Asks a server for its status.
-pub async fn status(address: SocketAddr) -> Result<StatusResponse, grpc::CallError> {
-    let message = call(address, methods::STATUS.path, grpc::frame(&StatusRequest {})).await?;
+pub async fn status(address: Endpoint) -> Result<StatusResponse, grpc::CallError> {
+    let message = grpc::call(address, methods::STATUS.path, grpc::frame(&StatusRequest {})).await?;
     StatusResponse::decode(message).map_err(|_| grpc::CallError::Malformed("not a StatusResponse"))
-}
-
-/// One call on a connection of its own.
-pub async fn call(address: SocketAddr, path: &str, framed: bytes::Bytes) -> Result<bytes::Bytes, grpc::CallError> {
-    let connection = Connection::open(address).await?;
-    let method = Method::new(address, path);
-    grpc::unary(&mut connection.sender(), &method, framed, Keep::Body).await
 }
 
 fn spawn(program: &Program, seat: &Seat, peers: &str) -> io::Result<Child> {
@@ -280,7 +325,8 @@ fn spawn(program: &Program, seat: &Seat, peers: &str) -> io::Result<Child> {
     let mut command = Command::new(&program.path);
     match program.form {
         Form::Etcd => {
-            let (client, peer) = (format!("http://127.0.0.1:{}", seat.client_port), seat.peer_url());
+            let scheme = program.security.scheme();
+            let (client, peer) = (format!("{scheme}://127.0.0.1:{}", seat.client_port), seat.peer_url());
             command
                 .args(["--name", &seat.name, "--log-level", "error"])
                 .arg("--data-dir")
@@ -293,6 +339,7 @@ fn spawn(program: &Program, seat: &Seat, peers: &str) -> io::Result<Child> {
         Form::Floor => command.arg(format!("127.0.0.1:{}", seat.client_port)),
     };
     command
+        .args(program.security.arguments())
         .args(&program.arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -9,6 +9,7 @@ mod slots;
 mod tests;
 mod watchers;
 
+use crate::endpoint::Endpoint;
 use crate::grpc::{CallError, Connection};
 use crate::lean::{self, Crew, Line};
 use crate::measure::{Errors, Track, Window};
@@ -19,7 +20,6 @@ use crate::workload::{self, Kind, Methods, Spec};
 use slots::Seat;
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -426,7 +426,7 @@ struct Prepared {
 }
 
 /// Watchers of a spec on connections of their own, created and held; nothing is read from them.
-pub async fn hold_watchers(address: SocketAddr, spec: &Spec) -> Result<Vec<impl Sized + use<>>, CallError> {
+pub async fn hold_watchers(address: Endpoint, spec: &Spec) -> Result<Vec<impl Sized + use<>>, CallError> {
     let mut streams = Vec::with_capacity(spec.watch_connections);
     for number in 0..spec.watch_connections {
         streams.push(watchers::WatchStream::open(address, spec, number).await?);

@@ -2,13 +2,13 @@
 //! messages and for large requests; [`crate::lean`] has the others.
 
 use super::Record;
+use crate::endpoint::Endpoint;
 use crate::grpc::{self, CallError, Connection, Keep, Method, Sender, Stream};
 use crate::pace::Pace;
 use crate::workload::{Kind, Source};
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest};
 use plinth_api::wire;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -53,13 +53,13 @@ impl Seat {
     }
 
     /// Keeps leases alive on a stream of its own, one message at a time.
-    pub async fn keep_alive(mut self, address: SocketAddr, leases: Rc<[i64]>, number: usize) {
+    pub async fn keep_alive(mut self, address: Endpoint, leases: Rc<[i64]>, number: usize) {
         if let Err(error) = self.try_keep_alive(address, &leases, number).await {
             self.record.failed(self.slot, &error);
         }
     }
 
-    async fn try_keep_alive(&mut self, address: SocketAddr, leases: &[i64], number: usize) -> Result<(), CallError> {
+    async fn try_keep_alive(&mut self, address: Endpoint, leases: &[i64], number: usize) -> Result<(), CallError> {
         let method = Method::new(address, methods::LEASE_KEEP_ALIVE.path);
         let mut stream: Option<Stream> = None;
         let mut turn = number;
@@ -87,7 +87,7 @@ impl Seat {
 
 /// Grants one lease per number.
 pub async fn grant_leases(
-    address: SocketAddr,
+    address: Endpoint,
     connection: &Connection,
     numbers: &[usize],
 ) -> Result<Vec<i64>, CallError> {

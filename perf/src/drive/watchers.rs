@@ -4,13 +4,13 @@
 //! as one.
 
 use super::Record;
+use crate::endpoint::Endpoint;
 use crate::grpc::{self, CallError, Connection, Method, Stream};
 use crate::workload::{Kind, PREFIX, STAMP_BYTES, Spec, key, stamp_time};
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request};
 use plinth_api::range::prefix_end;
 use plinth_api::wire::{self, Value};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub struct WatchStream {
 
 impl WatchStream {
     /// Opens stream `number` of the run and creates its share of the watchers.
-    pub async fn open(address: SocketAddr, spec: &Spec, number: usize) -> Result<WatchStream, CallError> {
+    pub async fn open(address: Endpoint, spec: &Spec, number: usize) -> Result<WatchStream, CallError> {
         let connection = Connection::open(address).await?;
         let method = Method::new(address, methods::WATCH.path);
         let mut stream: Option<Stream> = None;

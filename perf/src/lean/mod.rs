@@ -7,16 +7,18 @@
 //! window, which would have to wait in the middle (see [`BODY_BYTES_MAX`]).
 
 mod answers;
+mod layer;
 mod requests;
 
 use crate::drive::Record;
+use crate::endpoint::Endpoint;
 use crate::grpc::{CallError, Keep};
 use crate::pace::{Pace, Turn};
 use crate::workload::{Job, Source};
 use answers::{Answers, Event};
+use layer::Layer;
 use requests::Requests;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -32,6 +34,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 /// A connection ready for unary calls.
 pub struct Line {
     socket: TcpStream,
+    layer: Layer,
     requests: Requests,
 }
 
@@ -54,17 +57,16 @@ pub struct Crew {
 
 impl Line {
     /// Connects.
-    pub async fn open(address: SocketAddr) -> io::Result<Line> {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        Ok(Line { socket, requests: Requests::new(address) })
+    pub async fn open(address: Endpoint) -> io::Result<Line> {
+        let (socket, layer) = Layer::of(address.dial().await?);
+        Ok(Line { socket, layer, requests: Requests::new(address) })
     }
 
     /// Sends the requests of a crew until the run or their sources end.
     pub async fn run(self, crew: Crew) {
         let record = crew.record.clone();
         let mut work = Work::new(self.requests, crew);
-        if let Err(error) = work.drive(self.socket).await {
+        if let Err(error) = work.drive(self.socket, self.layer).await {
             let error = if error.is_status() { error } else { CallError::Malformed("the connection broke") };
             work.calls.drain().for_each(|(_, call)| record.failed(call.slot, &error));
         }
@@ -90,13 +92,15 @@ impl Work {
         Work { requests, answers, crew, calls, idle, held: None, over: false, refused: false }
     }
 
-    async fn drive(&mut self, mut socket: TcpStream) -> Result<(), CallError> {
+    async fn drive(&mut self, mut socket: TcpStream, mut layer: Layer) -> Result<(), CallError> {
         let (mut reader, writer) = socket.split();
         let mut buffer = vec![0; READ_BYTES];
         let pace = self.crew.pace.clone();
+        // Behind the handshake the server may have spoken already.
+        self.take(layer.open(&[])?)?;
         loop {
             self.issue();
-            self.requests.flush(&writer)?;
+            layer.send(&mut self.requests, &writer)?;
             // Without a call and without an idle slot, all sources have ended.
             if self.calls.is_empty() && self.held.is_none() && (self.over || self.idle.is_empty()) {
                 return Ok(());
@@ -109,9 +113,9 @@ impl Work {
                 biased;
                 read = reader.read(&mut buffer) => match read? {
                     0 => return Err(CallError::Malformed("the server closed the connection")),
-                    bytes => self.take(&buffer[..bytes])?,
+                    bytes => self.take(layer.open(&buffer[..bytes])?)?,
                 },
-                writable = writer.writable(), if self.requests.is_blocked() => writable?,
+                writable = writer.writable(), if layer.is_blocked(&self.requests) => writable?,
                 due = pace.next(), if waits_for_turn => match due {
                     Some(due) => self.begin(due),
                     None => self.over = true,

@@ -2,14 +2,13 @@
 //! further request of a method has a head of a few bytes, as with other gRPC clients.
 
 use super::BODY_BYTES_MAX;
-use crate::grpc::{CallError, Method};
+use crate::endpoint::Endpoint;
+use crate::grpc::Method;
 use plinth_net::h2::frame::{
     FRAME_BYTES_DEFAULT, PREFACE, StreamId, WINDOW_DEFAULT, WINDOW_MAX, begin_frame, end_frame, flag, kind,
     put_settings, put_window_update, setting,
 };
-use std::net::SocketAddr;
 use std::rc::Rc;
-use tokio::net::tcp::WriteHalf;
 
 /// Index of the newest entry of HPACK's dynamic table.
 const NEWEST: usize = 62;
@@ -29,7 +28,7 @@ pub struct Requests {
     window: i64,
     stream_window: i64,
     frame_bytes_max: usize,
-    authority: String,
+    endpoint: Endpoint,
     /// Paths in the dynamic table, with the number of entries there were when each was entered.
     paths: Vec<(Rc<Method>, usize)>,
     entries: usize,
@@ -37,7 +36,7 @@ pub struct Requests {
 
 impl Requests {
     /// Begins with the preface: as much window as there can be, and no push.
-    pub fn new(address: SocketAddr) -> Requests {
+    pub fn new(address: Endpoint) -> Requests {
         let mut out = PREFACE.to_vec();
         let window = u32::try_from(WINDOW_MAX).expect("31 bits");
         put_settings(&mut out, &[(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, window)]);
@@ -51,7 +50,7 @@ impl Requests {
             window: WINDOW_DEFAULT.into(),
             stream_window: WINDOW_DEFAULT.into(),
             frame_bytes_max: FRAME_BYTES_DEFAULT as usize,
-            authority: address.to_string(),
+            endpoint: address,
             paths: Vec::new(),
             entries: 0,
         }
@@ -67,9 +66,18 @@ impl Requests {
         framed.len() as i64 <= self.window
     }
 
-    /// Whether bytes wait for the socket.
-    pub fn is_blocked(&self) -> bool {
-        self.sent < self.out.len()
+    /// What waits to be sent.
+    pub fn waiting(&self) -> &[u8] {
+        &self.out[self.sent..]
+    }
+
+    /// Takes note that the first bytes of it have gone.
+    pub fn taken(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
     }
 
     /// Appends a request; returns its stream.
@@ -94,8 +102,8 @@ impl Requests {
     }
 
     fn head(&mut self, method: &Rc<Method>) {
-        // :method POST and :scheme http are in the static table.
-        self.out.extend_from_slice(&[0x83, 0x86]);
+        // :method POST and both schemes are in the static table.
+        self.out.extend_from_slice(&[0x83, if self.endpoint.tls.is_some() { 0x87 } else { 0x86 }]);
         let known = self.paths.iter().find(|(known, _)| Rc::ptr_eq(known, method)).map(|&(_, entry)| entry);
         match known {
             Some(entry) => self.indexed(entry),
@@ -105,14 +113,16 @@ impl Requests {
             }
         }
         if self.paths.len() == 1 && known.is_none() {
-            let authority = self.authority.clone();
-            self.literal(1, "", &authority);
+            self.literal(1, "", &self.endpoint.to_string());
             self.literal(31, "", "application/grpc");
             self.literal(58, "", "plinth-perf");
             self.literal(0, "te", "trailers");
+            if let Some(token) = self.endpoint.token {
+                self.literal(0, "token", token);
+            }
         } else {
             // Entered right behind the first path.
-            (2..=5).for_each(|entry| self.indexed(entry));
+            (2..=5 + usize::from(self.endpoint.token.is_some())).for_each(|entry| self.indexed(entry));
         }
     }
 
@@ -127,10 +137,24 @@ impl Requests {
     fn literal(&mut self, static_name: u8, name: &str, value: &str) {
         self.out.push(0x40 | static_name);
         for text in [name, value].into_iter().skip(usize::from(static_name != 0)) {
-            self.out.push(u8::try_from(text.len()).ok().filter(|&length| length < 127).expect("short fields"));
+            self.length(text.len());
             self.out.extend_from_slice(text.as_bytes());
         }
         self.entries += 1;
+    }
+
+    /// The length of a text that is not compressed: seven bits, and if these are all ones, more (RFC 7541, 5.1).
+    fn length(&mut self, length: usize) {
+        if length < 127 {
+            return self.out.push(length as u8);
+        }
+        self.out.push(127);
+        let mut rest = length - 127;
+        while rest >= 128 {
+            self.out.push(0x80 | rest as u8);
+            rest >>= 7;
+        }
+        self.out.push(rest as u8);
     }
 
     /// What the peer's settings say.
@@ -154,20 +178,6 @@ impl Requests {
     pub fn completed(&mut self, in_flight: usize) {
         self.in_flight = in_flight;
     }
-
-    /// Writes what the socket takes.
-    pub fn flush(&mut self, writer: &WriteHalf<'_>) -> Result<(), CallError> {
-        while self.is_blocked() {
-            match writer.try_write(&self.out[self.sent..]) {
-                Ok(bytes) => self.sent += bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -175,10 +185,16 @@ mod tests {
     use super::*;
     use plinth_net::h2::frame::{FRAME_HEADER_BYTES, FrameHeader};
     use plinth_net::h2::hpack::Decoder;
+    use std::net::SocketAddr;
 
     #[test]
     fn heads_decode_to_the_same_fields_every_time() {
-        let address: SocketAddr = ([127, 0, 0, 1], 2379).into();
+        let long: &'static str = Box::leak("t".repeat(400).into_boxed_str());
+        [None, Some("short"), Some(long)].into_iter().for_each(heads_decode);
+    }
+
+    fn heads_decode(token: Option<&'static str>) {
+        let address = Endpoint { token, ..SocketAddr::from(([127, 0, 0, 1], 2379)).into() };
         let (put, range) = (Rc::new(Method::new(address, "/kv/Put")), Rc::new(Method::new(address, "/kv/Range")));
         let mut requests = Requests::new(address);
         requests.out.clear();
@@ -212,7 +228,8 @@ mod tests {
                 ("user-agent", "plinth-perf"),
                 ("te", "trailers"),
             ];
-            let expected: Vec<_> = expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let expected = expected.into_iter().chain(token.map(|token| ("token", token)));
+            let expected: Vec<_> = expected.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             assert_eq!(head, &expected);
         }
     }

@@ -7,13 +7,14 @@
 use super::{Failure, Machine, write_json};
 use crate::cli::BudgetArgs;
 use crate::drive;
+use crate::endpoint::Endpoint;
 use crate::prepare;
 use crate::report::{Report, Table};
 use crate::server::{Program, Server};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 /// Longest wait for the page.
@@ -84,8 +85,8 @@ fn measure(arguments: &BudgetArgs, program: &Program) -> Result<Budget, Failure>
 }
 
 /// The page `/metrics`, which every server of the API has on its port for clients.
-fn page(address: SocketAddr) -> Result<String, Failure> {
-    let mut socket = TcpStream::connect_timeout(&address, TIMEOUT)?;
+fn page(address: Endpoint) -> Result<String, Failure> {
+    let mut socket = TcpStream::connect_timeout(&address.address, TIMEOUT)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     write!(socket, "GET /metrics HTTP/1.0\r\nhost: {address}\r\naccept: text/plain\r\n\r\n")?;
     let mut answer = String::new();

@@ -4,6 +4,7 @@
 use super::{Failure, Machine, write_json};
 use crate::cli::CatchUpArgs;
 use crate::drive;
+use crate::endpoint::Endpoint;
 use crate::measure::{Latency, SeriesPoint, Window};
 use crate::plot::{self, Band, Line};
 use crate::prepare;
@@ -11,7 +12,6 @@ use crate::report::{Report, Table, micros};
 use crate::server::{Cluster, Program, Server, Target, status};
 use crate::workload::{Kind, Spec};
 use serde::Serialize;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const MEMBERS: usize = 3;
@@ -151,7 +151,7 @@ fn measure(arguments: &CatchUpArgs, program: &Program) -> Result<CaughtUp, Failu
 }
 
 /// Starts the member when the quiet time is over and waits until it has what the leader had then.
-fn revive(member: &mut Server, leader: SocketAddr, window: Window) -> std::io::Result<Option<f64>> {
+fn revive(member: &mut Server, leader: Endpoint, window: Window) -> std::io::Result<Option<f64>> {
     std::thread::sleep((window.start + QUIET).saturating_duration_since(Instant::now()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let revision = |address| {

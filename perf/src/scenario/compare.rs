@@ -3,16 +3,18 @@
 //! disk alone.
 
 use super::{Failure, Machine, floor, write_json};
+use crate::certificates::{self, Certificates};
 use crate::cli::{CompareArgs, RunArgs, Servers, Setting, SingleArgs};
 use crate::drive;
+use crate::endpoint::Endpoint;
 use crate::measure::Latency;
 use crate::plot;
 use crate::prepare;
 use crate::report::{self, Report, micros};
-use crate::server::{Cluster, Form, Program, Target, status};
+use crate::server::{Cluster, Form, Program, Security, Target, status};
+use crate::users;
 use crate::workload::{Kind, Spec};
 use serde::Serialize;
-use std::net::SocketAddr;
 
 /// Name of the server that does nothing, in tables and plots.
 const FLOOR: &str = "no server";
@@ -32,9 +34,13 @@ struct Result_<'a> {
 /// `plinth-perf run`.
 pub fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let spec = arguments.shape.spec(arguments.workload)?;
-    let version = version(arguments.endpoint)?;
-    prepare::fill(arguments.endpoint, 0..spec.keys_before(), spec.value_bytes)?;
-    let target = Target { pids: arguments.pid.into_iter().collect(), ..Target::address(arguments.endpoint) };
+    let mut endpoint = Endpoint { tls: certificates::dialer(&arguments.connect)?, ..arguments.endpoint.into() };
+    if let Some((name, password)) = &arguments.connect.user {
+        endpoint.token = Some(users::log_in(endpoint, name, password)?);
+    }
+    let version = version(endpoint)?;
+    prepare::fill(endpoint, 0..spec.keys_before(), spec.value_bytes)?;
+    let target = Target { pids: arguments.pid.into_iter().collect(), ..Target::address(endpoint) };
     let outcome = drive::run(&target, &spec, &spec.kind.name())?;
     let reports = [Report::new("server", &version, &spec, &[outcome])];
     show(&reports);
@@ -49,7 +55,28 @@ pub fn run(arguments: &RunArgs) -> Result<(), Failure> {
 /// `plinth-perf compare`.
 pub fn compare(arguments: &CompareArgs) -> Result<(), Failure> {
     let specs: Result<Vec<Spec>, String> = arguments.workloads.iter().map(|&kind| arguments.shape.spec(kind)).collect();
-    measure(&arguments.servers, &arguments.setting, &specs?, arguments.repetitions, "compare")
+    let mut programs = arguments.servers.programs()?;
+    if arguments.tls || !arguments.users.is_empty() {
+        let certificates = Certificates::make(&arguments.servers.data.join("certificates"))?;
+        programs = programs.into_iter().flat_map(|program| variants(arguments, program, certificates)).collect();
+    }
+    measure(&arguments.servers, &programs, &arguments.setting, &specs?, arguments.repetitions, "compare")
+}
+
+/// A server as it is, encrypted, and with users.
+fn variants(arguments: &CompareArgs, program: Program, certificates: &'static Certificates) -> Vec<Program> {
+    let mut variants = vec![program.clone()];
+    let mut add = |name: &str, security| {
+        variants.push(Program { label: format!("{} {name}", program.label), security, ..program.clone() });
+    };
+    let security = Security { certificates: Some(certificates), ..Security::default() };
+    if arguments.tls {
+        add("tls", Security { tls: true, ..security });
+    }
+    for &tokens in &arguments.users {
+        add(tokens.name(), Security { users: Some(tokens), ..security });
+    }
+    variants
 }
 
 /// `plinth-perf single`: the latency of a put when nothing else goes on.
@@ -61,11 +88,13 @@ pub fn single(arguments: &SingleArgs) -> Result<(), Failure> {
         seconds: arguments.seconds,
         ..Spec::usual(Kind::Put)
     };
-    measure(&arguments.servers, &arguments.setting, &[spec], arguments.repetitions, "single")
+    let programs = arguments.servers.programs()?;
+    measure(&arguments.servers, &programs, &arguments.setting, &[spec], arguments.repetitions, "single")
 }
 
 fn measure(
     servers: &Servers,
+    programs: &[Program],
     setting: &Setting,
     specs: &[Spec],
     repetitions: usize,
@@ -73,7 +102,7 @@ fn measure(
 ) -> Result<(), Failure> {
     let (mut reports, mut flushes) = (Vec::new(), Vec::new());
     for spec in specs {
-        let (of_spec, flush) = in_turns(servers, setting, spec, repetitions)?;
+        let (of_spec, flush) = in_turns(servers, programs, setting, spec, repetitions)?;
         show(&of_spec);
         tell_flush(&flush);
         reports.extend(of_spec);
@@ -87,6 +116,7 @@ fn measure(
 /// One workload against all servers in turns: a report of each, and what a write and a flush of the disk alone took.
 pub(super) fn in_turns(
     servers: &Servers,
+    programs: &[Program],
     setting: &Setting,
     spec: &Spec,
     repetitions: usize,
@@ -94,7 +124,7 @@ pub(super) fn in_turns(
     if repetitions == 0 || setting.members == 0 {
         return Err("at least one repetition of at least one member".into());
     }
-    let mut programs = servers.programs()?;
+    let mut programs = programs.to_vec();
     programs.extend(floor_of(setting, spec)?);
     let mut outcomes: Vec<Vec<drive::Outcome>> = programs.iter().map(|_| Vec::new()).collect();
     let mut versions = vec![String::new(); programs.len()];
@@ -137,7 +167,7 @@ fn floor_of(setting: &Setting, spec: &Spec) -> Result<Option<Program>, Failure> 
         let path = path.display();
         return Err(format!("{path} is not there: build it (perf/README.md), or leave it out with --no-floor").into());
     }
-    Ok(Some(Program { label: FLOOR.to_owned(), path, arguments, form: Form::Floor }))
+    Ok(Some(Program { label: FLOOR.to_owned(), path, arguments, form: Form::Floor, security: Security::default() }))
 }
 
 /// One run on fresh servers.
@@ -170,7 +200,7 @@ fn show(reports: &[Report]) {
     }
 }
 
-fn version(address: SocketAddr) -> Result<String, Failure> {
+fn version(address: Endpoint) -> Result<String, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(status(address))?.version)
 }

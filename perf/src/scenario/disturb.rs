@@ -4,6 +4,7 @@
 use super::{Failure, Machine, write_json};
 use crate::cli::{DisturbArgs, Disturbance};
 use crate::drive;
+use crate::endpoint::Endpoint;
 use crate::grpc::{self, CallError, Connection, Keep, Method, Stream};
 use crate::measure::{Latency, SeriesPoint, Window};
 use crate::plot::{self, Band, Line};
@@ -22,7 +23,6 @@ use plinth_api::range::prefix_end;
 use plinth_api::wire::{self, Value};
 use serde::Serialize;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -241,7 +241,7 @@ fn draw(arguments: &DisturbArgs, servers: &[Disturbed]) -> Result<(), Failure> {
 
 /// The server that is disturbed.
 struct Victim {
-    address: SocketAddr,
+    address: Endpoint,
     pid: u32,
     data: PathBuf,
     /// Writes per second a slow disk takes.
@@ -338,17 +338,17 @@ impl Disturbance {
     }
 }
 
-async fn newest(address: SocketAddr) -> Result<i64, CallError> {
+async fn newest(address: Endpoint) -> Result<i64, CallError> {
     Ok(status(address).await?.header.map_or(0, |header| header.revision))
 }
 
-async fn unary(address: SocketAddr, path: &str, framed: bytes::Bytes) -> Result<u64, CallError> {
+async fn unary(address: Endpoint, path: &str, framed: bytes::Bytes) -> Result<u64, CallError> {
     let connection = Connection::open(address).await?;
     let message = grpc::unary(&mut connection.sender(), &Method::new(address, path), framed, Keep::Body).await?;
     Ok(message.len() as u64)
 }
 
-async fn read_snapshot(address: SocketAddr) -> Result<u64, CallError> {
+async fn read_snapshot(address: Endpoint) -> Result<u64, CallError> {
     let connection = Connection::open(address).await?;
     let method = Method::new(address, methods::SNAPSHOT.path);
     let mut stream = Stream::open(&mut connection.sender(), &method, grpc::frame(&SnapshotRequest {})).await?;
@@ -360,7 +360,7 @@ async fn read_snapshot(address: SocketAddr) -> Result<u64, CallError> {
 }
 
 /// Watchers of everything, each on a stream of its own, beginning some revisions ago.
-async fn watch_past(address: SocketAddr, past: i64, window: u32) -> Result<(Vec<Connection>, Vec<Stream>), CallError> {
+async fn watch_past(address: Endpoint, past: i64, window: u32) -> Result<(Vec<Connection>, Vec<Stream>), CallError> {
     let method = Method::new(address, methods::WATCH.path);
     let create = WatchCreateRequest {
         key: PREFIX.into(),

@@ -5,6 +5,7 @@
 
 use super::{Failure, Machine, write_json};
 use crate::cli::FailoverArgs;
+use crate::endpoint::Endpoint;
 use crate::grpc::{self, CallError, Connection, Keep, Method};
 use crate::measure::Errors;
 use crate::report::{Table, micros};
@@ -14,7 +15,6 @@ use plinth_api::methods;
 use plinth_api::proto::etcdserverpb::PutRequest;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet};
@@ -155,7 +155,7 @@ struct Seen {
 }
 
 async fn watch_writes(
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Endpoint>,
     event: Event,
     strike: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<Pause, Failure> {
@@ -193,7 +193,7 @@ async fn watch_writes(
 }
 
 /// Puts to one member until aborted.
-async fn probe(address: SocketAddr, seen: Rc<Seen>) {
+async fn probe(address: Endpoint, seen: Rc<Seen>) {
     let method = Rc::new(Method::new(address, methods::PUT.path));
     loop {
         let Ok(connection) = Connection::open(address).await else {

@@ -27,8 +27,10 @@ struct Results {
 /// `plinth-perf low`.
 pub fn low(arguments: &LowArgs) -> Result<(), Failure> {
     let (mut reports, mut flushes) = (Vec::new(), Vec::new());
+    let programs = arguments.servers.programs()?;
     for spec in specs(arguments)? {
-        let (of_spec, flush) = compare::in_turns(&arguments.servers, &arguments.setting, &spec, arguments.repetitions)?;
+        let (servers, setting) = (&arguments.servers, &arguments.setting);
+        let (of_spec, flush) = compare::in_turns(servers, &programs, setting, &spec, arguments.repetitions)?;
         println!("{}", table(&of_spec).render());
         compare::tell_flush(&flush);
         reports.extend(of_spec);

@@ -7,9 +7,11 @@ mod disturb;
 mod failover;
 mod floor;
 mod growth;
+mod handshakes;
 mod idle;
 mod low;
 mod restart;
+mod storm;
 
 pub use budget::budget;
 pub use catch_up::catch_up;
@@ -18,9 +20,11 @@ pub use disturb::disturb;
 pub use failover::failover;
 pub use floor::floor;
 pub use growth::growth;
+pub use handshakes::handshakes;
 pub use idle::idle;
 pub use low::low;
 pub use restart::restart;
+pub use storm::storm;
 
 use serde::Serialize;
 use std::fs;

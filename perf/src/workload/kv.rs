@@ -205,7 +205,7 @@ mod tests {
     use prost::Message;
 
     fn methods() -> Methods {
-        Methods::new(([127, 0, 0, 1], 1).into())
+        Methods::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into())
     }
 
     #[test]

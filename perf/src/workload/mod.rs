@@ -7,13 +7,13 @@ mod cas;
 mod kv;
 mod mixed;
 
+use crate::endpoint::Endpoint;
 use crate::grpc::{Keep, Method};
 use bytes::Bytes;
 use clap::ValueEnum;
 use plinth_api::methods;
 use plinth_random::Random;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -246,7 +246,7 @@ pub struct Methods {
 
 impl Methods {
     /// The methods at this address.
-    pub fn new(address: SocketAddr) -> Methods {
+    pub fn new(address: Endpoint) -> Methods {
         let method = |path| Rc::new(Method::new(address, path));
         Methods {
             range: method(methods::RANGE.path),
