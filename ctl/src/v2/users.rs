@@ -129,7 +129,9 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<(), 
         }
         UserCommand::Get { user } => {
             let found = read(context, &target(&user)).await?;
-            line(format!("User: {}\nRoles: {}", text(&found["user"]), names(&found["roles"], "role").join(" ")))
+            let roles = names(&found["roles"], "role");
+            // etcdctl prints a space for each of them before the first.
+            line(format!("User: {}\nRoles: {}{}", text(&found["user"]), " ".repeat(roles.len()), roles.join(" ")))
         }
         UserCommand::Add { user } => {
             let (name, password) = match user.split_once(':') {
