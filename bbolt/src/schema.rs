@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub const BUCKETS: [&str; 10] =
     ["alarm", "auth", "authRoles", "authUsers", "cluster", "key", "lease", "members", "members_removed", "meta"];
 
+/// Buckets of ours behind etcd's: the tree of the v2 store, and its history. They are there if it is used. etcd and its tools
+/// leave buckets alone that they do not know.
+pub const V2_BUCKETS: [&str; 2] = ["plinthV2", "plinthV2Events"];
+
 /// Names in bucket `meta`.
 pub mod meta {
     /// Index of the last applied entry: 8 bytes, big-endian.

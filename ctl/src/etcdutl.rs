@@ -50,6 +50,11 @@ pub fn main(args: Vec<String>) -> ExitCode {
     if let Some(word) = args.first().filter(|word| MISSING.contains(&word.as_str())) {
         return Failure::unsupported(word).report();
     }
+    if let [first, rest @ ..] = &args[..]
+        && first == "migrate-v2"
+    {
+        return crate::v2::migrate::main(rest.to_vec());
+    }
     match Cli::try_parse_from(std::iter::once("etcdutl".to_owned()).chain(args)) {
         Ok(cli) => run(cli).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS),
         Err(error) => {

@@ -6,7 +6,7 @@ use plinth_engine::command::{Command, MemberAttributes, Put};
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{MemTrees, TreeId};
-use plinth_member::backup::{Bump, Export, Progress, import};
+use plinth_member::backup::{Bump, Export, Progress, import, import_v2};
 
 fn apply(store: &mut Store<MemTrees>, command: Command) {
     let mut bytes = Vec::new();
@@ -42,6 +42,33 @@ fn export(store: &Store<MemTrees>, entries: usize, bytes: u64) -> Vec<u8> {
     file.append(&mut export.finish().expect("whole"));
     assert_eq!(file.len() as u64, size);
     file
+}
+
+#[test]
+fn the_v2_store_has_buckets_of_its_own() {
+    let mut store = filled();
+    let set = |number: u8| {
+        let content = plinth_v2::command::Content { value: vec![number; 300].into(), ..Default::default() };
+        let path = format!("/1/dir/{number}").into();
+        let change = plinth_v2::Change::Set { path, dir: false, content };
+        Command::V2(plinth_v2::V2Command { at: 0, shown_at: 0, brief: false, change })
+    };
+    (0..100).for_each(|number| apply(&mut store, set(number)));
+    let file = export(&store, 7, 900);
+    let database = Database::open(&file[..]).expect("opens");
+    assert_eq!(check::verify(&database), Vec::<String>::new());
+    let names: Vec<_> = database.buckets().expect("readable").into_iter().map(|(name, _)| name).collect();
+    let all = BUCKETS.iter().chain(&schema::V2_BUCKETS).map(|name| name.as_bytes().to_vec());
+    assert_eq!(names, all.collect::<Vec<_>>());
+    let mut trees = MemTrees::new();
+    import(&database, &mut trees, None, &mut |_| Ok(())).expect("taken over");
+    let without = Store::open(trees.clone(), StoreConfig::default()).expect("whole");
+    assert!(!without.v2().has_begun());
+    assert_eq!(import_v2(&database, &mut trees).expect("taken over"), 101);
+    let again = Store::open(trees, StoreConfig::default()).expect("whole");
+    assert!(again.v2().nodes().eq(store.v2().nodes()));
+    assert!(again.v2().history().from(0).eq(store.v2().history().from(0)));
+    assert_eq!(again.v2().index(), store.v2().index());
 }
 
 #[test]

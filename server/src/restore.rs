@@ -10,7 +10,7 @@ use crate::home::data_file::{DataFile, DataFileError};
 use clap::Parser;
 use plinth_bbolt::{Database, DatabaseFile};
 use plinth_engine::store::StoreConfig;
-use plinth_member::backup::{Bump, ImportError, Imported, import};
+use plinth_member::backup::{Bump, ImportError, Imported, import, import_v2};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -69,6 +69,9 @@ struct Cli {
     /// Mark everything up to the new revision as compacted; needs --bump-revision
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false")]
     mark_compacted: bool,
+    /// Leave the keys of the v2 API out (Plinth only)
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    without_v2: bool,
 }
 
 /// Why nothing was restored. Where etcd has words for it, they are etcd's.
@@ -172,6 +175,9 @@ fn restore(cli: &Cli) -> Result<Imported, RestoreError> {
         true => pages.flush_now(),
         false => Ok(()),
     })?;
+    if !cli.without_v2 {
+        import_v2(&database, &mut pages)?;
+    }
     pages.flush_now().map_err(DataFileError::Write)?;
     drop(pages);
     data.put_in_place(&data.beside(UNFINISHED))?;

@@ -6,10 +6,12 @@
 //! | `keys`, `watch` | commands on keys |
 //! | `cluster` | members, and whether they are well |
 //! | `users` | users, roles, and whether they matter |
+//! | `migrate` | `plinth util migrate-v2`: keys copied to v3, and back |
 
 mod client;
 mod cluster;
 mod keys;
+pub mod migrate;
 mod users;
 mod watch;
 
@@ -136,7 +138,6 @@ pub fn main<T: Into<OsString>>(args: Vec<T>) -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let json = cli.globals.output == "json";
     let started = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match started {
         Ok(runtime) => {
@@ -148,7 +149,7 @@ pub fn main<T: Into<OsString>>(args: Vec<T>) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ended) => ended.report(json),
+        Err(ended) => ended.report(),
     }
 }
 
@@ -179,7 +180,7 @@ impl Ended {
         Ended::Failure(Failure::arguments(text))
     }
 
-    fn report(self, json: bool) -> ExitCode {
+    fn report(self) -> ExitCode {
         match self {
             Ended::Plain(text) => {
                 eprintln!("{text}");
@@ -190,10 +191,6 @@ impl Ended {
                     eprintln!("Error:  {}", failure.text);
                 }
                 ExitCode::from(failure.exit.code())
-            }
-            Ended::Refused(Refused::Key(error)) if json => {
-                eprintln!("{error}");
-                ExitCode::from(SERVER_ERROR.code())
             }
             Ended::Refused(refused) => {
                 eprintln!("Error:  {}", refused.text());

@@ -1,7 +1,7 @@
 //! The two passes over a pinned state: planning the file, and writing it.
 
 use super::small::{self, Entries};
-use plinth_bbolt::schema::BUCKETS;
+use plinth_bbolt::schema::{BUCKETS, V2_BUCKETS};
 use plinth_bbolt::{Layout, Plan, Sink, Writer};
 use plinth_engine::error::StoreError;
 use plinth_engine::trees::{TreeError, TreeId, View};
@@ -44,6 +44,7 @@ pub enum Progress {
 /// An export under way. Every call must see the same pinned state.
 pub struct Export<K: Sink> {
     small: BTreeMap<&'static str, Entries>,
+    names: Vec<&'static str>,
     place: Place,
     phase: Phase<K>,
 }
@@ -90,9 +91,20 @@ impl<K: Sink> Target for Writer<K> {
 }
 
 impl<K: Sink> Export<K> {
-    /// Begins with the plan. `version` is the release whose schema the file has, as `3.7.0`.
+    /// Begins with the plan. `version` is the release whose schema the file has, as `3.7.0`. The v2 store goes into buckets of
+    /// its own, if it is used.
     pub fn new(view: &impl View, version: &str) -> Result<Self, ExportError> {
+        let mut names = BUCKETS.to_vec();
+        let mut has_v2 = false;
+        view.walk(TreeId::V2, &[], &mut |_, _| {
+            has_v2 = true;
+            ControlFlow::Break(())
+        })?;
+        if has_v2 {
+            names.extend(V2_BUCKETS);
+        }
         Ok(Export {
+            names,
             small: small::translate(view, version)?,
             place: Place::default(),
             phase: Phase::Planning(Plan::new()),
@@ -110,7 +122,7 @@ impl<K: Sink> Export<K> {
     /// Plans about `entries` more entries.
     pub fn plan(&mut self, view: &impl View, entries: usize) -> Result<Progress, ExportError> {
         let Phase::Planning(plan) = &mut self.phase else { panic!("a plan is made once") };
-        let progress = pass(&mut self.place, &self.small, view, entries, u64::MAX, plan)?;
+        let progress = pass(&mut self.place, (&self.names, &self.small), view, entries, u64::MAX, plan)?;
         if progress == Progress::Done
             && let Phase::Planning(plan) = std::mem::replace(&mut self.phase, Phase::Over)
         {
@@ -136,7 +148,7 @@ impl<K: Sink> Export<K> {
     /// Writes about `bytes` more bytes of entries, in at most `entries` entries.
     pub fn write(&mut self, view: &impl View, entries: usize, bytes: u64) -> Result<Progress, ExportError> {
         let Phase::Writing(writer) = &mut self.phase else { panic!("writing has begun") };
-        pass(&mut self.place, &self.small, view, entries, bytes, writer)
+        pass(&mut self.place, (&self.names, &self.small), view, entries, bytes, writer)
     }
 
     /// Writes what is left when [`Export::write`] is done; the sink.
@@ -151,6 +163,8 @@ fn tree_of(bucket: &str) -> Option<TreeId> {
     match bucket {
         "key" => Some(TreeId::Rev),
         "lease" => Some(TreeId::Lease),
+        _ if bucket == V2_BUCKETS[0] => Some(TreeId::V2),
+        _ if bucket == V2_BUCKETS[1] => Some(TreeId::V2Events),
         _ => None,
     }
 }
@@ -158,13 +172,13 @@ fn tree_of(bucket: &str) -> Option<TreeId> {
 /// Goes on with a pass until a budget is used up.
 fn pass(
     place: &mut Place,
-    small: &BTreeMap<&'static str, Entries>,
+    (names, small): (&[&'static str], &BTreeMap<&'static str, Entries>),
     view: &impl View,
     mut entries: usize,
     mut bytes: u64,
     target: &mut impl Target,
 ) -> Result<Progress, ExportError> {
-    while let Some(&name) = BUCKETS.get(place.bucket) {
+    while let Some(&name) = names.get(place.bucket) {
         if !std::mem::replace(&mut place.is_open, true) {
             target.bucket(name.as_bytes())?;
             place.after.clear();

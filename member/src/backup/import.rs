@@ -116,6 +116,29 @@ pub fn import<S: Source + ?Sized, T: Trees>(
     Ok(imported)
 }
 
+/// Takes over the v2 store, if there is one in `database`; how many nodes it has.
+///
+/// # Errors
+/// If it is damaged.
+pub fn import_v2<S: Source + ?Sized, T: Trees>(database: &Database<'_, S>, trees: &mut T) -> Result<u64, ImportError> {
+    let mut tree = plinth_v2::Tree::default();
+    let [nodes, events] = schema::V2_BUCKETS;
+    let mut count = 0;
+    let mut records = open(database, nodes)?;
+    while let Some((key, value)) = next(&mut records)? {
+        tree.load_node(key, value).map_err(|damaged| record(nodes, key, damaged.0))?;
+        trees.insert(TreeId::V2, key, value)?;
+        count += u64::from(key != plinth_v2::record::STATE_KEY);
+    }
+    let mut records = open(database, events)?;
+    while let Some((key, value)) = next(&mut records)? {
+        tree.load_event(key, value).map_err(|damaged| record(events, key, damaged.0))?;
+        trees.insert(TreeId::V2Events, key, value)?;
+    }
+    tree.check().map_err(|damaged| record(nodes, &[], damaged.0))?;
+    Ok(count)
+}
+
 type Entries<'d, 's, S> = Option<Cursor<'d, 's, S>>;
 
 fn open<'d, 's, S: Source + ?Sized>(

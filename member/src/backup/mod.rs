@@ -4,7 +4,8 @@
 //! known, and once to write it. Nothing but the small buckets is kept in memory.
 //!
 //! Tree `Rev` is bucket `key` and tree `Lease` is bucket `lease`, byte for byte, so that `HashKV` is the same number on
-//! both sides. The other buckets are small and are translated at the beginning.
+//! both sides. The other buckets are small and are translated at the beginning. The v2 store has buckets of its own behind
+//! them, which etcd leaves alone.
 
 mod export;
 mod import;
@@ -12,5 +13,5 @@ mod small;
 mod standing;
 
 pub use export::{Export, ExportError, Progress};
-pub use import::{Bump, ImportError, Imported, import};
+pub use import::{Bump, ImportError, Imported, import, import_v2};
 pub use standing::Standing;

@@ -82,6 +82,23 @@ impl Side {
         self.restart();
     }
 
+    /// Removes what it has kept.
+    pub fn empty(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("data")).expect("it is there");
+    }
+
+    /// Makes it of a snapshot, and starts it.
+    pub fn restore(&mut self, file: &str, more: &[&str]) {
+        let of = |flag: &str| self.arguments.iter().find(|text| text.starts_with(flag)).expect("it was given").clone();
+        let (cluster, url) = (of("--initial-cluster="), of("--initial-advertise-peer-urls="));
+        let data = format!("--data-dir={}", self.folder.path().join("data").display());
+        let mut command = Command::new(&self.program);
+        command.args(["util", "snapshot", "restore", file, &cluster, &url, &data]).args(more);
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.restart();
+    }
+
     /// Starts it again.
     pub fn restart(&mut self) {
         self.process = run(&self.program, &self.client, &self.arguments, self.folder.path());
