@@ -19,11 +19,9 @@ pub type Pair<'c> = (&'c [u8], &'c [u8]);
 /// One entry of a leaf.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'c> {
-    /// Its key.
     pub key: &'c [u8],
     /// Its value; that of a bucket if `is_bucket`.
     pub value: &'c [u8],
-    /// Whether it is a bucket.
     pub is_bucket: bool,
     /// The page that it stands on; 0 for an inline one.
     pub page: u64,

@@ -53,7 +53,6 @@ pub struct V2Node {
 pub struct Snap {
     /// Last entry in it.
     pub index: u64,
-    /// Its term.
     pub term: u64,
     /// The tree, as JSON.
     tree: Vec<u8>,

@@ -27,7 +27,6 @@ mod kind {
 #[derive(Debug, thiserror::Error)]
 #[error("{file}, offset {offset}: {detail}")]
 pub struct WalError {
-    /// The file.
     pub file: String,
     /// Bytes from its start.
     pub offset: usize,
@@ -73,9 +72,7 @@ pub struct HardState {
 /// Who wrote the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The member.
     pub member: u64,
-    /// Its cluster.
     pub cluster: u64,
 }
 
@@ -84,7 +81,6 @@ pub struct Identity {
 pub struct SnapshotMark {
     /// Last entry in the snapshot.
     pub index: u64,
-    /// Its term.
     pub term: u64,
 }
 

@@ -21,7 +21,6 @@ pub struct Encryption {
     pub cacert: Option<String>,
     /// Certificate to show.
     pub cert: Option<String>,
-    /// Its key.
     pub key: Option<String>,
     /// Trust anybody.
     pub skip_verify: bool,

@@ -61,7 +61,6 @@ pub enum SortOrder {
 #[rkyv(derive(Clone, Copy, Debug))]
 #[repr(u8)]
 pub enum SortTarget {
-    /// The key.
     #[default]
     Key = 0,
     /// Number of puts since the key was created.
@@ -155,9 +154,7 @@ from_archived! {
 /// Stores a pair.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct Put {
-    /// The key.
     pub key: Bytes,
-    /// The value.
     pub value: Bytes,
     /// Lease to attach to; 0 for none.
     pub lease: i64,
@@ -197,7 +194,6 @@ pub struct Range {
     pub sort_target: SortTarget,
     /// Leave the values out.
     pub keys_only: bool,
-    /// Only count.
     pub count_only: bool,
     /// Inclusive lower bound of the mod revision; 0 for none.
     pub min_mod_revision: i64,
@@ -241,7 +237,6 @@ pub enum Op {
     Range(Range),
     /// Stores a pair.
     Put(Put),
-    /// Deletes.
     DeleteRange(DeleteRange),
     /// A txn inside the txn.
     Txn(#[rkyv(omit_bounds)] Txn),
@@ -328,9 +323,7 @@ pub struct Alarm {
 /// Name and client URLs that a member publishes about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct MemberAttributes {
-    /// The member.
     pub member: u64,
-    /// Its name.
     pub name: String,
     /// Where clients reach it.
     pub client_urls: Vec<String>,
@@ -602,7 +595,6 @@ pub enum CommandError {
     /// The archive does not hold together.
     #[error("archive of command kind {kind}, {len} bytes, is damaged")]
     Damaged {
-        /// The kind.
         kind: u8,
         /// Length of the archive.
         len: usize,

@@ -29,7 +29,6 @@ pub struct FollowRecords {
     pub main: i64,
     /// Sub revision of the first record.
     pub sub: i64,
-    /// The records.
     pub records: Vec<FollowRecord>,
     /// Whether these are the last ones of the revision.
     pub is_last: bool,
@@ -38,7 +37,6 @@ pub struct FollowRecords {
 /// A lease of the other cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize)]
 pub struct FollowLease {
-    /// Its id.
     pub id: i64,
     /// Its granted TTL in seconds.
     pub ttl: i64,
@@ -58,9 +56,7 @@ pub struct FollowLeases {
 pub struct UserRecord {
     /// Number of its tree.
     pub tree: u8,
-    /// Its key.
     pub key: Bytes,
-    /// Its value.
     pub value: Bytes,
 }
 

@@ -8,7 +8,6 @@ use plinth_api::wire::{put_varint, take_varint, varint_len};
 /// Key, value and history marks of a stored pair. A tombstone has only its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KeyValue<'a> {
-    /// The key.
     pub key: &'a [u8],
     /// Revision of the put that created the key.
     pub create_revision: i64,
@@ -16,7 +15,6 @@ pub struct KeyValue<'a> {
     pub mod_revision: i64,
     /// Number of puts since the key was created.
     pub version: i64,
-    /// The value.
     pub value: &'a [u8],
     /// The attached lease; 0 for none.
     pub lease: i64,

@@ -25,7 +25,6 @@ pub const UNKNOWN: MemberId = MemberId(0);
 /// A hash, and the revision its member had reached then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashed {
-    /// The hash.
     pub hash: HashKv,
     /// The revision its member had reached.
     pub reached: i64,

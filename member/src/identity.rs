@@ -8,9 +8,7 @@ pub const METADATA_SCHEMA: u16 = 1;
 /// Who a member is, for ever: written when its log is created, and again before old segments are given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The member.
     pub member: MemberId,
-    /// Its cluster.
     pub cluster: u64,
 }
 

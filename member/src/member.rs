@@ -97,7 +97,6 @@ pub enum Fatal {
     /// A committed entry is not a batch.
     #[error("entry {index}: {source}; the log holds what no release wrote")]
     Batch {
-        /// Its index.
         index: u64,
         /// What is wrong with it.
         source: BatchError,
@@ -333,7 +332,7 @@ impl<T: Trees, W> Member<T, W> {
     /// Takes notice of what has become durable, closes a batch if the log has a slot, and appends what has to be durable
     /// next; whether any of it moved something on. The flush is for who knows all members of the log.
     pub fn fill<D: Disk>(&mut self, log: &mut Log<D>, now: Millis, out: &mut Effects<W>) -> Result<bool, Fatal> {
-        self.settle_persisted(log.wal().durable(), out);
+        self.persisted_to(log.wal().durable(), out);
         self.propose_changes();
         let mut moved = log.can_flush() && self.propose();
         moved |= self.start_reads();
@@ -488,7 +487,7 @@ impl<T: Trees, W> Member<T, W> {
     }
 
     /// Tells consensus what has become durable since the last time.
-    fn settle_persisted(&mut self, durable: Lsn, out: &mut Effects<W>) {
+    fn persisted_to(&mut self, durable: Lsn, out: &mut Effects<W>) {
         let mut number = None;
         while self.persisting.front().is_some_and(|ready| ready.lsn <= durable) {
             let mut ready = self.persisting.pop_front().expect("front exists");

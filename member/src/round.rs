@@ -96,8 +96,8 @@ pub trait Outside {
     /// There is something to compact or to read for watchers: see [`history`].
     fn wake_background(&mut self);
 
-    /// All is handed over: time to follow the list of members.
-    fn settled(&mut self) -> Result<(), Self::Stop> {
+    /// All is handed over: whoever is connected follows the list of members.
+    fn follow_members(&mut self) -> Result<(), Self::Stop> {
         Ok(())
     }
 
@@ -181,7 +181,7 @@ pub fn hand_over<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) 
     if has_work && (was_asked || !is_planted(Planted::IdleWithoutWaiters)) {
         outside.wake_background();
     }
-    outside.settled()?;
+    outside.follow_members()?;
     if std::mem::take(&mut effects.removed) {
         outside.removed();
     }

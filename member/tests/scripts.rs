@@ -87,7 +87,7 @@ impl Script {
             "disk" => self.disk(words.id(1)),
             "deliver" => self.deliver(),
             "lose" => self.network.clear(),
-            "settle" => self.settle(),
+            "settle" => self.run_until_quiet(),
             "put" => {
                 let put = Put { key: words.text(3).into(), value: words.text(4).into(), ..Put::default() };
                 self.submit(words, Command::Put(put));
@@ -251,7 +251,7 @@ impl Script {
     }
 
     /// Until nothing moves without time.
-    fn settle(&mut self) {
+    fn run_until_quiet(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let mut moved = !self.network.is_empty();
             self.deliver();
@@ -266,7 +266,7 @@ impl Script {
                 return;
             }
         }
-        panic!("it does not settle");
+        panic!("it does not come to rest");
     }
 
     fn elect(&mut self, id: u64) {
@@ -280,7 +280,7 @@ impl Script {
                 self.around(other, |around, effects| round::tick(around, effects));
                 self.round(other);
             }
-            self.settle();
+            self.run_until_quiet();
         }
         panic!("{id} is not elected");
     }

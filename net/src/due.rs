@@ -29,7 +29,7 @@ impl Due {
     ///
     /// Where none is due.
     #[must_use = "the last word ends the stream"]
-    pub fn settle(&self) -> bool {
+    pub fn answered(&self) -> bool {
         self.count.set(self.count.get().checked_sub(1).expect("every answer is given once"));
         self.is_over()
     }

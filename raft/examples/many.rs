@@ -75,7 +75,7 @@ impl World {
     }
 
     /// Until nothing is left to do without time passing.
-    fn settle(&mut self) {
+    fn run_until_quiet(&mut self) {
         loop {
             (0..MACHINES.len()).for_each(|at| self.round(at));
             if self.wire.is_empty() {
@@ -91,7 +91,7 @@ impl World {
 
     fn tick(&mut self) {
         self.machines.iter_mut().for_each(|machine| machine.groups.tick());
-        self.settle();
+        self.run_until_quiet();
     }
 
     fn awake(&self) -> usize {
@@ -120,7 +120,7 @@ impl World {
                     let leader = self.machines.iter_mut().find(leads).expect("a leader");
                     leader.groups.propose(id, payload.clone()).expect("the leader takes it");
                 }
-                self.settle();
+                self.run_until_quiet();
             }
             best = best.min(start.elapsed().as_nanos() as f64 / f64::from(rounds) / f64::from(count));
         }

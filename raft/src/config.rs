@@ -8,7 +8,6 @@ use crate::types::MemberId;
 /// How much of the applied log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowBounds {
-    /// Entries.
     pub entries: usize,
     /// Bytes of their data.
     pub bytes: usize,

@@ -68,10 +68,7 @@ pub enum ConfError {
     },
     /// It breaks a rule consensus relies on.
     #[error("configuration: it must hold that {rule}")]
-    Invalid {
-        /// The rule.
-        rule: &'static str,
-    },
+    Invalid { rule: &'static str },
 }
 
 impl ConfError {
@@ -178,10 +175,7 @@ pub enum RecoverError {
 pub enum GroupError {
     /// A figure of the configuration is out of range.
     #[error("group configuration: it must hold that {rule}")]
-    Config {
-        /// The rule.
-        rule: &'static str,
-    },
+    Config { rule: &'static str },
     /// The stored configuration of voters is damaged.
     #[error("stored configuration")]
     Conf(#[from] ConfError),
@@ -229,10 +223,7 @@ pub enum TransferError {
     NotLeader,
     /// The target does not vote in this configuration.
     #[error("member {target} is not a voter")]
-    NotVoter {
-        /// The target.
-        target: MemberId,
-    },
+    NotVoter { target: MemberId },
 }
 
 /// A committed configuration change could not be applied. The entry counts as applied; the configuration is unchanged.
@@ -254,7 +245,6 @@ pub enum StepError {
         group: u32,
         /// Addressed member.
         to: MemberId,
-        /// Own group.
         own_group: u32,
         /// Own id.
         own: MemberId,
@@ -270,7 +260,6 @@ pub enum StepError {
     Malformed {
         /// The sender.
         from: MemberId,
-        /// The rule.
         rule: &'static str,
     },
     /// A forwarded proposal could not be appended; its origin will time out.
@@ -326,7 +315,6 @@ pub enum MessageError {
     /// Something in it has no meaning in this version.
     #[error("peer frame: {what} {found} is not known")]
     Unknown {
-        /// What.
         what: &'static str,
         /// Its value.
         found: u64,

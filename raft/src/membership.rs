@@ -68,7 +68,6 @@ fn first_eight(hash: Sha1) -> u64 {
 /// What the cluster knows of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Member {
-    /// Its id.
     pub id: MemberId,
     /// Its name; empty until it has started for the first time.
     pub name: String,

@@ -139,7 +139,6 @@ pub enum Lane {
     Urgent,
     /// Entries.
     Bulk,
-    /// Snapshots.
     Snapshot,
 }
 

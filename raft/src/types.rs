@@ -99,11 +99,9 @@ pub enum Role {
 /// Leadership as this member sees it; part of a `Ready` when it changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoleChange {
-    /// Own role.
     pub role: Role,
     /// The leader of `term`, if known.
     pub leader: Option<MemberId>,
-    /// Own term.
     pub term: u64,
 }
 

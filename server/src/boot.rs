@@ -65,7 +65,6 @@ pub enum BootError {
 pub struct Booted {
     /// Consensus and data.
     pub member: HomeMember,
-    /// The log.
     pub log: HomeLog,
     /// Who it is.
     pub profile: Profile,

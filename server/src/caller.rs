@@ -42,7 +42,6 @@ pub struct Caller {
 /// A user of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its name.
     pub name: Arc<str>,
     /// The revision of users and roles at which that was found.
     pub auth_revision: u64,

@@ -59,10 +59,7 @@ pub enum DataDirError {
     },
     /// Something that should be a directory is none.
     #[error("{} is not a directory", path.display())]
-    NotADirectory {
-        /// It.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     /// Another process has it.
     #[error("{} is in use by {holder}; two servers on one directory would destroy it", path.display())]
     Locked {

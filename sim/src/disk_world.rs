@@ -218,7 +218,7 @@ impl World {
         }
         self.barrier(process)?;
         let found = read_state(process.member.store()).map_err(|why| Stopped::Broken(format!("rot: {why}")))?;
-        if let Err(why) = self.model.settle(&found) {
+        if let Err(why) = self.model.take_over(&found) {
             // Tolerated after rot alone: a damaged last record cannot be told from a torn one.
             let rot = if self.model.is_cut_short(&found) { "rot: " } else { "" };
             return Err(Stopped::Broken(format!("{rot}{why}")));
@@ -529,7 +529,7 @@ impl Outside for Around<'_> {
     /// Compactions go on when they like.
     fn wake_background(&mut self) {}
 
-    fn settled(&mut self) -> Result<(), Ended> {
+    fn follow_members(&mut self) -> Result<(), Ended> {
         self.world.lost.pop().map_or(Ok(()), |why| Err(Ended::Broken(why)))
     }
 

@@ -34,7 +34,6 @@ pub struct Pair {
 pub struct State {
     /// The store's revision.
     pub revision: i64,
-    /// Its compact revision.
     pub compact_revision: i64,
     pub pairs: BTreeMap<u64, Pair>,
 }
@@ -128,9 +127,9 @@ impl Model {
         (self.base_len..self.acknowledged).any(|len| self.state_after(len) == *found)
     }
 
-    /// Settles what survived a crash: the found state must be that after a prefix which holds all that was
+    /// Takes over what survived a crash: the found state must be that after a prefix which holds all that was
     /// acknowledged. What was submitted and lost never happened.
-    pub fn settle(&mut self, found: &State) -> Result<(), String> {
+    pub fn take_over(&mut self, found: &State) -> Result<(), String> {
         let mut state = self.state_after(self.acknowledged);
         let mut len = self.acknowledged;
         while state != *found {
@@ -175,23 +174,23 @@ mod tests {
     fn every_prefix_from_the_acknowledged_one_on_may_survive() {
         for len in 2..=4 {
             let found = model().state_after(len);
-            assert_eq!(model().settle(&found), Ok(()), "{len}");
+            assert_eq!(model().take_over(&found), Ok(()), "{len}");
         }
     }
 
     #[test]
     fn a_lost_acknowledged_write_is_noticed() {
         let found = model().state_after(1);
-        assert!(model().settle(&found).is_err());
+        assert!(model().take_over(&found).is_err());
     }
 
     #[test]
     fn a_reordered_or_invented_write_is_noticed() {
         let mut found = model().state_after(3);
         found.pairs.get_mut(&2).expect("written").version = 2;
-        assert!(model().settle(&found).is_err());
+        assert!(model().take_over(&found).is_err());
         let mut found = model().state_after(2);
         found.apply(3, &Operation::Put(vec![3]));
-        assert!(model().settle(&found).is_err(), "a later write without the earlier one");
+        assert!(model().take_over(&found).is_err(), "a later write without the earlier one");
     }
 }

@@ -22,7 +22,6 @@ pub struct V2Command {
 /// What a write leaves behind.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct Content {
-    /// The value.
     pub value: Bytes,
     /// When it ends, by the time of [`V2Command::at`]; 0 for never.
     pub expires: i64,

@@ -26,7 +26,6 @@ pub struct WatchId(u64);
 /// What a watcher gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Watched<'a> {
-    /// An event.
     Event(&'a Event),
     /// Nothing yet.
     Pending,
@@ -78,7 +77,6 @@ pub struct Hub {
 /// What one asks to be told of.
 #[derive(Clone, Copy, Debug)]
 pub struct Interest<'a> {
-    /// The path.
     pub path: &'a [u8],
     /// And all below it.
     pub recursive: bool,

@@ -32,7 +32,6 @@ pub enum Place {
 pub struct Write {
     /// Where.
     pub place: Place,
-    /// The key.
     pub key: [u8; 8],
     /// The value; nothing to remove it.
     pub value: Option<Vec<u8>>,

@@ -42,7 +42,6 @@ pub struct Moment {
 /// What a write leaves behind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Leaves<'a> {
-    /// The value.
     pub value: &'a [u8],
     /// When it ends, by the time of [`Moment::at`]; 0 for never.
     pub expires: i64,

@@ -30,7 +30,6 @@ pub struct SegmentScan {
     pub lsns: Option<(Lsn, Lsn)>,
     /// Records, the log's own included.
     pub records: u64,
-    /// Bytes of payload.
     pub payload_bytes: u64,
     /// End of the last record.
     pub end: u64,

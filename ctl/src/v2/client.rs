@@ -18,11 +18,9 @@ const BODY_BYTES_MAX: usize = 256 << 20;
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
     /// The header `X-Etcd-Index`.
     pub index: u64,
-    /// The body.
     pub body: Bytes,
 }
 
@@ -183,12 +181,10 @@ fn refusal_of(answer: &Answer) -> Refused {
 /// What a request carries.
 #[derive(Clone, Debug, Default)]
 pub enum Content {
-    /// Nothing.
     #[default]
     Nothing,
     /// Parameters.
     Form(Vec<(&'static str, String)>),
-    /// JSON.
     Json(Value),
 }
 

@@ -129,7 +129,6 @@ struct Rights {
 pub enum SignIn {
     /// A user has proved who it is: from now on `<prefix>.<index>` names it.
     Begun {
-        /// The user.
         user: String,
         /// Letters that nobody can guess.
         prefix: String,
@@ -137,10 +136,7 @@ pub enum SignIn {
         index: u64,
     },
     /// The user is gone, or has another password: its tokens end.
-    Ended {
-        /// The user.
-        user: String,
-    },
+    Ended { user: String },
     /// Users do not matter any more: all tokens end.
     AllEnded,
 }

@@ -70,10 +70,7 @@ pub enum CompactProgress {
     /// There is more to do.
     Working,
     /// A compaction is complete. There may be another one waiting.
-    Done {
-        /// Its revision.
-        revision: i64,
-    },
+    Done { revision: i64 },
 }
 
 impl<T: Trees> Store<T> {

@@ -17,7 +17,6 @@ pub struct HistoryEvent<'a> {
     pub is_delete: bool,
     /// Whether it was a put that created the key.
     pub is_create: bool,
-    /// The key.
     pub key: &'a [u8],
     /// The stored pair; for a delete, only its key.
     pub pair: &'a [u8],

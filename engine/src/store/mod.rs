@@ -156,7 +156,6 @@ pub struct Counters {
     pub txns: u64,
     /// Pairs and tombstones removed by compaction.
     pub compacted: u64,
-    /// Leases granted.
     pub leases_granted: u64,
     /// Leases revoked, those that had expired too.
     pub leases_revoked: u64,

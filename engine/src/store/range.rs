@@ -41,7 +41,6 @@ pub struct RangeQuery<'a> {
     pub sort_target: SortTarget,
     /// Leave the values out.
     pub keys_only: bool,
-    /// Only count.
     pub count_only: bool,
     /// Inclusive lower bound of the mod revision; 0 for none.
     pub min_mod_revision: i64,

@@ -143,7 +143,7 @@ impl Hub {
                 self.enter(id);
             }
         }
-        self.settle_set_backs();
+        self.place_set_backs();
     }
 
     /// Keeps a published batch for the chunk under way.

@@ -111,7 +111,6 @@ pub struct WatchSpec<'a> {
 pub struct HubStats {
     /// Open streams.
     pub streams: usize,
-    /// Watchers.
     pub watchers: usize,
     /// Those of them that read history, or wait to.
     pub unsynced: usize,

@@ -85,7 +85,7 @@ impl Hub {
         }
         if batch.complete() > seen {
             self.feed(batch, seen + 1, None);
-            self.settle_set_backs();
+            self.place_set_backs();
         }
         if batch.complete() < batch.revision() {
             self.miss(batch.complete().max(seen) + 1, batch.revision());
@@ -143,7 +143,7 @@ impl Hub {
     }
 
     /// Watchers that could not take a delivery go to the place that goes with what they are owed.
-    pub(super) fn settle_set_backs(&mut self) {
+    pub(super) fn place_set_backs(&mut self) {
         while let Some(SetBack { watcher: id, from }) = self.set_back.pop() {
             self.leave(id);
             let watcher = &mut self.watchers[id as usize];

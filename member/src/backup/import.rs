@@ -27,7 +27,6 @@ pub enum ImportError {
     /// A record in it is not what its bucket holds.
     #[error("bucket {bucket:?}, key {key}: {detail}")]
     Record {
-        /// The bucket.
         bucket: &'static str,
         /// The key, in hexadecimal.
         key: String,
@@ -36,10 +35,7 @@ pub enum ImportError {
     },
     /// There is no bucket of revisions: the file belongs to something else.
     #[error("no bucket {bucket:?}: not a database of etcd v3")]
-    Missing {
-        /// The bucket.
-        bucket: &'static str,
-    },
+    Missing { bucket: &'static str },
     /// The trees could not be written.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -52,7 +48,6 @@ pub struct Imported {
     pub revision: i64,
     /// Records of history.
     pub records: u64,
-    /// Leases.
     pub leases: u64,
 }
 

@@ -181,7 +181,6 @@ pub enum Step {
         from: MemberId,
         /// Its last entry.
         index: u64,
-        /// Why.
         why: FetchError,
     },
     /// Tell a leader that its snapshot is not copied. No answer is needed: it loses patience by itself.

@@ -66,7 +66,6 @@ pub enum Action {
     Unary {
         /// Position of the method.
         method: usize,
-        /// The call.
         call: Call,
         /// The request.
         body: Bytes,
@@ -77,14 +76,12 @@ pub enum Action {
     Open {
         /// Position of the method.
         method: usize,
-        /// The call.
         call: Call,
         /// Where the answers go.
         key: CallKey,
     },
     /// Call `Service::http1`.
     Http {
-        /// The request.
         request: Http1Request,
         /// Where the answer goes.
         key: CallKey,

@@ -48,7 +48,6 @@ impl Coding {
 /// What a look into a body yields.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// A message.
     Message(Bytes),
     /// There is more to do for the next one; it took its time so far.
     Busy,

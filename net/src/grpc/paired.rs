@@ -51,7 +51,7 @@ impl PairedAnswer {
     pub fn send(mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         self.answered = true;
         self.stream.reply.send(encode);
-        if self.stream.due.settle() {
+        if self.stream.due.answered() {
             self.stream.reply.finish(Status::OK);
         }
     }

@@ -77,7 +77,6 @@ impl Code {
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The code.
     pub code: Code,
     /// The text; empty for success.
     pub message: Cow<'static, str>,

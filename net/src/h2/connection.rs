@@ -27,7 +27,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::frame::{self, ErrorCode, FRAME_BYTES_DEFAULT, FRAME_HEADER_BYTES, FrameHeader, PREFACE, StreamId, setting};
-use super::head::{HeadCache, RequestHead};
+use super::header_block::{HeadCache, RequestHead};
 use super::hpack::{Decoder, Encoder};
 use super::keepalive::{Due, Keepalive, KeepaliveConfig};
 use super::limits::{
@@ -90,9 +90,7 @@ impl<D> std::fmt::Debug for RequestHead<D> {
 /// What was wrong with a frame, and what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The connection.
     Connection(ErrorCode, &'static str),
-    /// The stream.
     Stream(StreamId, ErrorCode),
 }
 

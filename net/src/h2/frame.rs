@@ -140,7 +140,6 @@ pub struct FrameHeader {
     pub kind: u8,
     /// Flags, see `flag`.
     pub flags: u8,
-    /// Stream.
     pub stream: StreamId,
 }
 

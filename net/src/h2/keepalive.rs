@@ -25,7 +25,6 @@ pub struct KeepaliveConfig {
 /// What the clock asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing.
     Nothing,
     /// Send a ping.
     Ping,

@@ -48,7 +48,6 @@ const _: () = {
 pub struct BudgetSize {
     /// At once.
     pub burst: u32,
-    /// Per second.
     pub per_second: u32,
 }
 

@@ -1,11 +1,11 @@
 //! HTTP/2 (RFC 9113), the server's side, without any I/O.
 //!
-//! `frame` is layout, `hpack` header compression, `head` what a request must look like, `stream` and `connection` the
+//! `frame` is layout, `hpack` header compression, `header_block` what a request must look like, `stream` and `connection` the
 //! state, `recv` and `send` what happens to it, `output` the bytes on their way out, `limits` every bound.
 
 mod connection;
 pub mod frame;
-mod head;
+mod header_block;
 pub mod hpack;
 mod keepalive;
 pub mod limits;
@@ -17,7 +17,7 @@ mod stream;
 mod tests;
 
 pub use connection::{Config, Connection, Event};
-pub use head::RequestHead;
+pub use header_block::RequestHead;
 pub use keepalive::KeepaliveConfig;
 pub use output::Output;
 pub use stream::{StreamKey, Trailers};

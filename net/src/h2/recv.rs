@@ -10,7 +10,7 @@ use super::frame::{
     self, ErrorCode, FRAME_BYTES_DEFAULT, FRAME_BYTES_LIMIT, FRAME_HEADER_BYTES, FrameHeader, SETTING_BYTES, StreamId,
     WINDOW_MAX, flag, kind, setting,
 };
-use super::head::{RequestHead, check_trailers};
+use super::header_block::{RequestHead, check_trailers};
 use super::limits::{
     CONNECTION_WINDOW, CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, PATIENT_STREAM_AGE,
     STREAM_WINDOW,

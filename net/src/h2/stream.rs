@@ -82,7 +82,6 @@ pub struct SendQueue {
 pub struct Stream {
     /// Identifier.
     pub id: StreamId,
-    /// State.
     pub state: State,
     /// What the client may still send.
     pub recv_window: i32,

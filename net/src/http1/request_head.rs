@@ -23,23 +23,15 @@ pub enum Version {
 /// A request method. Case-sensitive, as the standard has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// GET
     Get,
     /// HEAD: as GET, but the response has no body.
     Head,
-    /// POST
     Post,
-    /// PUT
     Put,
-    /// DELETE
     Delete,
-    /// OPTIONS
     Options,
-    /// CONNECT
     Connect,
-    /// TRACE
     Trace,
-    /// PATCH
     Patch,
     /// Any other token.
     Other(Box<str>),

@@ -5,7 +5,6 @@
 //! replaces the older one, which the member must have given up.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,12 +15,12 @@ use crate::rt::{TcpStream, sleep};
 use bytes::Bytes;
 
 use super::Refusal;
-use super::dial::{read_opening, read_some};
+use super::core::Core;
 use super::inbound::Inbound;
 use super::lane_task::{Connection, ConnectionError, Watch};
 use super::link::count;
+use super::opening::{read_opening, read_some};
 use super::outbox::Outbox;
-use super::peers::Core;
 use super::wire::{Answer, FrameDecoder, HELLO_MAGIC, Hello, Verdict};
 use crate::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
 use crate::http1::{Http1Reply, Http1Request};
@@ -34,10 +33,6 @@ use crate::wait::within;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may speak HTTP. It is for looking around, and places are few.
 const HTTP_TIME_MAX: Duration = Duration::from_secs(30);
-/// Rejections that are told at most in `REJECTIONS_TIME`, each one once: whoever invents ids does not flood a log.
-const REJECTIONS_MAX: usize = 64;
-const REJECTIONS_TIME: Duration = Duration::from_secs(600);
-
 /// Accepts until the transport stops.
 pub(super) async fn listen(core: Rc<Core>, listener: Listener, acceptor: Acceptor) {
     let subscription = core.shutdown.subscribe(false);
@@ -188,23 +183,6 @@ async fn run(core: &Rc<Core>, stream: Stream, hello: &Hello, outbox: &Rc<Outbox>
     Connection::new(stream, Rc::clone(outbox), Rc::new(end), decoder, buffer, Watch::Listens, options.dead_after).await
 }
 
-/// Whom we turned away of late, and why.
-#[derive(Default)]
-pub(super) struct Rejections {
-    since: Option<Instant>,
-    told: BTreeSet<(u64, u64, Refusal)>,
-}
-
-impl Rejections {
-    /// Whether this is worth telling.
-    fn is_new(&mut self, rejection: (u64, u64, Refusal), now: Instant) -> bool {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) > REJECTIONS_TIME) {
-            *self = Rejections { since: Some(now), told: BTreeSet::new() };
-        }
-        self.told.len() < REJECTIONS_MAX && self.told.insert(rejection)
-    }
-}
-
 /// HTTP on the members' port: no gRPC, one handler.
 struct Pages(Rc<Core>);
 
@@ -223,23 +201,5 @@ impl Service for Pages {
 
     fn http1(&self, request: Http1Request, reply: Http1Reply) {
         self.0.handler.http(request, reply);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rejections_do_not_flood_the_log() {
-        let mut rejections = Rejections::default();
-        let start = Instant::now();
-        assert!(rejections.is_new((1, 2, Refusal::Removed), start));
-        assert!(!rejections.is_new((1, 2, Refusal::Removed), start));
-        assert!(rejections.is_new((1, 2, Refusal::Version), start));
-        let told = (0..1000).filter(|from| rejections.is_new((*from, 9, Refusal::ClusterMismatch), start)).count();
-        assert_eq!(told, REJECTIONS_MAX - 2);
-        let later = start + REJECTIONS_TIME + Duration::from_secs(1);
-        assert!(rejections.is_new((1, 2, Refusal::Removed), later));
     }
 }

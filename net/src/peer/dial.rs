@@ -9,26 +9,23 @@
 //! as a failed attempt, so that a peer which accepts and hangs up is not asked in a loop; why a lane is not open is
 //! told once, however often it is tried. A peer that connects to us is tried at once.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::rt::Timer;
-use bytes::Bytes;
 
+use super::core::Core;
 use super::lane_task::{Connection, ConnectionError, End, Watch};
 use super::link::{Link, OpenLane, count};
+use super::opening::read_opening;
 use super::outbox::Outbox;
-use super::peers::Core;
 use super::requests::{RequestError, Requests};
 use super::wire::{Answer, Frame, FrameDecoder, FrameKind, Hello, VERSION_HIGHEST, VERSION_LOWEST, Verdict, WireError};
 use super::{Answerer, Lane, Refusal};
-use crate::server::ReadBuffer;
-use crate::transport::{Resolver, Stream, Target, Transport, timed_out, write_all};
+use crate::transport::{Resolver, Stream, Target, timed_out, write_all};
 use crate::wait::within;
 
 /// Different reasons that are told before a lane has opened.
@@ -209,35 +206,6 @@ async fn greet(core: &Core, link: &Link, lane: Lane, mut stream: Stream, address
     let mut decoder = FrameDecoder::new(core.config.options.frame_bytes_max);
     decoder.receive(rest);
     Ok((stream, decoder))
-}
-
-/// Reads the opening that begins with `read`, and what came with it.
-pub(super) async fn read_opening<T>(
-    stream: &mut Stream,
-    buffer: &RefCell<ReadBuffer>,
-    mut read: Vec<u8>,
-    decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, WireError>,
-) -> Result<(T, Bytes), ConnectionError> {
-    loop {
-        if let Some((opening, length)) = decode(&read)? {
-            return Ok((opening, Bytes::from(read.split_off(length))));
-        }
-        read.extend_from_slice(&read_some(stream, buffer).await?);
-    }
-}
-
-/// What has arrived, at least a byte.
-pub(super) async fn read_some(stream: &mut Stream, buffer: &RefCell<ReadBuffer>) -> Result<Bytes, ConnectionError> {
-    poll_fn(|cx| {
-        let mut buffer = buffer.borrow_mut();
-        match stream.poll_read(cx, buffer.room()) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(ConnectionError::Ended)),
-            Poll::Ready(Ok(count)) => Poll::Ready(Ok(buffer.take(count))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-        }
-    })
-    .await
 }
 
 /// Runs an open lane until it is over.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Lane;
+use super::core::Core;
 use super::lane_task::End;
 use super::link::Traffic;
 use super::outbox::Outbox;
-use super::peers::Core;
 use super::wire::{Frame, FrameHead, FrameKind, WireError};
 
 /// The acceptor behind a connection.

@@ -17,16 +17,19 @@
 //! - [`Peers`]: the handle, which one reactor owns
 //! - `link`, `dial`, `requests`: the side that dials; `accept`, `inbound`: the side that accepts
 //! - [`turn_away`]: the port before there is a member behind it
-//! - `lane_task`, `outbox`: one connection of either side, once both have agreed to talk
+//! - `core`: what all their tasks share; `opening`: what either side reads before both have agreed to talk
+//! - `lane_task`, `outbox`: one connection of either side, once they have
 //! - [`wire`]: the bytes
 //!
 //! Not here: what messages mean, who is a member (the handler is asked) and retries of what was dropped.
 
 mod accept;
+mod core;
 mod dial;
 mod inbound;
 mod lane_task;
 mod link;
+mod opening;
 mod outbox;
 mod peer_options;
 mod peers;

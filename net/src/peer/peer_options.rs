@@ -11,7 +11,6 @@ use super::Lane;
 pub struct PeerConfig {
     /// The cluster all peers must belong to.
     pub cluster: u64,
-    /// This member.
     pub member: u64,
     /// Seed of the jitter between attempts to connect.
     pub seed: u64,

@@ -1,96 +1,22 @@
-//! The handle, and what all tasks of the transport share.
+//! The handle of the transport, which begins its tasks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::rt::{self, Queue};
+use crate::rt;
 use bytes::Bytes;
 
-use super::accept::{Rejections, listen};
+use super::accept::listen;
+use super::core::Core;
 use super::dial::dial;
-use super::link::{Link, PeerStatus, Traffic, count};
-use super::outbox::Outbox;
+use super::link::{Link, PeerStatus, count};
 use super::requests::RequestError;
 use super::wire::{FrameHead, FrameKind, HEAD_BYTES};
 use super::{Lane, PeerConfig, PeerHandler};
-use crate::server::{Phase, ReadBuffer, Shutdown};
+use crate::server::Shutdown;
 use crate::transport::{Acceptor, Connector, Listener, Target};
 use crate::wait::within;
-
-/// What all tasks share.
-pub(super) struct Core {
-    pub(super) config: PeerConfig,
-    pub(super) handler: Rc<dyn PeerHandler>,
-    queue: Queue,
-    pub(super) connector: Connector,
-    pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
-    pub(super) shutdown: Shutdown,
-    links: RefCell<BTreeMap<u64, Rc<Link>>>,
-    traffic: RefCell<BTreeMap<u64, Rc<Traffic>>>,
-    /// The accepted connections.
-    pub(super) inbound: RefCell<BTreeMap<(u64, Lane), Rc<Outbox>>>,
-    pub(super) strangers: Rc<Cell<usize>>,
-    pub(super) http_connections: Rc<Cell<usize>>,
-    pub(super) rejections: RefCell<Rejections>,
-    /// Where this member listens, as the others are told.
-    pub(super) own_addresses: RefCell<Rc<[String]>>,
-    random: Cell<u64>,
-}
-
-impl Core {
-    /// Runs a task in the queue that the transport was made in.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        rt::spawn_into(task, self.queue).detach();
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.shutdown.phase() > Phase::Running
-    }
-
-    pub(super) fn traffic(&self, id: u64) -> Rc<Traffic> {
-        Rc::clone(self.traffic.borrow_mut().entry(id).or_default())
-    }
-
-    /// This peer has just connected to us.
-    pub(super) fn nudge(&self, id: u64) {
-        if let Some(link) = self.links.borrow().get(&id) {
-            link.nudge();
-        }
-    }
-
-    /// A number that nobody can tell in advance without the seed (splitmix64).
-    pub(super) fn random(&self) -> u64 {
-        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// The accepted connections of this lane, or of all.
-    fn close_inbound(&self, of: impl Fn(u64) -> bool) {
-        let mut closed = Vec::new();
-        self.inbound.borrow_mut().retain(|(id, _), outbox| {
-            let close = of(*id);
-            if close {
-                closed.push(Rc::clone(outbox));
-            }
-            !close
-        });
-        closed.iter().for_each(|outbox| outbox.close());
-    }
-
-    fn stop(&self) {
-        self.shutdown.close();
-        for link in self.links.take().into_values() {
-            link.close();
-        }
-        self.close_inbound(|_| true);
-    }
-}
 
 /// The transport of one member: its peers and the connections with them. Belongs to one reactor. Dropped, it stops.
 ///

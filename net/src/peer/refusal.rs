@@ -1,5 +1,8 @@
 //! Why a member does not let another one in, as both of them tell their operators.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 /// The reason, which travels as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -62,6 +65,27 @@ impl Refusal {
     }
 }
 
+/// Rejections that are told at most in `REJECTIONS_TIME`, each one once: whoever invents ids does not flood a log.
+const REJECTIONS_MAX: usize = 64;
+const REJECTIONS_TIME: Duration = Duration::from_secs(600);
+
+/// Whom we turned away of late, and why.
+#[derive(Default)]
+pub(super) struct Rejections {
+    since: Option<Instant>,
+    told: BTreeSet<(u64, u64, Refusal)>,
+}
+
+impl Rejections {
+    /// Whether this is worth telling.
+    pub(super) fn is_new(&mut self, rejection: (u64, u64, Refusal), now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) > REJECTIONS_TIME) {
+            *self = Rejections { since: Some(now), told: BTreeSet::new() };
+        }
+        self.told.len() < REJECTIONS_MAX && self.told.insert(rejection)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +98,18 @@ mod tests {
         assert_ne!(Refusal::Other(0).code(), 0);
         assert_eq!(Refusal::from_code(4), Refusal::Removed);
         assert_eq!(Refusal::from_code(8), Refusal::Other(8));
+    }
+
+    #[test]
+    fn rejections_do_not_flood_the_log() {
+        let mut rejections = Rejections::default();
+        let start = Instant::now();
+        assert!(rejections.is_new((1, 2, Refusal::Removed), start));
+        assert!(!rejections.is_new((1, 2, Refusal::Removed), start));
+        assert!(rejections.is_new((1, 2, Refusal::Version), start));
+        let told = (0..1000).filter(|from| rejections.is_new((*from, 9, Refusal::ClusterMismatch), start)).count();
+        assert_eq!(told, REJECTIONS_MAX - 2);
+        let later = start + REJECTIONS_TIME + Duration::from_secs(1);
+        assert!(rejections.is_new((1, 2, Refusal::Removed), later));
     }
 }

@@ -132,7 +132,7 @@ fn picture(cluster: &Cluster) -> impl Debug + PartialEq {
 fn run(seed: u64) -> (u64, bool) {
     let mut dice = Dice(seed);
     let founders: Vec<u64> = (1..=dice.pick(&[1, 2, 3, 3, 3, 5])).collect();
-    let mut make = |kind: Make| {
+    let make = |kind: Make| {
         MAKE.set(kind);
         let mut cluster = Cluster::bootstrapped(Options { seed, tune: |_| {} }, &founders);
         cluster.trace.off = true;

@@ -266,7 +266,7 @@ impl Log {
     }
 
     /// Everybody has all of it: nothing is kept in memory but where it ends.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.compact(self.applied);
         self.entries.shrink_to_fit();
         self.flights.shrink_to_fit();

@@ -220,12 +220,12 @@ impl Core {
     }
 
     /// Nothing happens for a while: what is kept for speed is given back.
-    pub(crate) fn rest(&mut self) {
-        self.log.rest();
+    pub(crate) fn shrink(&mut self) {
+        self.log.shrink();
         self.outbox = Vec::new();
         self.votes = Vec::new();
-        self.tracker.peers_mut().iter_mut().for_each(|peer| peer.progress.inflight.rest());
-        self.rounds.rest();
+        self.tracker.peers_mut().iter_mut().for_each(|peer| peer.progress.inflight.shrink());
+        self.rounds.shrink();
     }
 
     /// A message that `Group::step` has let pass.
@@ -267,11 +267,6 @@ impl Core {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Follows every input.
-    pub(crate) fn settle(&mut self) {
-        self.begin_read_round();
     }
 
     /// What was said in an earlier term is void. A leader that has not noticed is told of the term by the answer, or a member

@@ -153,7 +153,7 @@ impl ReadRounds {
     }
 
     /// No reads come for a while: buffers are given back.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         (self.spare, self.confirmed_by) = (Vec::new(), Vec::new());
         self.gathered.shrink_to_fit();
         self.answered.shrink_to_fit();
@@ -176,8 +176,8 @@ impl Core {
         self.rounds.confirming().map(|(round, _)| round)
     }
 
-    /// Begins a round if reads wait and none is running.
-    pub(super) fn begin_read_round(&mut self) {
+    /// Begins a round if reads wait and none is running. Follows every input: any of them may have made it possible.
+    pub(crate) fn begin_read_round(&mut self) {
         if !self.rounds.can_begin() {
             return;
         }

@@ -101,13 +101,13 @@ impl Group {
     /// Time passes.
     pub fn tick(&mut self) {
         self.core.tick();
-        self.core.settle();
+        self.core.begin_read_round();
     }
 
     /// Campaigns without waiting for the election timeout. Members that do not vote do not.
     pub fn campaign(&mut self) {
         self.core.campaign();
-        self.core.settle();
+        self.core.begin_read_round();
     }
 
     /// Proposes a batch. A follower forwards it to the leader; whether it gets there shows when it is committed.
@@ -148,7 +148,7 @@ impl Group {
     /// token among `failed_reads`; while there is no leader the read waits for one.
     pub fn read_index(&mut self, token: u64) {
         self.core.rounds.add(Waiter::Local(token));
-        self.core.settle();
+        self.core.begin_read_round();
     }
 
     /// Hands leadership to `target`. Proposals are refused until it is done or an election timeout has passed.
@@ -231,7 +231,7 @@ impl Group {
             self.core.applied_to(index);
         }
         self.core.campaign_alone();
-        self.core.settle();
+        self.core.begin_read_round();
     }
 
     /// Everything up to `index` is applied.
@@ -244,7 +244,7 @@ impl Group {
         }
         self.core.applied_to(index);
         self.core.campaign_alone();
-        self.core.settle();
+        self.core.begin_read_round();
     }
 
     /// Applies a committed entry of kind `ConfChange`: the new configuration, to be stored with the data at this index.
@@ -257,7 +257,7 @@ impl Group {
         let change = ConfChange::decode(&entry.data).map_err(|error| ApplyConfError { detail: error.to_string() });
         let result = change.and_then(|change| self.core.apply_conf_change(&change));
         let conf = self.conf().clone();
-        self.core.settle();
+        self.core.begin_read_round();
         self.step_postponed();
         result.map(|()| conf)
     }
@@ -408,8 +408,8 @@ impl Group {
     }
 
     /// Everybody has all of the log and nothing happens: memory is given back.
-    pub(crate) fn rest(&mut self) {
-        self.core.rest();
+    pub(crate) fn shrink(&mut self) {
+        self.core.shrink();
     }
 
     /// Whether all of the log is durable, committed and applied here, and nothing is under way.

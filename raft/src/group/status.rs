@@ -27,7 +27,6 @@ pub struct PeerStatus {
 pub struct Status {
     /// Own id.
     pub member: MemberId,
-    /// Own role.
     pub role: Role,
     /// Current term.
     pub term: u64,

@@ -34,7 +34,7 @@ impl Group {
             }
             _ => self.core.step(message)?,
         }
-        self.core.settle();
+        self.core.begin_read_round();
         Ok(())
     }
 

@@ -85,7 +85,7 @@ impl Groups {
 
     fn lay_down(&mut self, place: usize, under: MemberId) {
         self.slots.lay_down(place, Some(under));
-        self.slots.slot(place).group.rest();
+        self.slots.slot(place).group.shrink();
     }
 
     /// Something has changed about a machine: the groups that it concerns wake.

@@ -34,7 +34,7 @@ fn groups_elect_sleep_wake_and_sleep_again() {
     let id = GroupId(4);
     let follower = members(id).into_iter().find(|member| Some(member.0) != world.leader(id)).expect("a follower");
     world.groups(follower.0).propose(id, Bytes::from_static(b"x")).expect("it knows the leader");
-    world.settle();
+    world.run_until_quiet();
     assert_eq!(world.sleeping(), EVERYBODY - 3);
     world.tick(1);
     assert!(members(id).iter().all(|member| world.has(*member, id, b"x")));
@@ -53,7 +53,7 @@ fn a_group_with_traffic_sends_no_heartbeats() {
     let mut heartbeats = 0;
     for _ in 0..100 {
         assert!(world.propose(id, b"x"));
-        world.settle();
+        world.run_until_quiet();
         for machine in 1..=MACHINES {
             world.groups(machine).tick();
             world.machine(machine).work(0);
@@ -64,7 +64,7 @@ fn a_group_with_traffic_sends_no_heartbeats() {
             heartbeats += parcel.messages.iter().filter(is_heartbeat).count();
             world.deliver(parcel);
         }
-        world.settle();
+        world.run_until_quiet();
     }
     assert!(heartbeats <= 4, "{heartbeats} heartbeats in 100 busy ticks");
 }
@@ -103,7 +103,7 @@ fn what_a_sleeping_follower_is_asked_wakes_the_leader() {
         let (id, leader) = (GroupId(3), world.leader(GroupId(3)).expect("a leader"));
         let follower = members(id).into_iter().find(|member| member.0 != leader).expect("a follower");
         input(world.groups(follower.0), id);
-        world.settle();
+        world.run_until_quiet();
         assert!(!world.groups(leader).is_asleep(id));
     }
 }
@@ -207,7 +207,7 @@ fn a_new_member_that_is_away_keeps_the_group_awake_until_it_is_there() {
     world.machine(newcomer.0).crash(0);
     let change = ConfChange::one(Change::AddVoter(newcomer.0), Bytes::new());
     world.groups(leader).propose_conf_change(id, &change).expect("the leader takes it");
-    world.settle();
+    world.run_until_quiet();
     world.tick(20 * ELECTION);
     let leader = world.leader(id).expect("a leader");
     assert!(!world.groups(leader).is_asleep(id), "the newcomer has nothing yet");

@@ -248,7 +248,7 @@ impl World {
     }
 
     /// Everything that can happen without time passing.
-    pub fn settle(&mut self) {
+    pub fn run_until_quiet(&mut self) {
         loop {
             for machine in &mut self.machines {
                 machine.work(0);
@@ -293,7 +293,7 @@ impl World {
     pub fn tick(&mut self, times: usize) {
         for _ in 0..times {
             self.machines.iter_mut().filter_map(|machine| machine.groups.as_mut()).for_each(Groups::tick);
-            self.settle();
+            self.run_until_quiet();
         }
     }
 

@@ -24,7 +24,6 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 pub struct ClusterView {
     /// Its id.
     pub cluster: u64,
-    /// Its members.
     pub members: Vec<Member>,
 }
 

@@ -136,7 +136,6 @@ pub fn find(name: &str) -> Option<&'static OldFlag> {
 pub enum Translation {
     /// Set this flag to this text instead.
     Set(&'static str, String),
-    /// Nothing.
     Nothing,
 }
 

@@ -50,7 +50,6 @@ use sources::Asked;
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// To serve.
     Serve(Box<Loaded>),
     /// To print this on stdout and exit with 0.
     Print(String),
@@ -79,10 +78,7 @@ pub enum ConfigError {
         "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment \
          variable or disable flag))"
     )]
-    Shadowed {
-        /// The variable.
-        variable: String,
-    },
+    Shadowed { variable: String },
     /// The configuration can be read but not used. To be logged as a warning `failed to verify flags`.
     #[error("{message}")]
     Invalid {

@@ -14,7 +14,6 @@ pub enum Severity {
 pub struct Notice {
     /// How severe it is.
     pub severity: Severity,
-    /// The message.
     pub message: String,
     /// Names and values that belong to it.
     pub fields: Vec<(&'static str, String)>,

@@ -51,7 +51,6 @@ pub struct Config {
     pub http: Http,
     /// Authentication.
     pub auth: Auth,
-    /// The log.
     pub log: Log,
     /// Metrics and traces.
     pub monitoring: Monitoring,

@@ -12,7 +12,6 @@ use super::{ConfigError, legacy};
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// To serve.
     Serve,
     /// `-h`, `-help`, `--help`.
     Help,

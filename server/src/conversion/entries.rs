@@ -230,7 +230,6 @@ pub fn of_v2(entry: &wal::Entry) -> Result<Option<Command>, String> {
 /// Changes of the v2 store that a cluster makes of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnChange {
-    /// None.
     None,
     /// A member comes, is changed or says something of itself, or the version changes.
     One,

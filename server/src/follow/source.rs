@@ -68,7 +68,6 @@ pub type Watching = Stream<pb::WatchRequest, pb::WatchResponse>;
 /// A connection to a member of the other cluster.
 pub struct Source {
     client: Client,
-    /// The endpoint.
     pub endpoint: String,
 }
 

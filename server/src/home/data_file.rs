@@ -18,7 +18,6 @@ pub enum DataFileError {
     /// It cannot be opened.
     #[error("data file {path}: {source}")]
     Open {
-        /// Its path.
         path: String,
         /// What is wrong.
         source: pagefile::OpenError,
@@ -26,7 +25,6 @@ pub enum DataFileError {
     /// The data in it cannot be read.
     #[error("data file {path}: {source}; the file is damaged, restore the member from a snapshot")]
     Content {
-        /// Its path.
         path: String,
         /// What is wrong.
         source: plinth_engine::error::StoreError,

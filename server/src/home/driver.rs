@@ -180,7 +180,7 @@ impl Outside for Turn<'_> {
         self.home.background.notify();
     }
 
-    fn settled(&mut self) -> Result<(), Fatal> {
+    fn follow_members(&mut self) -> Result<(), Fatal> {
         self.home.others.follow_members(self.home);
         v2::publish(self.home);
         Ok(())

@@ -103,9 +103,7 @@ pub struct Pace {
 /// What is known about the member besides its replicated state.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Cluster id.
     pub cluster_id: u64,
-    /// Member id.
     pub member_id: u64,
     /// Name of this member.
     pub name: String,

@@ -42,7 +42,6 @@ pub struct Report {
     pub source: String,
     /// The other cluster.
     pub source_cluster: u64,
-    /// Its revision.
     pub source_revision: i64,
     /// For how long it has been ahead.
     pub lag: Duration,

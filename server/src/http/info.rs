@@ -40,7 +40,6 @@ pub struct PeerProgress {
 pub struct RaftStatus {
     /// This member.
     pub id: u64,
-    /// The term.
     pub term: u64,
     /// The member voted for, 0 if none.
     pub vote: u64,

@@ -183,7 +183,6 @@ impl Label for Request {
 pub struct Checked {
     /// The endpoint.
     pub probe: Probe,
-    /// The check.
     pub check: Check,
 }
 

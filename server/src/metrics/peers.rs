@@ -53,9 +53,7 @@ pub struct PeerFigures {
     pub id: u64,
     /// There is a connection.
     pub is_active: bool,
-    /// Bytes sent.
     pub sent_bytes: u64,
-    /// Bytes received.
     pub received_bytes: u64,
     /// Messages that could not be sent.
     pub sent_failures: u64,

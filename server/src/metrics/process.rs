@@ -29,7 +29,6 @@ pub struct ProcessStats {
     pub major_faults: Option<f64>,
     /// Bytes received by IP on this machine or in this container.
     pub network_received_bytes: Option<f64>,
-    /// Bytes sent.
     pub network_sent_bytes: Option<f64>,
 }
 

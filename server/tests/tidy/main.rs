@@ -176,6 +176,70 @@ fn public_items_are_documented() {
     report(faults);
 }
 
+/// A file is found by its name: these say nothing where there are two of them, so the next one says of what it is.
+#[test]
+fn names_that_say_nothing_are_given_once() {
+    const NAMES: [&str; 5] = ["connection.rs", "head.rs", "options.rs", "wire.rs", "world.rs"];
+    let sources = sources();
+    let mut faults = Vec::new();
+    for file in NAMES {
+        let of_name =
+            |name: &&str| name.contains("/src/") && !name.contains("/oracle/") && name.rsplit('/').next() == Some(file);
+        let found: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).filter(of_name).collect();
+        if found.len() > 1 {
+            faults.push(found.join(" and ") + ": say of what they are");
+        }
+    }
+    report(faults);
+}
+
+/// What ARCHITECTURE.md sends its reader to is there.
+#[test]
+fn the_map_leads_to_files_that_are_there() {
+    let sources = sources();
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map");
+    let named = map.split('`').skip(1).step_by(2).filter(|text| text.ends_with(".rs") && !text.contains(' '));
+    let is_there = |text: &str| sources.iter().any(|(name, _)| name == text || name.ends_with(&format!("/{text}")));
+    let lost = named.filter(|text| !text.contains("tests/tidy/") && !is_there(text));
+    report(lost.map(|text| format!("ARCHITECTURE.md names {text}, which is nowhere")).collect());
+}
+
+/// A comment on a field or variant that says its name again says nothing: the unit, the range, the reason, or nothing at all.
+/// Files of command lines are left out, where comments are the help.
+#[test]
+fn no_comment_only_repeats_a_name() {
+    const SMALL: [&str; 11] = ["the", "a", "an", "of", "its", "it", "is", "this", "and", "whether", "own"];
+    let words = |text: &str| -> Vec<String> {
+        let spaced: String =
+            text.chars().flat_map(|c| [' ', c].into_iter().skip(usize::from(!c.is_uppercase()))).collect();
+        let words = spaced.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        words.map(|word| word.to_lowercase().trim_end_matches('s').to_string()).collect()
+    };
+    let mut faults = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, text)| name.contains("src/") && !text.contains("clap")) {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (number, around) in lines.windows(3).enumerate() {
+            let Some(comment) = around[1].strip_prefix("/// ") else { continue };
+            let is_alone = ![around[0], around[2]].iter().any(|line| line.starts_with("///"));
+            let item = lines[number + 2..].iter().find(|line| !line.starts_with("#["));
+            let item = item.map_or("", |item| item.strip_prefix("pub ").unwrap_or(item));
+            let (item, behind) = item.split_once([':', ',', '(', ' ']).unwrap_or((item, ""));
+            // Items of their own are described by another rule: `fn name`, `const NAME` and so on.
+            let is_part = behind.is_empty() || !behind.starts_with(|c: char| c.is_alphabetic());
+            let item = words(item);
+            let said = words(comment);
+            let mut said = said.iter().filter(|word| !SMALL.iter().any(|small| small.trim_end_matches('s') == *word));
+            if is_alone && is_part && !comment.contains('`') && said.all(|word| item.contains(word)) {
+                faults.push(format!("{name}:{}: says the name again: {comment}", number + 2));
+            }
+        }
+    }
+    // A few may come in at a time; whoever is the next one over removes them all.
+    if faults.len() > 8 {
+        report(faults);
+    }
+}
+
 /// A newcomer finds each room of a crate in the tour at its head.
 #[test]
 fn every_crate_opens_with_a_tour_of_its_rooms() {
@@ -219,7 +283,7 @@ fn the_network_edge_knows_no_word_of_etcd() {
 #[test]
 fn there_is_one_generator() {
     /// Numbers that a server ships: probes nobody can foresee, elections that differ, a tree that stays flat.
-    const SHIPPED: [&str; 3] = ["net/src/peer/peers.rs", "raft/src/core/mod.rs", "engine/src/watch/interval.rs"];
+    const SHIPPED: [&str; 3] = ["net/src/peer/core.rs", "raft/src/core/mod.rs", "engine/src/watch/interval.rs"];
     let is_apart =
         |name: &str| name.starts_with("random/") || name.starts_with("raft/oracle/") || SHIPPED.contains(&name);
     let mut faults = Vec::new();

@@ -534,7 +534,7 @@ impl Outside for Around<'_> {
         self.world.wake(self.at);
     }
 
-    fn settled(&mut self) -> Result<(), Stop> {
+    fn follow_members(&mut self) -> Result<(), Stop> {
         Ok(self.world.follow_members(self.at)?)
     }
 

@@ -175,7 +175,7 @@ impl World {
             let why = format!("member {at} does as call {number} asks ({:?}), but since before that", call.ask);
             return Err(format!("{why} another leads, in term {term}").into());
         }
-        if !call.due.settle() {
+        if !call.due.answered() {
             return Err(format!("call {number} is answered, and its stream goes on: {:?}", call.due).into());
         }
         self.reply(number, Answer::Renewed);

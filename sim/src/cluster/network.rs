@@ -23,7 +23,7 @@ pub enum Packet {
     },
     /// The answer.
     Piece {
-        /// As asked.
+        /// What was asked for.
         asked: (u64, u64),
         /// The piece, if there is one.
         answer: Option<Bytes>,

@@ -47,7 +47,7 @@ impl Inflight {
     }
 
     /// Nothing is sent for a while: the buffer is given back.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.sent.shrink_to_fit();
     }
 

@@ -51,7 +51,6 @@ pub(crate) enum Wish {
 /// What to send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing.
     Nothing,
     /// Entries of at most so many bytes, but at least one.
     Entries(usize),
