@@ -30,8 +30,7 @@ pub struct Context {
 impl Context {
     /// From flags that were parsed.
     pub fn new(globals: &Globals, command_timeout_given: bool) -> Result<Context, Failure> {
-        let endpoints: Vec<String> =
-            globals.endpoints.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect();
+        let endpoints = globals.places()?;
         let options = globals.connection()?;
         if endpoints.is_empty() {
             return Err(Failure::new(Exit::BadConnection, "etcdclient: no available endpoints"));

@@ -2,10 +2,12 @@
 //!
 //! A flag is one item here: parser, help and environment variable come from it.
 
+use crate::discovery::Discovery;
 use crate::failure::{Exit, Failure};
 use crate::prompt;
 use crate::quote;
 use crate::rpc::{ANSWER_BYTES_MAX, Credentials, Options, REQUEST_BYTES_MAX};
+use crate::services;
 use crate::tls::Encryption;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
@@ -84,19 +86,34 @@ struct Secure {
         num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true"
     )]
     insecure_transport: bool,
-    /// Says how SRV records are taken, of which there are none.
+    /// Whether endpoints in clear are taken of a domain; if not, its members have to prove the domain's name
     #[arg(
-        long, global = true, hide = true, action = ArgAction::Set, value_parser = quote::parse_bool,
+        long, global = true, action = ArgAction::Set, value_parser = quote::parse_bool,
         num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true"
     )]
     insecure_discovery: bool,
-    #[arg(short, long, global = true, hide = true)]
-    discovery_srv: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    discovery_srv_name: Option<String>,
+    /// Domain whose SRV records name the endpoints
+    #[arg(short, long, global = true, default_value = "")]
+    discovery_srv: String,
+    /// Which of the domain's clusters: what stands behind `etcd-client-` in the records' names
+    #[arg(long, global = true, default_value = "")]
+    discovery_srv_name: String,
 }
 
 impl Globals {
+    /// Where servers may be: what the domain says that is named, or else the flag. Waits for name servers.
+    pub fn places(&self) -> Result<Vec<String>, Failure> {
+        let Secure { discovery_srv: domain, discovery_srv_name: suffix, insecure_discovery, .. } = &self.secure;
+        if !domain.is_empty() {
+            let discovery = Discovery { domain, suffix, is_insecure: *insecure_discovery };
+            let found = discovery.endpoints(&services::name_servers())?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(self.endpoints.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect())
+    }
+
     /// How to connect. What is missing is refused, rather than connected without.
     pub fn connection(&self) -> Result<Options, Failure> {
         let encryption = self.secure.encryption()?;
@@ -139,15 +156,11 @@ pub fn user(name: &str, password: &str, prompt: &str) -> Result<Credentials, Fai
 
 impl Secure {
     fn encryption(&self) -> Result<Encryption, Failure> {
-        for (flag, value) in [("discovery-srv", &self.discovery_srv), ("discovery-srv-name", &self.discovery_srv_name)]
-        {
-            if value.as_deref().is_some_and(|value| !value.is_empty()) {
-                return Err(Failure::unsupported(&format!("--{flag}")));
-            }
-        }
         let files = [("cert", &self.cert), ("key", &self.key), ("cacert", &self.cacert)];
         let mut encryption = encryption("", files, self.insecure_transport)?;
         encryption.skip_verify = self.insecure_skip_tls_verify;
+        encryption.server_name =
+            Some(self.discovery_srv.clone()).filter(|domain| !domain.is_empty() && !self.insecure_discovery);
         Ok(encryption)
     }
 }
@@ -166,7 +179,8 @@ pub fn encryption(
     }
     let [cert, key, cacert] = files.map(|(_, value)| value.clone());
     let is_named = cert.is_some() || key.is_some() || cacert.is_some();
-    let encryption = Encryption { cacert, cert, key, skip_verify: false, is_wanted: is_named || !insecure_transport };
+    let encryption =
+        Encryption { cacert, cert, key, is_wanted: is_named || !insecure_transport, ..Encryption::default() };
     if is_named {
         encryption.settings()?;
     }

@@ -6,14 +6,15 @@
 //!   [`quote`] how input lines and Go's notations are; [`prompt`] asks for a password
 //! - each command is one file in [`command`]: what the user wrote is parsed first, then acted on, then printed; [`context`]
 //!   is what all of them work with
-//! - [`cluster`] is the endpoints as one, over [`rpc`], encrypted by [`tls`]; [`session`] keeps leases alive, [`queue`] waits for a turn,
+//! - [`cluster`] is the endpoints as one, over [`rpc`], encrypted by [`tls`]; [`discovery`] finds
+//!   them by DNS ([`services`]); [`session`] keeps leases alive, [`queue`] waits for a turn,
 //!   [`watching`] outlives connections, [`signals`] end what holds on, [`urls`] are looked at before they are sent
 //! - [`v2`] is `etcdctl` for the v2 API (`ETCDCTL_API=2`)
 //! - [`output`] has the formats; exit codes are one table ([`failure`])
 //!
 //! Nothing here ends the process or panics on what a user wrote.
 //!
-//! Deliberately absent so far: SRV discovery, and the commands that [`etcdutl`] lists as missing; all say so and fail.
+//! Deliberately absent so far: the commands that [`etcdutl`] lists as missing; all say so and fail.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments of arguments are help texts: brackets mean optional")]
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@
 pub mod cluster;
 pub mod command;
 pub mod context;
+pub mod discovery;
 pub mod etcdctl;
 pub mod etcdutl;
 pub mod failure;
@@ -30,6 +32,7 @@ pub mod prompt;
 pub mod queue;
 pub mod quote;
 pub mod rpc;
+pub mod services;
 pub mod session;
 pub mod signals;
 pub mod tls;

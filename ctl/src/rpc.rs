@@ -99,7 +99,9 @@ impl Client {
         let connecting = async {
             match encrypted {
                 None => target.connect().await,
-                Some((place, settings)) => tls::connect(target, place, settings).await,
+                Some((place, settings)) => {
+                    tls::connect(target, place, settings, options.encryption.server_name.clone()).await
+                }
             }
         };
         let channel = match tokio::time::timeout(timeout, connecting).await {

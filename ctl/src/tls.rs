@@ -26,6 +26,8 @@ pub struct Encryption {
     pub skip_verify: bool,
     /// Encrypt where an endpoint does not say whether to.
     pub is_wanted: bool,
+    /// The name that servers have to prove, instead of that of their endpoint.
+    pub server_name: Option<String>,
 }
 
 impl Encryption {
@@ -81,12 +83,14 @@ pub enum Place {
 }
 
 impl Place {
-    /// The name that the server there has to prove.
-    fn server_name(&self) -> io::Result<ServerName<'static>> {
+    /// The name that the server there has to prove, unless it is another one.
+    fn server_name(&self, other: Option<&str>) -> io::Result<ServerName<'static>> {
         let host = match self {
             Place::Tcp(address) => address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host),
             Place::Unix(_) => "localhost",
         };
+        // Names out of DNS end with a dot.
+        let host = other.unwrap_or(host).trim_end_matches('.');
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let invalid = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no name of a server"));
         ServerName::try_from(host.to_owned()).map_err(invalid)
@@ -106,22 +110,27 @@ pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
-/// Opens an encrypted channel to `place`, as `endpoint` says.
+/// Opens an encrypted channel to `place`, as `endpoint` says, to a server that proves its name or `name`.
 pub async fn connect(
     endpoint: Endpoint,
     place: Place,
     settings: Arc<ClientConfig>,
+    name: Option<String>,
 ) -> Result<Channel, tonic::transport::Error> {
     let dial = tower::service_fn(move |_| {
-        let (settings, place) = (settings.clone(), place.clone());
-        async move { socket(&place, Some(settings)).await.map(TokioIo::new) }
+        let (settings, place, name) = (settings.clone(), place.clone(), name.clone());
+        async move { socket(&place, Some(settings), name.as_deref()).await.map(TokioIo::new) }
     });
     endpoint.connect_with_connector(dial).await
 }
 
 /// Connects, and encrypts if there are settings for it.
-pub async fn socket(place: &Place, settings: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Socket>> {
-    let name = place.server_name()?;
+pub async fn socket(
+    place: &Place,
+    settings: Option<Arc<ClientConfig>>,
+    name: Option<&str>,
+) -> io::Result<Box<dyn Socket>> {
+    let name = place.server_name(name)?;
     let socket: Box<dyn Socket> = match place {
         Place::Tcp(address) => {
             let socket = TcpStream::connect(address).await?;

@@ -123,7 +123,7 @@ impl Client {
         };
         let place = Place::Tcp(address.trim_end_matches('/').to_owned());
         let tls = self.tls.clone().filter(|_| encrypted);
-        let dial = timeout(self.patience, tls::socket(&place, tls));
+        let dial = timeout(self.patience, tls::socket(&place, tls, None));
         let late = |_| "net/http: request canceled (Client.Timeout exceeded)".to_owned();
         let socket = dial.await.map_err(late)?.map_err(|error| refused(&place, &error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(socket));

@@ -262,6 +262,7 @@ fn options(settings: &Follow) -> Options {
             key: settings.key_file.clone(),
             skip_verify: false,
             is_wanted: settings.trusted_ca_file.is_some() || settings.cert_file.is_some(),
+            server_name: None,
         },
     }
 }

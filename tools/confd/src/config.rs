@@ -231,7 +231,7 @@ fn encryption(settings: &Settings) -> Result<Encryption, String> {
     let skip_verify = settings.switch("client-insecure")?;
     let is_wanted = settings.text("scheme") == "https" || files.iter().any(Option::is_some) || skip_verify;
     let [cacert, cert, key] = files;
-    let encryption = Encryption { cacert, cert, key, skip_verify, is_wanted };
+    let encryption = Encryption { cacert, cert, key, skip_verify, is_wanted, server_name: None };
     if is_wanted {
         encryption.settings().map_err(|failure| failure.text)?;
     }

@@ -178,7 +178,7 @@ fn cluster(settings: &Settings) -> Result<Cluster, String> {
     let files = ["client_ca_keys", "client_cert", "client_key"].map(|name| settings.given(name));
     let is_wanted = files.iter().any(Option::is_some);
     let [cacert, cert, key] = files;
-    let encryption = tls::Encryption { cacert, cert, key, skip_verify: false, is_wanted };
+    let encryption = tls::Encryption { cacert, cert, key, is_wanted, ..tls::Encryption::default() };
     if is_wanted {
         encryption.settings().map_err(|failure| failure.text)?;
     }

@@ -2,13 +2,8 @@
 
 use super::{add, map, string, strings, text};
 use gotmpl::{FuncMap, Value};
-use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, Question, TYPE};
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
-
-/// How long a server of names may take.
-const NAME_TIME: Duration = Duration::from_secs(3);
+use plinth_ctl::services::{self, Service};
+use std::net::{IpAddr, ToSocketAddrs};
 
 /// Adds them.
 pub fn register(functions: &mut FuncMap) {
@@ -52,14 +47,11 @@ fn addresses(name: &str, is_meant: fn(&IpAddr) -> bool) -> Vec<String> {
     found
 }
 
-/// Services of a name, sorted as texts of all they say.
+/// Services of a name, sorted as texts of all they say; none if nobody knows any.
 fn services(name: &str) -> Vec<Value> {
-    let config = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = config.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
-    let answer = servers.take(3).find_map(|server| ask(server, name).ok().flatten());
-    let mut found = answer.unwrap_or_default();
-    found.sort_by_cached_key(|(target, port, priority, weight)| format!("{target}{port}{priority}{weight}"));
-    let shown = |(target, port, priority, weight): (String, u16, u16, u16)| {
+    let mut found = services::lookup(&services::name_servers(), name).unwrap_or_default();
+    found.sort_by_cached_key(|Service { target, port, priority, weight }| format!("{target}{port}{priority}{weight}"));
+    let shown = |Service { target, port, priority, weight }: Service| {
         let number = |number: u16| Value::Uint(number.into());
         map([
             ("Target", string(target)),
@@ -69,37 +61,4 @@ fn services(name: &str) -> Vec<Value> {
         ])
     };
     found.into_iter().map(shown).collect()
-}
-
-type Service = (String, u16, u16, u16);
-
-/// Asks one server. Nothing if it does not answer this question.
-fn ask(server: IpAddr, name: &str) -> Result<Option<Vec<Service>>, Box<dyn std::error::Error>> {
-    let mut bytes = [0; 2];
-    // Where the port of this socket is, nobody else knows either; the number need not be secret.
-    bytes.copy_from_slice(&std::process::id().to_ne_bytes()[..2]);
-    let id = u16::from_ne_bytes(bytes);
-    let mut query = Packet::new_query(id);
-    query.set_flags(simple_dns::PacketFlag::RECURSION_DESIRED);
-    query.questions.push(Question::new(
-        Name::new(name.trim_end_matches('.'))?,
-        TYPE::SRV.into(),
-        CLASS::IN.into(),
-        false,
-    ));
-    let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.set_read_timeout(Some(NAME_TIME))?;
-    socket.connect((server, 53))?;
-    socket.send(&query.build_bytes_vec()?)?;
-    let mut buffer = [0; 4096];
-    let length = socket.recv(&mut buffer)?;
-    let answer = Packet::parse(&buffer[..length])?;
-    if answer.id() != id {
-        return Ok(None);
-    }
-    let service = |record: &simple_dns::ResourceRecord<'_>| match &record.rdata {
-        RData::SRV(service) => Some((format!("{}.", service.target), service.port, service.priority, service.weight)),
-        _ => None,
-    };
-    Ok(Some(answer.answers.iter().filter_map(service).collect()))
 }
