@@ -42,10 +42,15 @@ impl Spans {
         Spans(merged)
     }
 
-    /// Whether a whole range lies inside. Of an inverted one, only its key is looked at.
+    /// Whether a whole range lies inside. An inverted one holds no key; as in etcd, it needs an interval that begins before
+    /// its end and goes on beyond its key.
     pub fn cover(&self, key: &[u8], range_end: &[u8]) -> bool {
         let after = self.0.partition_point(|(start, _)| start.as_slice() <= key);
-        let Some((_, end)) = after.checked_sub(1).map(|at| &self.0[at]) else { return false };
+        let Some((start, end)) = after.checked_sub(1).map(|at| &self.0[at]) else { return false };
+        let is_inverted = !matches!(range_end, [] | [0]) && range_end <= key;
+        if is_inverted && start.as_slice() >= range_end {
+            return false;
+        }
         *end >= End::of(key, range_end).max(End::of(key, b""))
     }
 }
@@ -87,9 +92,14 @@ mod tests {
             let asked = (key.clone(), end.clone());
             let is_inverted = !end.is_empty() && end != [0] && end <= key;
             let inside = |place: &Vec<u8>| *place == key || (!is_inverted && holds(&asked, place));
-            let expected = places.iter().filter(|place| inside(place)).all(|place| {
-                ranges.iter().any(|range| holds(range, place))
-            });
+            let granted = |place: &Vec<u8>| ranges.iter().any(|range| holds(range, place));
+            let all_from = |start: &Vec<u8>| {
+                places.iter().filter(|place| *place >= start && **place <= key).all(granted)
+            };
+            let expected = match is_inverted {
+                true => places.iter().any(|start| *start < end && all_from(start)),
+                false => places.iter().filter(|place| inside(place)).all(granted),
+            };
             prop_assert_eq!(spans.cover(&key, &end), expected, "{:?} of {:?}", asked, ranges);
         }
     }
