@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::client::Grpc;
@@ -36,17 +37,45 @@ impl From<Status> for Failure {
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
+    /// What is shown with each call; clones show the same.
+    token: Arc<Mutex<Option<String>>>,
 }
 
 impl Client {
     /// A client that connects when it is first used.
     pub fn new(address: SocketAddr) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URI");
-        Client { channel: endpoint.connect_lazy() }
+        Client { channel: endpoint.connect_lazy(), token: Arc::default() }
     }
 
     fn grpc(&self) -> Grpc<Channel> {
         Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Shows this token with calls from now on.
+    pub fn show(&self, token: Option<String>) {
+        *self.token.lock().expect("nothing panics with it") = token;
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = &*self.token.lock().expect("nothing panics with it") {
+            request.metadata_mut().insert("token", token.parse().expect("letters"));
+        }
+        request
+    }
+
+    /// One unary call.
+    pub async fn unary_at<A: Message + Debug + Default>(
+        &self,
+        path: &str,
+        request: &impl Message,
+    ) -> Result<A, Failure> {
+        let mut grpc = self.grpc();
+        grpc.ready().await.map_err(|error| Failure { code: Code::Unavailable, message: error.to_string() })?;
+        let request = self.request(Bytes::from(request.encode_to_vec()));
+        let answer = grpc.unary(request, path.parse().expect("a path"), Raw).await?;
+        decode(&answer.into_inner())
     }
 
     /// One unary call.
@@ -55,11 +84,7 @@ impl Client {
         path: &'static str,
         request: &impl Message,
     ) -> Result<A, Failure> {
-        let mut grpc = self.grpc();
-        grpc.ready().await.map_err(|error| Failure { code: Code::Unavailable, message: error.to_string() })?;
-        let request = tonic::Request::new(Bytes::from(request.encode_to_vec()));
-        let answer = grpc.unary(request, PathAndQuery::from_static(path), Raw).await?;
-        decode(&answer.into_inner())
+        self.unary_at(path, request).await
     }
 
     /// One server-streaming call, all messages of it.
@@ -70,7 +95,7 @@ impl Client {
     ) -> Result<Vec<A>, Failure> {
         let mut grpc = self.grpc();
         grpc.ready().await.map_err(|error| Failure { code: Code::Unavailable, message: error.to_string() })?;
-        let request = tonic::Request::new(Bytes::from(request.encode_to_vec()));
+        let request = self.request(Bytes::from(request.encode_to_vec()));
         let answer = grpc.server_streaming(request, PathAndQuery::from_static(path), Raw).await?;
         let mut stream = answer.into_inner();
         let mut messages = Vec::new();
@@ -88,10 +113,10 @@ impl Client {
         let (outgoing, requests) = mpsc::unbounded_channel();
         let (answers, incoming) = mpsc::unbounded_channel();
         let mut grpc = self.grpc();
+        let requests = self.request(UnboundedReceiverStream::new(requests));
         let task = tokio::spawn(async move {
             let result: Result<(), Failure> = async {
                 grpc.ready().await.map_err(|error| Failure { code: Code::Unavailable, message: error.to_string() })?;
-                let requests = tonic::Request::new(UnboundedReceiverStream::new(requests));
                 let mut stream = grpc.streaming(requests, PathAndQuery::from_static(path), Raw).await?.into_inner();
                 while let Some(message) = stream.message().await? {
                     let _ = answers.send(Ok(decode(&message)?));

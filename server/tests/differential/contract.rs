@@ -9,7 +9,7 @@ use tonic::Code;
 
 /// Asks a server that claims to be etcd 3.7.
 pub async fn check(binary: &Path) {
-    let server = Server::start(binary).await.unwrap_or_else(|what| panic!("{what}"));
+    let server = Server::start(binary, &[]).await.unwrap_or_else(|what| panic!("{what}"));
     let client = &server.client;
     assert!(server.status.version.starts_with("3.7."), "reports version {:?}", server.status.version);
     status_has_its_new_fields(&server.status);

@@ -24,11 +24,12 @@ fn between(random: &mut Random, low: i64, high: i64) -> i64 {
 /// A sequence of `count` operations. Even seeds use only leases whose ids the client chose, so that the bytes
 /// stored, and therefore the hashes, can be compared; odd seeds also let the server pick.
 pub fn sequence(seed: u64, count: usize) -> Vec<Op> {
-    let mut make = Make { random: Random::new(seed), server_picks: seed % 2 == 1, nospace: false };
+    let mut make = Make::new(seed);
     (0..count).map(|_| make.op()).collect()
 }
 
-struct Make {
+/// Makes one operation after the other.
+pub struct Make {
     random: Random,
     server_picks: bool,
     /// Whether the alarm is on, by what has been generated; it is not left on for long.
@@ -36,7 +37,11 @@ struct Make {
 }
 
 impl Make {
-    fn op(&mut self) -> Op {
+    pub fn new(seed: u64) -> Make {
+        Make { random: Random::new(seed), server_picks: seed % 2 == 1, nospace: false }
+    }
+
+    pub fn op(&mut self) -> Op {
         if self.nospace && self.random.once_in(8) {
             self.nospace = false;
             return Op::Alarm(alarm(alarm_request::AlarmAction::Deactivate));

@@ -15,9 +15,10 @@
 //! | `PLINTH_DIFF_SUBJECT` | another binary to test instead of Plinth | |
 //!
 //! Layout: `op` is an operation, `generate` makes them, `run` sends them to both, `side` and `watching` to one server,
-//! `streams` follows the watches, `normal` says what counts as equal (and lists the tolerated differences), `contract` checks
+//! `users` makes sequences with users, `asking` asks about them, `streams` follows the watches, `normal` says what counts as equal (and lists the tolerated differences), `contract` checks
 //! what only etcd 3.7 could say, `plant` breaks the subject on purpose, `shrink` cuts a failing sequence down.
 
+mod asking;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
@@ -31,10 +32,11 @@ mod run;
 mod shrink;
 mod side;
 mod streams;
+mod users;
 mod watching;
 
 use plant::{Fault, Plant};
-use run::Pair;
+use run::{Pair, Servers};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -53,6 +55,20 @@ fn plinth_answers_as_etcd_does() {
     let Some(etcd) = reference("plinth_answers_as_etcd_does") else { return };
     for seed in seeds() {
         check(&etcd, &subject(), seed, operations());
+    }
+}
+
+/// The same, of several users whose rights come and go.
+#[test]
+fn plinth_lets_in_whom_etcd_lets_in() {
+    let Some(etcd) = reference("plinth_lets_in_whom_etcd_lets_in") else { return };
+    let is_old = process::version(&etcd) < side::CONTRACT;
+    for seed in seeds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arguments = users::arguments(seed, folder.path());
+        let subject = subject();
+        let servers = Servers { reference: &etcd, subject: &subject, arguments: &arguments };
+        check_sequence(servers, seed, &users::sequence(seed, operations(), is_old), "plinth_lets_in");
     }
 }
 
@@ -104,7 +120,8 @@ fn planted_faults_are_found() {
     for fault in faults {
         let ops = generate::sequence(SELF_TEST_SEEDS[1], 4 * SELF_TEST_OPS);
         block_on(async {
-            let mut pair = Pair::start(&etcd, &etcd).await.expect("both start");
+            let servers = Servers { reference: &etcd, subject: &etcd, arguments: &[] };
+            let mut pair = Pair::start(servers).await.expect("both start");
             pair.plant(Plant::new(fault));
             let result = pair.run(&ops).await;
             assert!(pair.planted(), "{fault:?} found no occasion");
@@ -148,16 +165,21 @@ fn operations() -> usize {
 
 /// Runs one seed and panics with everything one needs if there is a difference.
 fn check(etcd: &Path, subject: &Path, seed: u64, count: usize) -> run::Seen {
+    let servers = Servers { reference: etcd, subject, arguments: &[] };
+    check_sequence(servers, seed, &generate::sequence(seed, count), "plinth_answers")
+}
+
+fn check_sequence(servers: Servers<'_>, seed: u64, ops: &[op::Op], test: &str) -> run::Seen {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let ops = generate::sequence(seed, count);
+    let count = ops.len();
     let started = std::time::Instant::now();
-    let mut result = run_once(etcd, subject, &ops);
+    let mut result = run_once(servers, ops);
     for _ in 0..VOID_RUNS_MAX {
         if result.as_ref().err().is_none_or(|mismatch| !mismatch.is_void) {
             break;
         }
         println!("seed {seed}: the machine is too busy for the reference, trying again");
-        result = run_once(etcd, subject, &ops);
+        result = run_once(servers, ops);
     }
     let mismatch = match result {
         Ok(seen) => {
@@ -166,17 +188,17 @@ fn check(etcd: &Path, subject: &Path, seed: u64, count: usize) -> run::Seen {
         }
         Err(mismatch) => mismatch,
     };
-    let shortest = block_on(shrink::shortest(etcd, subject, &ops[..ops.len().min(mismatch.at + 1)]));
+    let shortest = block_on(shrink::shortest(servers, &ops[..ops.len().min(mismatch.at + 1)]));
     panic!(
         "seed {seed}, operation {} of {count}:\n{}\n{shortest}\nreplay: PLINTH_DIFF_SEED={seed} PLINTH_DIFF_OPS={count} \
-         cargo test -p plinth --test differential plinth_answers",
+         cargo test -p plinth --test differential {test}",
         mismatch.at, mismatch.what,
     )
 }
 
-fn run_once(etcd: &Path, subject: &Path, ops: &[op::Op]) -> Result<run::Seen, run::Mismatch> {
+fn run_once(servers: Servers<'_>, ops: &[op::Op]) -> Result<run::Seen, run::Mismatch> {
     block_on(async {
-        let mut pair = Pair::start(etcd, subject).await.unwrap_or_else(|what| panic!("{what}"));
+        let mut pair = Pair::start(servers).await.unwrap_or_else(|what| panic!("{what}"));
         pair.run(ops).await?;
         Ok(pair.into_seen())
     })

@@ -2,6 +2,7 @@
 //! down. Numbers that only a run can know (revisions, leases whose id the server picked) stand as symbols, which
 //! are ordinary integers far outside of what a run reaches.
 
+use super::users;
 use plinth_api::proto::etcdserverpb::*;
 
 /// `NOW + n` stands for the current revision plus `n`.
@@ -58,6 +59,12 @@ pub enum Op {
     MemberList(MemberListRequest),
     /// `Maintenance.Status`.
     Status,
+    /// A call of `Auth`.
+    Auth(users::Call),
+    /// Another of the callers asks from now on.
+    As(usize),
+    /// `Auth.Authenticate` with this password.
+    LogIn(String),
 }
 
 /// What symbols stand for on one server at one moment.
@@ -168,6 +175,9 @@ pub fn name(op: &Op) -> &'static str {
         Op::Defragment => "Defragment",
         Op::MemberList(_) => "MemberList",
         Op::Status => "Status",
+        Op::Auth(_) => "Auth",
+        Op::As(_) => "As",
+        Op::LogIn(_) => "LogIn",
     }
 }
 

@@ -24,8 +24,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the binary and waits until it answers a Status call and knows a leader.
-    pub async fn start(binary: &Path) -> Result<Server, String> {
+    /// Starts the binary, told `arguments` besides, and waits until it answers a Status call and knows a leader.
+    pub async fn start(binary: &Path, arguments: &[String]) -> Result<Server, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (client_port, peer_port) = (Port::reserve(), Port::reserve());
         let (client_url, peer_url) = (client_port.url(), peer_port.url());
@@ -35,7 +35,8 @@ impl Server {
             .arg(folder.path().join("data"))
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &format!("default={peer_url}"), "--log-level", "error"]);
+            .args(["--initial-cluster", &format!("default={peer_url}"), "--log-level", "error"])
+            .args(arguments);
         let mut process = Process::start(&mut command, &folder.path().join("server.log"))
             .map_err(|error| format!("{}: {error}", binary.display()))?;
         let client = Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, client_port.number())));
@@ -80,4 +81,13 @@ pub fn find_etcd() -> Option<PathBuf> {
     }
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcds/3.5/usr/bin/etcd");
     installed.exists().then_some(installed)
+}
+
+/// Major and minor version of an etcd, as it says.
+pub fn version(binary: &Path) -> (u32, u32) {
+    let said = Command::new(binary).arg("--version").output().expect("it runs");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let version = said.lines().find_map(|line| line.strip_prefix("etcd Version: ")).expect("it says");
+    let mut parts = version.split('.').map(|part| part.parse().expect("a number"));
+    (parts.next().expect("major"), parts.next().expect("minor"))
 }

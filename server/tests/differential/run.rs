@@ -36,6 +36,15 @@ pub struct Mismatch {
     pub is_void: bool,
 }
 
+/// What is compared with what.
+#[derive(Clone, Copy)]
+pub struct Servers<'a> {
+    pub reference: &'a Path,
+    pub subject: &'a Path,
+    /// What both are told besides.
+    pub arguments: &'a [String],
+}
+
 /// The reference and the subject, running.
 pub struct Pair {
     reference: Side,
@@ -46,8 +55,9 @@ pub struct Pair {
 
 impl Pair {
     /// Starts both.
-    pub async fn start(reference: &Path, subject: &Path) -> Result<Pair, String> {
-        let (reference, subject) = tokio::join!(Side::start(reference), Side::start(subject));
+    pub async fn start(servers: Servers<'_>) -> Result<Pair, String> {
+        let start = |binary| Side::start(binary, servers.arguments);
+        let (reference, subject) = tokio::join!(start(servers.reference), start(servers.subject));
         let (mut reference, subject) = (reference?, subject?);
         reference.translate = reference.version() < CONTRACT && subject.version() >= CONTRACT;
         Ok(Pair { reference, subject, seen: Seen::default(), is_void: false })
@@ -115,6 +125,10 @@ impl Pair {
             Op::CloseStream(stream) => {
                 reference.streams.close(*stream);
                 subject.streams.close(*stream);
+            }
+            Op::As(caller) => {
+                reference.ask_as(*caller);
+                subject.ask_as(*caller);
             }
             Op::Expire(puts) => {
                 let both = tokio::join!(reference.expire(puts), subject.expire(puts));

@@ -7,6 +7,7 @@ use super::op::{Meaning, Op};
 use super::plant::Plant;
 use super::process::Server;
 use super::streams::Streams;
+use super::users::{self, CALLERS};
 use plinth_api::proto::etcdserverpb::*;
 use std::fmt::Debug;
 use std::path::Path;
@@ -32,11 +33,14 @@ pub struct Side {
     pub plant: Option<Plant>,
     /// Whether answers are to be turned into those of etcd 3.7 before they are compared.
     pub translate: bool,
+    /// Who asks, and what each caller has to show.
+    pub caller: usize,
+    pub tokens: [Option<String>; CALLERS],
 }
 
 impl Side {
-    pub async fn start(binary: &Path) -> Result<Side, String> {
-        let server = Server::start(binary).await?;
+    pub async fn start(binary: &Path, arguments: &[String]) -> Result<Side, String> {
+        let server = Server::start(binary, arguments).await?;
         let header = server.status.header.ok_or("Status without a header")?;
         let identity =
             Identity { cluster_id: header.cluster_id, member_id: header.member_id, raft_term: header.raft_term };
@@ -54,6 +58,8 @@ impl Side {
             events_compared: 0,
             plant: None,
             translate: false,
+            caller: 0,
+            tokens: users::tokens(),
         })
     }
 
@@ -88,7 +94,9 @@ impl Side {
             | Op::TimeToLive(_)
             | Op::Leases => self.lease(op).await,
             Op::Alarm(_) | Op::Defragment | Op::MemberList(_) | Op::Status => self.maintenance(op).await,
-            Op::Expire(_) | Op::Watch(..) | Op::Cancel(..) | Op::Progress(_) | Op::CloseStream(_) => {
+            Op::Auth(call) => self.auth(call).await,
+            Op::LogIn(password) => self.log_in(password).await,
+            Op::As(_) | Op::Expire(_) | Op::Watch(..) | Op::Cancel(..) | Op::Progress(_) | Op::CloseStream(_) => {
                 unreachable!("not unary")
             }
         };
@@ -357,7 +365,8 @@ impl Side {
     }
 }
 
-fn text<T: Debug>(result: &Result<T, Failure>) -> String {
+/// An answer or a failure as it is compared.
+pub fn text<T: Debug>(result: &Result<T, Failure>) -> String {
     match result {
         Ok(answer) => format!("{answer:#?}"),
         Err(failure) => format!("{failure:#?}"),
