@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks a server with etcdctl 3.5: every command that a single member without authentication answers.
+# Checks a server with etcdctl 3.5: every command that a single member answers. Certificates and user by ETCDCTL_* variables.
 # Usage: etcdctl.sh ETCDCTL ENDPOINT. Prints what differs and exits non-zero at the first difference.
 set -euo pipefail
 export ETCDCTL_API=3

@@ -1,12 +1,16 @@
 // Checks a server with the Go client and its concurrency package: key-value, transactions, leases, watches, STM,
-// mutexes, elections, maintenance. Usage: clientcheck ENDPOINT. Exits non-zero at the first difference.
+// mutexes, elections, maintenance. Usage: clientcheck ENDPOINT. Exits non-zero at the first difference. CHECK_TLS and
+// CHECK_USER as in ../run.
 package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -210,7 +214,18 @@ func maintenance(ctx context.Context, c *clientv3.Client) {
 }
 
 func main() {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 5 * time.Second})
+	config := clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 5 * time.Second}
+	if folder := os.Getenv("CHECK_TLS"); folder != "" {
+		pair, err := tls.LoadX509KeyPair(folder+"/client.crt", folder+"/client.key")
+		check(err, "certificate")
+		authority, err := os.ReadFile(folder + "/ca.crt")
+		check(err, "authority")
+		roots := x509.NewCertPool()
+		expect(roots.AppendCertsFromPEM(authority), "no authority in %s", folder)
+		config.TLS = &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}
+	}
+	config.Username, config.Password, _ = strings.Cut(os.Getenv("CHECK_USER"), ":")
+	client, err := clientv3.New(config)
 	check(err, "connect")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

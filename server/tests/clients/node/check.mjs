@@ -1,9 +1,20 @@
 // Checks a server with the npm client `etcd3`: key-value, transactions, leases, watches, locks, elections.
-// Usage: node check.mjs ENDPOINT. Exits non-zero at the first difference.
+// Usage: node check.mjs ENDPOINT. Exits non-zero at the first difference. CHECK_TLS and CHECK_USER as in ../run.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { Etcd3 } from 'etcd3';
 
-const client = new Etcd3({ hosts: process.argv[2] });
+const { CHECK_TLS: folder, CHECK_USER: user } = process.env;
+const options = { hosts: folder ? `https://${process.argv[2]}` : process.argv[2] };
+if (folder) {
+  const [rootCertificate, certChain, privateKey] = ['ca.crt', 'client.crt', 'client.key'].map((name) => readFileSync(`${folder}/${name}`));
+  options.credentials = { rootCertificate, certChain, privateKey };
+}
+if (user) {
+  const at = user.indexOf(':');
+  options.auth = { username: user.slice(0, at), password: user.slice(at + 1) };
+}
+const client = new Etcd3(options);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 async function keyValue() {

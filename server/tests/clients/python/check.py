@@ -1,7 +1,8 @@
 """Checks a server with the Python client `etcd3`: key-value, transactions, leases, watches, locks, status.
 
-Usage: check.py HOST PORT. Exits non-zero at the first difference.
+Usage: check.py HOST PORT. Exits non-zero at the first difference. CHECK_TLS and CHECK_USER as in ../run.
 """
+import os
 import queue
 import sys
 import time
@@ -101,7 +102,12 @@ def maintenance(client):
 
 
 def main():
-    client = etcd3.client(host=sys.argv[1], port=int(sys.argv[2]), timeout=10)
+    secure = {}
+    if folder := os.environ.get("CHECK_TLS"):
+        secure = {"ca_cert": f"{folder}/ca.crt", "cert_cert": f"{folder}/client.crt", "cert_key": f"{folder}/client.key"}
+    if user := os.environ.get("CHECK_USER"):
+        secure["user"], secure["password"] = user.split(":", 1)
+    client = etcd3.client(host=sys.argv[1], port=int(sys.argv[2]), timeout=10, **secure)
     for check in (key_value, transactions, leases, watches, locks, maintenance):
         check(client)
         print(f"python etcd3: {check.__name__} ok")

@@ -1,8 +1,9 @@
 """Checks the JSON gateway of a server with the Python client `etcd3gw`: key-value, transactions, leases, watches, locks.
 
-Usage: gateway.py HOST PORT. Exits non-zero at the first difference.
+Usage: gateway.py HOST PORT. Exits non-zero at the first difference. CHECK_TLS and CHECK_USER as in ../run.
 """
 import base64
+import os
 import sys
 import threading
 import time
@@ -91,7 +92,18 @@ def maintenance(client):
 
 
 def main():
-    client = etcd3gw.client(host=sys.argv[1], port=int(sys.argv[2]), timeout=10)
+    secure = {}
+    if folder := os.environ.get("CHECK_TLS"):
+        # A certificate without a name: the gateway refuses those who could think that theirs counts.
+        files = {"ca_cert": "ca.crt", "cert_cert": "bare.crt", "cert_key": "bare.key"}
+        secure = {"protocol": "https"} | {name: f"{folder}/{file}" for name, file in files.items()}
+    client = etcd3gw.client(host=sys.argv[1], port=int(sys.argv[2]), timeout=10, **secure)
+    # A variable that names authorities would count more than what was said above.
+    client.session.trust_env = False
+    if user := os.environ.get("CHECK_USER"):
+        name, password = user.split(":", 1)
+        token = client.post(client.get_url("/auth/authenticate"), json={"name": name, "password": password})["token"]
+        client.session.headers["Authorization"] = token
     for check in (key_value, transactions, leases, watches, locks, maintenance):
         check(client)
         print(f"python etcd3gw: {check.__name__} ok")

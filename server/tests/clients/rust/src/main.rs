@@ -1,9 +1,9 @@
 //! Checks a server with the Rust client: key-value, transactions, leases, watches, locks, elections, maintenance.
-//! Usage: plinth-client-check ENDPOINT. Ends with a panic at the first difference.
+//! Usage: plinth-client-check ENDPOINT. Ends with a panic at the first difference. CHECK_TLS and CHECK_USER as in ../run.
 
 use etcd_client::{
-    AlarmAction, AlarmType, Client, CompactionOptions, Compare, CompareOp, DeleteOptions, Error, EventType, GetOptions,
-    LeaseTimeToLiveOptions, LockOptions, PutOptions, ResignOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+    AlarmAction, AlarmType, Certificate, Client, CompactionOptions, Compare, CompareOp, ConnectOptions, DeleteOptions, Error, EventType, GetOptions, Identity,
+    LeaseTimeToLiveOptions, LockOptions, PutOptions, ResignOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp, TxnOpResponse,
     WatchOptions,
 };
 use std::time::{Duration, Instant};
@@ -150,10 +150,26 @@ async fn maintenance(client: &mut Client) -> Result<(), Error> {
     Ok(())
 }
 
+/// What the environment says of certificates and users.
+fn options() -> Option<ConnectOptions> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut options = ConnectOptions::new();
+    if let Some(folder) = variable("CHECK_TLS") {
+        let read = |name: &str| std::fs::read(format!("{folder}/{name}")).expect("a file");
+        let identity = Identity::from_pem(read("client.crt"), read("client.key"));
+        options = options.with_tls(TlsOptions::new().ca_certificate(Certificate::from_pem(read("ca.crt"))).identity(identity));
+    }
+    if let Some(user) = variable("CHECK_USER") {
+        let (name, password) = user.split_once(':').expect("NAME:PASSWORD");
+        options = options.with_user(name, password);
+    }
+    Some(options)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let endpoint = std::env::args().nth(1).expect("usage: plinth-client-check ENDPOINT");
-    let mut client = Client::connect([endpoint], None).await?;
+    let mut client = Client::connect([endpoint], options()).await?;
     keys(&mut client).await?;
     transactions(&mut client).await?;
     leases(&mut client).await?;
