@@ -410,6 +410,37 @@ mod tests {
         assert!(read(&[first, second]).expect_err("damage").detail.contains("checksum"));
     }
 
+    /// A length that no file could have was allocated, and an index far away was written to.
+    #[test]
+    fn ghsa_p4g4_wgrh_qrg2_and_m332_53r6_2w93_lengths_and_indexes_are_not_believed() {
+        for length in [u64::MAX, (1 << 56) - 1, 1 << 40, 4096] {
+            let mut writer = Writer::default();
+            writer.head();
+            writer.entry(1, 1, b"kept");
+            let at = writer.bytes.len();
+            writer.bytes.extend_from_slice(&length.to_le_bytes());
+            writer.bytes.extend_from_slice(&[1; 64]);
+            let last = read(std::slice::from_ref(&writer.bytes));
+            // As a torn end, or as damage; never as a record.
+            assert!(last.is_err() || last.is_ok_and(|wal| wal.entries.len() == 1), "{length}");
+            let not_last = [writer.bytes.clone(), two_files()[0][..at].to_vec()];
+            read(&not_last).expect_err("damage");
+        }
+        for index in [3, 1 << 32, u64::MAX] {
+            let mut writer = Writer::default();
+            writer.head();
+            writer.entry(1, 1, b"");
+            writer.entry(index, 1, b"");
+            assert!(read(&[writer.bytes]).expect_err("a gap").detail.contains("behind entry 1"), "{index}");
+        }
+        let mut writer = Writer::default();
+        writer.head();
+        writer.entry(u64::MAX, 1, b"");
+        writer.entry(1, 1, b"");
+        let wal = read(&[writer.bytes]).expect("the later one counts");
+        assert_eq!(wal.entries.iter().map(|entry| entry.index).collect::<Vec<_>>(), [1]);
+    }
+
     #[test]
     fn a_gap_is_refused() {
         let mut writer = Writer::default();

@@ -108,6 +108,24 @@ fn a_torn_meta_leaves_the_other() {
     assert!(error.contains("page 0: checksum") && error.contains("page 1: at no size"), "{error}");
 }
 
+/// The first element of none was read.
+#[test]
+fn ghsa_6jwv_w5xf_7j27_pages_without_elements_are_refused() {
+    let entries: BTreeMap<_, _> = (0..1000u32).map(|n| (n.to_be_bytes().to_vec(), vec![1; 100])).collect();
+    let file = write(&Buckets::from([(b"key".to_vec(), entries)])).expect("written");
+    let (mut refused, pages) = (0, file.len() / 4096);
+    for page in 2..pages {
+        let mut emptied = file.clone();
+        emptied[page * 4096 + 10..page * 4096 + 12].fill(0);
+        if let Ok(database) = Database::open(&emptied[..]) {
+            refused += usize::from(!check::verify(&database).is_empty());
+            let _ = check::status(&database);
+        }
+        let _ = read(&emptied);
+    }
+    assert!(refused > 20, "{refused} of {pages}");
+}
+
 #[test]
 fn damage_names_page_and_bucket() {
     let entries: BTreeMap<_, _> = (0..1000u32).map(|n| (n.to_be_bytes().to_vec(), vec![1; 100])).collect();

@@ -386,8 +386,9 @@ mod tests {
         found
     }
 
+    /// A directory that was there already, and open to others, is told of: see `oddities_are_noted_and_obstacles_named`.
     #[test]
-    fn a_new_directory_is_set_up_for_its_owner_only() {
+    fn ghsa_chh6_ppwq_jh92_a_new_directory_is_set_up_for_its_owner_only() {
         let folder = temporary();
         let data = folder.path().join("a").join("b.etcd");
         let opened = DataDir::open_at(&data, None).expect("opened");

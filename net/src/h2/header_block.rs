@@ -72,6 +72,10 @@ impl<D> RequestHead<D> {
             if path.is_none_or(|path| fields[path].value().is_empty()) {
                 return Err(Malformed("no :path"));
             }
+            // Whoever looks at paths has the same in mind: one that begins otherwise matches no rule, and must reach nobody.
+            if path.is_some_and(|path| !fields[path].value().starts_with(b"/") && fields[path].value() != b"*") {
+                return Err(Malformed("a :path that does not begin with a slash"));
+            }
         }
         Ok(RequestHead { fields, method, path, content_length, digest: OnceCell::new() })
     }
@@ -193,6 +197,8 @@ mod tests {
             ("no scheme", &[POST, PATH]),
             ("no path", &[POST, SCHEME]),
             ("empty path", &[POST, SCHEME, (":path", "")]),
+            // GHSA-p77j-4mvh-x3m3
+            ("a path without a slash", &[POST, SCHEME, (":path", "a/b")]),
             ("two methods", &[POST, POST, SCHEME, PATH]),
             ("pseudo-header last", &[POST, SCHEME, ("a", "b"), PATH]),
             ("unknown pseudo-header", &[POST, SCHEME, PATH, (":status", "200")]),

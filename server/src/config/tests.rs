@@ -711,3 +711,15 @@ fn no_value_of_any_flag_panics() {
         }
     }
 }
+
+/// A negative number made the server compact without pause.
+#[test]
+fn ghsa_pm3m_32r3_7mfh_a_negative_retention_compacts_nothing() {
+    for mode in ["periodic", "revision"] {
+        let mode = format!("--auto-compaction-mode={mode}");
+        let (_, text) = refusal(&[&mode, "--auto-compaction-retention=-1"], &[]);
+        assert!(text.contains("error parsing CompactionRetention"), "{text}");
+        let config = config(&[&mode, "--auto-compaction-retention=-1h"]);
+        assert_eq!(config.storage.auto_compaction(), Ok(AutoCompaction::Off), "{mode}");
+    }
+}

@@ -253,8 +253,9 @@ fn access(hosts: &[&str], origins: &[&str]) -> Access {
     Access::new(&owned(hosts), &owned(origins))
 }
 
+/// Names that a page has made point here (DNS rebinding).
 #[test]
-fn hosts_are_checked_on_plain_connections() {
+fn ghsa_wf43_55jj_vwq8_hosts_are_checked_on_plain_connections() {
     const CASES: &[(&[&str], &str, bool)] = &[
         (&["*"], "evil.com", true),
         (&[], "evil.com", true),
@@ -279,8 +280,9 @@ fn hosts_are_checked_on_plain_connections() {
     }
 }
 
+/// Requests of pages of others.
 #[test]
-fn origins_are_allowed_in_the_answer() {
+fn ghsa_5gjm_fj42_x983_origins_are_allowed_in_the_answer() {
     const CASES: &[(&[&str], &str, Option<&str>)] = &[
         (&["*"], "", Some("*")),
         (&[], "Origin: http://a.com\r\n", Some("*")),

@@ -7,6 +7,7 @@
 //! Invariants: a token counts only if it is signed by exactly the method that was configured; no token and no key reaches a
 //! log or the text of an error.
 
+use crate::sys;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair, UnparsedPublicKey};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine;
@@ -16,6 +17,7 @@ use rustc_hash::FxHashMap;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -279,6 +281,7 @@ impl Jwt {
         let read = |path: &PathBuf| {
             let at = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
             match std::fs::metadata(path) {
+                Ok(found) if !found.is_file() => return Err(at(&"no regular file")),
                 Ok(found) if found.len() > KEY_BYTES_MAX => return Err(at(&"too large for a key")),
                 Ok(_) => {}
                 Err(error) => return Err(at(&error)),
@@ -287,6 +290,12 @@ impl Jwt {
         };
         let public = options.public.as_ref().map(read).transpose()?;
         let private = options.private.as_ref().map(read).transpose()?;
+        if let Some(path) = &options.private {
+            sys::leave_no_core_dump();
+            if std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o007 != 0) {
+                tracing::warn!(file = %path.display(), "the private key can be read by everybody");
+            }
+        }
         Jwt::new(options, public.as_deref(), private.as_deref())
     }
 

@@ -1,4 +1,5 @@
-//! What etcd was warned about, each as a test: by the numbers of its advisories.
+//! What etcd was warned about, each as a test: by the numbers of its advisories. `SECURITY.md` has the whole list; those
+//! that are not about users are tested where their matter is.
 
 use super::common::client::*;
 use super::realm::*;

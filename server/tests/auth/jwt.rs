@@ -59,6 +59,9 @@ fn what_cannot_sign_does_not_start() {
         ("jwt,sign-method=none", "no sign-method"),
         ("jwt,sign-method=HS256", "need a key"),
         ("jwt,sign-method=HS256,priv-key=/nowhere", "/nowhere"),
+        // What is no file would be read without an end, or waited for.
+        ("jwt,sign-method=HS256,priv-key=/dev/zero", "/dev/zero: no regular file"),
+        ("jwt,sign-method=RS256,pub-key=/proc", "/proc: no regular file"),
         ("other", "auth: invalid auth options"),
     ] {
         let ended = std::process::Command::new(env!("CARGO_BIN_EXE_plinth"))

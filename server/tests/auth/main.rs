@@ -8,6 +8,8 @@ mod advisories;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod hardening;
+mod hostile;
 mod jwt;
 mod leases;
 mod members;

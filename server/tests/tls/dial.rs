@@ -62,6 +62,17 @@ impl Dialer {
 
     /// As [`Dialer::get`], by a client that takes its time between the handshake and its request.
     pub fn get_after(&self, pause: Duration, port: &Port, target: &str) -> Result<String, String> {
+        self.ask(pause, port, &format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// As [`Dialer::get`], with fields of the head (each with its end of line) and a body.
+    pub fn post(&self, port: &Port, target: &str, fields: &str, body: &str) -> Result<String, String> {
+        let length = body.len();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n");
+        self.ask(Duration::ZERO, port, &format!("{head}{fields}\r\n{body}"))
+    }
+
+    fn ask(&self, pause: Duration, port: &Port, request: &str) -> Result<String, String> {
         let text = |error: std::io::Error| error.to_string();
         let socket = TcpStream::connect(port.address()).map_err(text)?;
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -72,7 +83,7 @@ impl Dialer {
             stream.conn.complete_io(&mut stream.sock).map_err(text)?;
         }
         std::thread::sleep(pause);
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").map_err(text)?;
+        stream.write_all(request.as_bytes()).map_err(text)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map_err(text)?;
         Ok(answer)

@@ -6,6 +6,7 @@ mod authority;
 mod common;
 mod dial;
 mod members;
+mod names;
 
 use authority::{Authority, params};
 use common::client::*;
@@ -180,4 +181,31 @@ fn what_cannot_be_served_ends_the_start() {
         assert!(!process.wait_for_end().success());
         assert!(process.log().contains(words), "{words}");
     }
+}
+
+/// Handshakes had no deadline: whoever began one and said no more held a connection for ever.
+#[test]
+fn ghsa_6vch_q96h_7gc3_a_handshake_has_its_time() {
+    use std::io::{Read, Write};
+    let (folder, authority) = folder();
+    let [cert, key] = authority.sign("server", params("server", &["localhost"])).texts();
+    let server = start(folder.path(), &["https"], &["--cert-file", &cert, "--key-file", &key]);
+    let start = std::time::Instant::now();
+    // The beginning of a record, in pieces, and then no more.
+    let begun = |pieces: &'static [u8]| {
+        let mut socket = std::net::TcpStream::connect(server.port.address()).expect("connected");
+        for byte in pieces {
+            socket.write_all(&[*byte]).expect("sent");
+        }
+        socket
+    };
+    for mut socket in [begun(b""), begun(b"\x16"), begun(b"\x16\x03\x01\x02\x00\x01\x00")] {
+        socket.set_read_timeout(Some(common::PATIENCE)).expect("set");
+        // An alert may come before the end.
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest);
+        let elapsed = start.elapsed();
+        assert!((9..common::PATIENCE.as_secs()).contains(&elapsed.as_secs()), "{elapsed:?}");
+    }
+    assert!(Dialer::new(&authority, None).get(&server.port, "/health").is_ok());
 }

@@ -115,6 +115,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ghsa_5x4g_q5rc_36jp_weak_suites_are_never_spoken() {
+        let all = OLD.iter().chain(CHOICE.iter().map(|(name, _)| name)).map(|name| (*name).to_owned());
+        let (asked_for_all, _) = Suites::named(&all.collect::<Vec<_>>()).unwrap();
+        for suites in [Suites::default(), asked_for_all] {
+            for suite in suites.0 {
+                let name = format!("{:?}", suite.suite());
+                let is_strong = name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_");
+                assert!(is_strong && (name.contains("_GCM_") || name.contains("CHACHA20_POLY1305")), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn suites_by_name() {
         let named = |names: &[&str]| Suites::named(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         let (some, left_out) = named(&[CHOICE[0].0, OLD[5], NEW[0], CHOICE[0].0]).unwrap();

@@ -60,6 +60,7 @@ impl ConnectOptions {
 pub struct Client {
     channel: Channel,
     token: Option<MetadataValue<Ascii>>,
+    beside: Vec<(&'static str, MetadataValue<Ascii>)>,
     answer_bytes_max: usize,
 }
 
@@ -85,7 +86,7 @@ impl Client {
 
     /// A client on a connection that a test has made in its own way.
     pub fn over(channel: Channel) -> Client {
-        Client { channel, token: None, answer_bytes_max: ANSWER_BYTES_MAX }
+        Client { channel, token: None, beside: Vec::new(), answer_bytes_max: ANSWER_BYTES_MAX }
     }
 
     /// Takes answers of up to `bytes`.
@@ -97,6 +98,11 @@ impl Client {
     /// Shows this token with every call from now on, or none.
     pub fn set_token(&mut self, token: Option<&str>) {
         self.token = token.map(|token| token.parse().expect("a token is plain ASCII"));
+    }
+
+    /// Sends this beside every call from now on.
+    pub fn set_metadata(&mut self, name: &'static str, value: &str) {
+        self.beside.push((name, value.parse().expect("plain ASCII")));
     }
 
     /// Gets a token for a user, and shows it from now on.
@@ -118,6 +124,9 @@ impl Client {
         if let Some(token) = &self.token {
             request.metadata_mut().insert(TOKEN, token.clone());
         }
+        for (name, value) in &self.beside {
+            request.metadata_mut().insert(*name, value.clone());
+        }
         request
     }
 
@@ -127,7 +136,16 @@ impl Client {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let path = PathAndQuery::from_static(method.path);
+        self.call_at(method.path, request).await
+    }
+
+    /// One unary call of any messages.
+    pub async fn call_at<Q, A>(&mut self, path: &'static str, request: Q) -> Result<A, Error>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let path = PathAndQuery::from_static(path);
         Ok(self.grpc().await?.unary(self.request(request), path, Strict::new()).await?.into_inner())
     }
 
