@@ -46,6 +46,7 @@ pub fn main(words: Vec<String>) -> ExitCode {
     };
     let ran = pool(&endpoints).and_then(|pool| {
         check_address(&listen_addr)?;
+        leads_elsewhere(&pool, &listen_addr)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         runtime.map_err(|error| error.to_string())?.block_on(run(pool, &listen_addr, retry_delay))
     });
@@ -76,6 +77,14 @@ fn pool(endpoints: &[String]) -> Result<Pool, String> {
 
 fn check_address(address: &str) -> Result<(), String> {
     if has_port(address) { Ok(()) } else { Err(format!("failed to validate listen address: {address}")) }
+}
+
+/// A gateway that passes on to itself would do so without an end.
+fn leads_elsewhere(pool: &Pool, listen: &str) -> Result<(), String> {
+    match pool.addresses().contains(&listen) {
+        true => Err(format!("endpoint {listen} is where the gateway listens itself")),
+        false => Ok(()),
+    }
 }
 
 fn has_port(address: &str) -> bool {
@@ -110,6 +119,13 @@ fn notify() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ghsa_2xhq_gv6c_p224_a_gateway_does_not_lead_to_itself() {
+        let pool = pool(&["http://127.0.0.1:2379".to_owned(), "127.0.0.1:23790".to_owned()]).expect("endpoints");
+        assert!(leads_elsewhere(&pool, "127.0.0.1:23790").is_err());
+        assert!(leads_elsewhere(&pool, "127.0.0.1:1").is_ok());
+    }
 
     #[test]
     fn endpoints_are_hosts_and_ports() {
