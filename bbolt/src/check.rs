@@ -32,17 +32,52 @@ pub struct Status {
     pub version: String,
 }
 
+/// The running checksum of all buckets in order of their names: each name, then each key and value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Checksum(u32);
+
+impl Checksum {
+    /// The entries of this bucket follow.
+    pub fn bucket(&mut self, name: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, name);
+    }
+
+    /// The next entry.
+    pub fn entry(&mut self, key: &[u8], value: &[u8]) {
+        self.0 = crc32c::crc32c_append(crc32c::crc32c_append(self.0, key), value);
+    }
+
+    /// The checksum of what there was.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Walks all buckets once for the checksum alone. `pause` is called behind each entry, so that whoever has time takes it.
+pub fn checksum<S: Source + ?Sized>(database: &Database<'_, S>, pause: &mut dyn FnMut(usize)) -> Result<u32, Error> {
+    let mut sum = Checksum::default();
+    for (name, bucket) in database.buckets()? {
+        sum.bucket(&name);
+        let mut entries = database.entries(&bucket);
+        while let Some((key, value)) = entries.next()? {
+            sum.entry(key, value);
+            pause(key.len() + value.len());
+        }
+    }
+    Ok(sum.get())
+}
+
 /// Walks all buckets once for the figures. Memory: the keys that exist.
 pub fn status<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<Status, Error> {
     let meta = database.meta();
     let mut status = Status { total_bytes: meta.high_water * u64::from(meta.page_size), ..Status::default() };
     let mut keys: HashSet<Box<[u8]>> = HashSet::new();
+    let mut sum = Checksum::default();
     for (name, bucket) in database.buckets()? {
-        status.hash = crc32c::crc32c_append(status.hash, &name);
+        sum.bucket(&name);
         let mut entries = database.entries(&bucket);
         while let Some((key, value)) = entries.next()? {
-            status.hash = crc32c::crc32c_append(status.hash, key);
-            status.hash = crc32c::crc32c_append(status.hash, value);
+            sum.entry(key, value);
             if name == KEY_BUCKET {
                 note_revision(key, value, &mut status, &mut keys);
             } else if name == META_BUCKET && key == STORAGE_VERSION {
@@ -50,7 +85,7 @@ pub fn status<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<Status, 
             }
         }
     }
-    status.total_keys = keys.len() as u64;
+    (status.hash, status.total_keys) = (sum.get(), keys.len() as u64);
     Ok(status)
 }
 
@@ -66,7 +101,7 @@ fn note_revision(key: &[u8], value: &[u8], status: &mut Status, keys: &mut HashS
 }
 
 /// The key of an encoded `mvccpb.KeyValue`, its first field; empty if there is none.
-fn key_of_pair(value: &[u8]) -> &[u8] {
+pub(crate) fn key_of_pair(value: &[u8]) -> &[u8] {
     let Some((0x0a, rest)) = value.split_first() else { return &[] };
     let mut len = 0usize;
     for (index, byte) in rest.iter().enumerate().take(5) {

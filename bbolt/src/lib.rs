@@ -1,5 +1,5 @@
-//! etcd's files: its database (bbolt, format version 2), read with suspicion and written in one pass; its write-ahead log
-//! and the positions beside it, read.
+//! etcd's files: its database (bbolt, format version 2), its write-ahead log and the positions beside it, read with suspicion
+//! and written in one pass.
 //!
 //! Sans-I/O: a file is a [`Source`] of bytes at offsets, a new one goes to a [`Sink`] page by page. Memory is bounded by
 //! one path of pages from root to leaf, whatever the size of the file.
@@ -11,7 +11,9 @@
 //!   every page is checked before it is believed; why one is not is in `error`
 //! - [`Writer`] (`writer`): a new file from buckets in order; [`Plan`] tells its size before the first byte is written
 //! - [`schema`]: what etcd keeps in which bucket
-//! - [`wal`] and [`snap`]: etcd's write-ahead log, and its `.snap` files with the members of older releases
+//! - [`wal`] and [`snap`]: etcd's write-ahead log, and its `.snap` files with the members of older releases, read;
+//!   [`position`]: both as a member begins with them that stands at a position, written
+//! - [`copy`]: a file written anew, with a changed value here or there; [`hash`]: its `HashKV`
 //! - [`check`]: what `snapshot status` and bbolt's own check demand, and the figures that it prints
 //!
 //! Invariant: no input makes it panic, read out of range or loop; what is damaged is named by page and bucket.
@@ -23,11 +25,14 @@
 
 mod buckets;
 pub mod check;
+pub mod copy;
 mod cursor;
 mod database;
 mod error;
 mod file;
 pub mod format;
+pub mod hash;
+pub mod position;
 pub mod schema;
 pub mod snap;
 pub mod wal;

@@ -122,6 +122,24 @@ impl Snap {
         }
         Ok(found)
     }
+
+    /// Whether the tree holds anything besides etcd's own: children of the root other than `0`, and `2` unless its roles and
+    /// users are empty. etcd 3.6 does not start then.
+    ///
+    /// # Errors
+    /// If the tree is not the v2 store's.
+    pub fn has_custom_content(&self) -> Result<bool, SnapError> {
+        let tree: Value = serde_json::from_slice(&self.tree).map_err(|error| SnapError(error.to_string()))?;
+        Ok(children(&tree["Root"]).any(|(name, node)| match name {
+            "0" => false,
+            // The folder of keys is always there; what counts is in it.
+            "1" => children(node).next().is_some(),
+            "2" => {
+                children(node).any(|(name, node)| !matches!(name, "roles" | "users") || children(node).next().is_some())
+            }
+            _ => true,
+        }))
+    }
 }
 
 impl Member {

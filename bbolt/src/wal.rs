@@ -9,13 +9,13 @@
 //! Invariants: a record is believed only if its checksum fits; entries have no gap, and a later one of the same index
 //! takes the place of an earlier one and of all behind it; only the end of the last file may be torn.
 
-use plinth_api::wire::{Value, fields};
+use plinth_api::wire::{Value, bytes_field, fields};
 
-const FRAME_BYTES: usize = 8;
+pub(crate) const FRAME_BYTES: usize = 8;
 /// Disks write sectors whole: of a torn record at least one is still as the file was made, zero.
 const SECTOR_BYTES: usize = 512;
 
-mod kind {
+pub(crate) mod kind {
     pub const METADATA: u64 = 1;
     pub const ENTRY: u64 = 2;
     pub const HARD_STATE: u64 = 3;
@@ -56,6 +56,21 @@ pub struct Entry {
     pub kind: EntryType,
     /// The request or change, as protobuf.
     pub data: Vec<u8>,
+}
+
+/// Methods that a request of the v2 API may have.
+const V2_METHODS: [&[u8]; 7] = [b"PUT", b"POST", b"DELETE", b"GET", b"QGET", b"HEAD", b"SYNC"];
+
+/// The request of the v2 API (`etcdserverpb.Request`) in a normal entry's data, if that is what it holds. Releases up to 3.5
+/// write it bare, where others write an `InternalRaftRequest` that has it as its field 2; a method is no message, which
+/// tells the two apart.
+pub fn v2_request(data: &[u8]) -> Option<&[u8]> {
+    const METHOD: u64 = 2;
+    let field = bytes_field(data, METHOD)?;
+    if V2_METHODS.contains(&field) {
+        return Some(data);
+    }
+    bytes_field(field, METHOD).is_some_and(|method| V2_METHODS.contains(&method)).then_some(field)
 }
 
 /// What the member had promised.

@@ -13,8 +13,6 @@
 //! - [`output`] has the formats; exit codes are one table ([`failure`])
 //!
 //! Nothing here ends the process or panics on what a user wrote.
-//!
-//! Deliberately absent so far: the commands that [`etcdutl`] lists as missing; all say so and fail.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments of arguments are help texts: brackets mean optional")]
 #![forbid(unsafe_code)]

@@ -1,6 +1,8 @@
 //! The two passes over a pinned state: planning the file, and writing it.
 
 use super::small::{self, Entries};
+use plinth_bbolt::check::Checksum;
+use plinth_bbolt::copy::Target;
 use plinth_bbolt::schema::{BUCKETS, V2_BUCKETS};
 use plinth_bbolt::{Layout, Plan, Sink, Writer};
 use plinth_engine::error::StoreError;
@@ -52,7 +54,7 @@ pub struct Export<K: Sink> {
 enum Phase<K: Sink> {
     Planning(Plan),
     Planned(Layout),
-    Writing(Writer<K>),
+    Writing(Summed<K>),
     Over,
 }
 
@@ -64,29 +66,27 @@ struct Place {
     after: Vec<u8>,
 }
 
-/// What takes the entries of a pass.
-trait Target {
-    fn bucket(&mut self, name: &[u8]) -> Result<(), plinth_bbolt::Error>;
-    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), plinth_bbolt::Error>;
+/// A file being written, and what `snapshot status` will tell of it.
+struct Summed<K: Sink> {
+    writer: Writer<K>,
+    sum: Checksum,
+    is_history: bool,
+    revision: i64,
 }
 
-impl Target for Plan {
+impl<K: Sink> Target for Summed<K> {
     fn bucket(&mut self, name: &[u8]) -> Result<(), plinth_bbolt::Error> {
-        Plan::bucket(self, name)
+        self.sum.bucket(name);
+        self.is_history = name == b"key";
+        self.writer.bucket(name)
     }
 
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), plinth_bbolt::Error> {
-        Plan::entry(self, key, value.len())
-    }
-}
-
-impl<K: Sink> Target for Writer<K> {
-    fn bucket(&mut self, name: &[u8]) -> Result<(), plinth_bbolt::Error> {
-        Writer::bucket(self, name)
-    }
-
-    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), plinth_bbolt::Error> {
-        Writer::entry(self, key, value)
+        self.sum.entry(key, value);
+        if self.is_history {
+            self.revision = key.first_chunk().map_or(self.revision, |main| i64::from_be_bytes(*main));
+        }
+        self.writer.entry(key, value)
     }
 }
 
@@ -135,26 +135,37 @@ impl<K: Sink> Export<K> {
     pub fn begin(&mut self, sink: K) -> Result<(), ExportError> {
         let Phase::Planned(layout) = self.phase else { panic!("a file is planned before it is written") };
         self.place = Place::default();
-        self.phase = Phase::Writing(Writer::new(sink, layout, TXID)?);
+        self.phase = Phase::Writing(Summed {
+            writer: Writer::new(sink, layout, TXID)?,
+            sum: Checksum::default(),
+            is_history: false,
+            revision: 1,
+        });
         Ok(())
     }
 
     /// Where the bytes go, between two steps.
     pub fn sink_mut(&mut self) -> &mut K {
-        let Phase::Writing(writer) = &mut self.phase else { panic!("there is a sink while the file is written") };
-        writer.sink_mut()
+        let Phase::Writing(target) = &mut self.phase else { panic!("there is a sink while the file is written") };
+        target.writer.sink_mut()
     }
 
     /// Writes about `bytes` more bytes of entries, in at most `entries` entries.
     pub fn write(&mut self, view: &impl View, entries: usize, bytes: u64) -> Result<Progress, ExportError> {
-        let Phase::Writing(writer) = &mut self.phase else { panic!("writing has begun") };
-        pass(&mut self.place, (&self.names, &self.small), view, entries, bytes, writer)
+        let Phase::Writing(target) = &mut self.phase else { panic!("writing has begun") };
+        pass(&mut self.place, (&self.names, &self.small), view, entries, bytes, target)
+    }
+
+    /// Checksum of what was written so far, and its newest revision, as `snapshot status` tells them of a whole file.
+    pub fn written(&self) -> (u32, i64) {
+        let Phase::Writing(target) = &self.phase else { panic!("writing has begun") };
+        (target.sum.get(), target.revision)
     }
 
     /// Writes what is left when [`Export::write`] is done; the sink.
     pub fn finish(self) -> Result<K, ExportError> {
-        let Phase::Writing(writer) = self.phase else { panic!("writing has begun") };
-        Ok(writer.finish()?)
+        let Phase::Writing(target) = self.phase else { panic!("writing has begun") };
+        Ok(target.writer.finish()?)
     }
 }
 
