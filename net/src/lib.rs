@@ -35,3 +35,7 @@ pub mod transport;
 pub mod turn;
 #[cfg(feature = "runtime")]
 mod wait;
+
+/// For a thread beside the reactors whose work has time.
+#[cfg(feature = "runtime")]
+pub use sys::be_nice;

@@ -10,7 +10,7 @@ use crate::http::{
     Route,
 };
 use crate::logging;
-use crate::metrics::{self, Check, Facts, PeerFigures, ProcessStats, ReactorMetrics, Schema, ScrapeCode};
+use crate::metrics::{self, Check, Facts, PeerFigures, Probe, ProcessStats, ReactorMetrics, Schema, ScrapeCode};
 use crate::tls::Security;
 use crate::v2::{self, Reply, V2};
 use plinth_engine::budget::Budget;
@@ -133,7 +133,9 @@ impl HttpEndpoints {
             self.home.reactor.metrics.record_check(request.probe, check, outcome.is_ok());
             outcomes.push((check, outcome));
         }
-        request.respond(&outcomes)
+        let is_whole = request.probe == Probe::Readyz && request.checks.len() > 1;
+        let notes = if is_whole { self.home.backups.line() } else { None };
+        request.respond(&outcomes, &notes.unwrap_or_default())
     }
 
     /// Whether the disk of this member is full, and others serve.

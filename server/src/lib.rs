@@ -12,6 +12,7 @@
 //! - [`caller`]: who asks; [`answer`]: statuses and headers; [`http`]: routing and texts of the HTTP endpoints, as pure functions
 //! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
+//! - [`backup`]: snapshots of this member on a schedule
 //! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies; [`follow`]: a
 //!   standby of a running etcd cluster
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
@@ -26,6 +27,7 @@
 
 pub mod answer;
 pub mod api;
+pub mod backup;
 pub mod boot;
 pub mod caller;
 pub mod cluster;

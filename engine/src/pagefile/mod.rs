@@ -47,11 +47,11 @@ pub use format::{
     FORMAT_VERSION, KEY_BYTES_MAX, MAGIC, PAGE_SIZE, PageBytes, PageId, PageKind, TxnId, VALUE_BYTES_MAX,
 };
 pub use open::{OpenError, Options};
-pub use pin::{Pin, PinnedView, SnapshotCursor};
+pub use pin::{Pin, PinnedFile, PinnedView, SnapshotCursor};
 pub use scrub::{ScrubCursor, ScrubProgress};
 pub use shrink::ShrinkProgress;
 pub use store::{Advice, PageIoError, PageStore, PageWriter};
-pub use sys::{FileStore, FileWriter};
+pub use sys::{FileReader, FileStore, FileWriter};
 
 use format::{Root, TREES_MAX};
 use pager::Pager;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::PageFile;
 use super::format::{Meta, PAGE_SIZE, PageId, Root, SEGMENT_WORDS, TxnId, seal};
+use super::pager::Pager;
 use super::space::{next_run, segment_words};
 use super::store::{Advice, PageStore};
 use crate::trees::{TreeError, TreeId, View, Visit};
@@ -51,6 +52,25 @@ impl<S: PageStore> View for PinnedView<'_, S> {
     }
 }
 
+/// A pinned state in a store of its own: what another thread reads while the writer goes on.
+pub struct PinnedFile<S: PageStore> {
+    file: PageFile<S>,
+    pin: Pin,
+}
+
+impl<S: PageStore> PinnedFile<S> {
+    /// The pinned state as `store` has it, which is another view of the same file. The state must be durable, as that of
+    /// [`PageFile::pin_durable`] is: nothing of it is looked for in memory.
+    pub fn new(pin: Pin, store: S) -> Self {
+        PinnedFile { file: PageFile::new(Pager::new(store, Meta::clone(&pin.meta))), pin }
+    }
+
+    /// The state, to read.
+    pub fn view(&self) -> PinnedView<'_, S> {
+        self.file.view(&self.pin)
+    }
+}
+
 /// How far the copying of a pinned state has come.
 pub struct SnapshotCursor {
     used: Vec<u64>,
@@ -78,6 +98,11 @@ impl<S: PageStore> PageFile<S> {
     pub fn pin(&mut self) -> Pin {
         let (meta, token) = self.pager.pin();
         Pin { meta, _token: token }
+    }
+
+    /// Pins the last state, if all of it is in the file; none while a flush is under way.
+    pub fn pin_durable(&mut self) -> Option<Pin> {
+        (!self.is_flushing()).then(|| self.pin())
     }
 
     /// Gives a pin back; its pages can be written again.

@@ -64,6 +64,7 @@ impl Config {
             },
             memory_mlock: given.bool("memory-mlock"),
             follow: follow(given),
+            backup: backup(given),
             name,
         })
     }
@@ -91,6 +92,14 @@ fn follow(given: &Recorded) -> Option<Follow> {
         check_interval: given.duration("follow-check-time").max(Duration::from_secs(1)),
     };
     Some(follow).filter(|follow| !follow.endpoints.is_empty())
+}
+
+fn backup(given: &Recorded) -> Option<Backup> {
+    Some(Backup {
+        folder: PathBuf::from(given.text_if_any("backup-dir")?),
+        interval: given.duration("backup-interval").max(Duration::from_secs(1)),
+        keep: usize::try_from(given.uint("backup-keep")).unwrap_or(usize::MAX).max(1),
+    })
 }
 
 fn addresses(given: &Recorded) -> Addresses {

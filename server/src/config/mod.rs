@@ -39,8 +39,8 @@ use std::net::IpAddr;
 pub use gates::{FeatureGates, Gate};
 pub use notice::{Notice, Severity};
 pub use settings::{
-    Addresses, Auth, AutoCompaction, Cluster, ClusterState, Config, Discovery, Follow, Http, Limits, Log, LogFormat,
-    LogLevel, LogOutput, LogRotation, Monitoring, Reactors, Storage, Tls, TlsCommon,
+    Addresses, Auth, AutoCompaction, Backup, Cluster, ClusterState, Config, Discovery, Follow, Http, Limits, Log,
+    LogFormat, LogLevel, LogOutput, LogRotation, Monitoring, Reactors, Storage, Tls, TlsCommon,
 };
 pub use url::{Scheme, Url, join as join_urls};
 

@@ -228,6 +228,9 @@ pub const FLAGS: &[Flag] = &[
     flag(Plinth, "follow-user", Text, "", Top, "User of the cluster that is followed, who has the role root: name[:password]."),
     flag(Plinth, "follow-password", Text, "", Top, "Password of --follow-user."),
     flag(Plinth, "follow-check-time", Duration, "10m0s", Top, "Time between comparisons with the cluster that is followed."),
+    flag(Plinth, "backup-dir", Text, "", Top, "Folder for scheduled backups (empty: none are made)."),
+    flag(Plinth, "backup-interval", Duration, "1h0m0s", Top, "Time between two backups; at least 1s."),
+    flag(Plinth, "backup-keep", Uint(32), "24", Top, "Backups to keep; at least 1."),
     flag(Plinth, "pin-reactors", Bool, "false", Top, "Bind every reactor to a core of its own."),
     // Start-up
     flag(Start, "config-file", Text, "", Yaml::None, "YAML or JSON file with the configuration. All other flags and variables are then ignored."),

@@ -64,6 +64,19 @@ pub struct Config {
     pub memory_mlock: bool,
     /// The cluster to follow, if any.
     pub follow: Option<Follow>,
+    /// Scheduled backups, if any.
+    pub backup: Option<Backup>,
+}
+
+/// Scheduled backups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// `--backup-dir`
+    pub folder: PathBuf,
+    /// `--backup-interval`; at least a second.
+    pub interval: Duration,
+    /// `--backup-keep`; at least 1.
+    pub keep: usize,
 }
 
 /// A running cluster to be a standby of.

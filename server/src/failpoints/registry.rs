@@ -11,6 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const NAMES: &[&str] = &[
     "afterCommit",
     "applyBeforeOpenSnapshot",
+    "backupBeforeRename",
+    "backupBeforeVerify",
+    "backupBeforeWrite",
     "beforeApplyOneEntryNormal",
     "beforeCommit",
     "beforeLookupWhenForwardLeaseTimeToLive",

@@ -10,6 +10,7 @@
 
 pub mod auto_compaction;
 pub mod background;
+pub mod backups;
 mod calm;
 pub mod clock;
 pub mod data_file;
@@ -162,6 +163,8 @@ pub struct Home {
     pub standby: Standby,
     /// Who waits for changes of the v2 store.
     pub v2: v2::V2,
+    /// Scheduled backups.
+    pub backups: backups::Backups,
     /// Writes the data file that has taken the place of the one before.
     new_writer: RefCell<Option<FileWriter>>,
     is_learner: Cell<bool>,
@@ -218,6 +221,7 @@ impl Home {
             identities,
             standby: Standby::default(),
             v2,
+            backups: backups::Backups::default(),
             new_writer: RefCell::default(),
             is_learner: Cell::new(false),
             is_removed: Cell::new(false),

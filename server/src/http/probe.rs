@@ -53,16 +53,18 @@ impl ProbeRequest {
         ProbeRequest { probe, checks: vec![check], unknown_excluded: Vec::new(), verbose }
     }
 
-    /// The answer, from the outcome of every check in [`ProbeRequest::checks`].
-    pub fn respond(&self, outcomes: &[(Check, CheckOutcome)]) -> Response {
+    /// The answer, from the outcome of every check in [`ProbeRequest::checks`]. `notes` are lines that say more, and decide
+    /// nothing.
+    pub fn respond(&self, outcomes: &[(Check, CheckOutcome)], notes: &str) -> Response {
         assert!(outcomes.iter().map(|(check, _)| check).eq(&self.checks), "every check has its outcome");
-        let lines: String = outcomes
+        let mut lines: String = outcomes
             .iter()
             .map(|(check, outcome)| match outcome {
                 Ok(()) => format!("[+]{} ok\n", check.as_str()),
                 Err(error) => format!("[-]{} failed: {error}\n", check.as_str()),
             })
             .collect();
+        lines.push_str(notes);
         if outcomes.iter().any(|(_, outcome)| outcome.is_err()) {
             return Response::error(503, &lines);
         }

@@ -201,7 +201,7 @@ fn probes_answer_briefly_when_good_and_in_detail_when_not() {
     ];
     for (target, failing, status, text) in cases {
         let request = probe(target);
-        let response = request.respond(&outcomes(&request, failing));
+        let response = request.respond(&outcomes(&request, failing), "");
         assert_eq!((response.status, body(&response)), (*status, *text), "{target}");
         assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
@@ -211,7 +211,7 @@ fn probes_answer_briefly_when_good_and_in_detail_when_not() {
 #[test]
 #[should_panic(expected = "every check has its outcome")]
 fn a_check_cannot_be_forgotten() {
-    let _ = probe("/readyz").respond(&[]);
+    let _ = probe("/readyz").respond(&[], "");
 }
 
 #[test]

@@ -433,6 +433,12 @@ catalog! { methods:
     follow_lag_revisions: Gauge = gauge(), Gauge "plinth_follow_lag_revisions" "Revisions behind the cluster that is followed.";
     follow_lag_milliseconds: Gauge = gauge(), Gauge "plinth_follow_lag_milliseconds" "For how long the cluster that is followed has been ahead.";
     follow_comparisons: Gauge = gauge(), Gauge "plinth_follow_compared_revision" "Last revision at which the hash of the cluster that is followed was equal.";
+    backups: Counter = counter(), Counter "plinth_backups_total" "Scheduled backups that were made and read back.";
+    backup_failures: Counter = counter(), Counter "plinth_backup_failures_total" "Scheduled backups that failed.";
+    backup_time: Gauge = gauge(), Gauge "plinth_backup_last_success_timestamp_seconds" "When the last good backup was begun, in seconds since 1970; 0 if there is none.";
+    backup_revision: Gauge = gauge(), Gauge "plinth_backup_last_success_revision" "Revision of the last good backup.";
+    backup_bytes: Gauge = gauge(), Gauge "plinth_backup_last_success_bytes" "Size of the last good backup.";
+    backup_milliseconds: Gauge = gauge(), Gauge "plinth_backup_last_success_milliseconds" "How long the last good backup took; 0 if another process made it.";
     scrubs: Counter = counter(), Counter "plinth_data_scrubs_total" "Passes over all pages of the data file that verify their checksums.";
 }
 

@@ -206,6 +206,9 @@ fn start_tasks(
     if let Some(interval) = config.cluster.corrupt_check_interval {
         rt::spawn_into(corruption::check_regularly(home.clone(), link.clone(), interval), queues.background).detach();
     }
+    if let Some(backup) = config.backup.clone() {
+        rt::spawn_into(crate::backup::run(home.clone(), backup), queues.background).detach();
+    }
     if config.gates.enabled(Gate::CompactHashCheck) {
         let interval = config.cluster.compact_hash_check_interval;
         rt::spawn_into(corruption::check_compactions(home.clone(), link.clone(), interval), queues.background).detach();

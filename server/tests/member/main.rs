@@ -7,6 +7,7 @@
 //! | `PLINTH_STARTS` | starts on a busy machine | 16 |
 
 mod api;
+mod backups;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;

@@ -28,7 +28,7 @@ const SERVER: &[&[&str]] = &[
     &["answer", "http"],
     &["home"],
     &["cluster"],
-    &["api", "endpoints", "gateway", "mesh", "v2"],
+    &["api", "backup", "endpoints", "gateway", "mesh", "v2"],
     &["service"],
     &["boot", "follow"],
     &["conversion", "reactor", "restore"],

@@ -154,6 +154,13 @@ impl FileStore {
         FileWriter { file: Arc::clone(&self.file) }
     }
 
+    /// Reads the same file as it is now, from any thread. Meant for states that are pinned: the file is neither written
+    /// nor shortened where they are.
+    pub fn reader(&self) -> Result<FileReader, PageIoError> {
+        let map = map_file(&self.file.file, self.len, 0).map_err(|source| self.failed("map", source))?;
+        Ok(FileReader { _file: Arc::clone(&self.file), map, len: self.len })
+    }
+
     /// Whether the file is longer than the store: [`PageWriter::cut`] has something to do.
     pub fn has_surplus(&self) -> bool {
         *lock(&self.file.length) > self.len
@@ -228,10 +235,7 @@ impl PageStore for FileStore {
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<&[u8], PageIoError> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
-            return Err(PageIoError::OutOfRange { offset, length: len, file_bytes: self.len });
-        }
-        Ok(&self.map[offset as usize..offset as usize + len])
+        slice(&self.map, self.len, offset, len)
     }
 
     fn grow(&mut self, len: u64) -> Result<(), PageIoError> {
@@ -258,18 +262,30 @@ impl PageStore for FileStore {
     }
 
     fn advise(&self, offset: u64, len: u64, advice: Advice) {
-        let end = (offset + len).min(self.len);
-        if offset >= end {
-            return;
-        }
-        let (offset, len) = (offset as usize, (end - offset) as usize);
-        // A hint that fails is no error.
-        let _ = match advice {
-            Advice::WillNeed => self.map.advise_range(memmap2::Advice::WillNeed, offset, len),
-            // SAFETY: the map is shared and of a file, so that pages let go are read again from the file, unchanged.
-            Advice::DontNeed => unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) },
-        };
+        hint(&self.map, self.len, offset, len, advice);
     }
+}
+
+/// A part of a map of a file of `file_bytes`.
+fn slice(map: &Mmap, file_bytes: u64, offset: u64, length: usize) -> Result<&[u8], PageIoError> {
+    if offset.checked_add(length as u64).is_none_or(|end| end > file_bytes) {
+        return Err(PageIoError::OutOfRange { offset, length, file_bytes });
+    }
+    Ok(&map[offset as usize..offset as usize + length])
+}
+
+fn hint(map: &Mmap, file_bytes: u64, offset: u64, len: u64, advice: Advice) {
+    let end = (offset + len).min(file_bytes);
+    if offset >= end {
+        return;
+    }
+    let (offset, len) = (offset as usize, (end - offset) as usize);
+    // A hint that fails is no error.
+    let _ = match advice {
+        Advice::WillNeed => map.advise_range(memmap2::Advice::WillNeed, offset, len),
+        // SAFETY: the map is shared and of a file, so that pages let go are read again from the file, unchanged.
+        Advice::DontNeed => unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) },
+    };
 }
 
 impl PageWriter for FileStore {
@@ -283,6 +299,41 @@ impl PageWriter for FileStore {
 
     fn cut(&mut self) -> io::Result<bool> {
         self.file.cut()
+    }
+}
+
+/// Reads the file of a [`FileStore`], from any thread.
+pub struct FileReader {
+    /// Keeps the file, and the lock on it.
+    _file: Arc<SizedFile>,
+    map: Mmap,
+    len: u64,
+}
+
+/// A reader changes nothing.
+fn read_only(operation: &'static str) -> PageIoError {
+    PageIoError::Io { operation, path: String::new(), source: io::ErrorKind::PermissionDenied.into() }
+}
+
+impl PageStore for FileReader {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<&[u8], PageIoError> {
+        slice(&self.map, self.len, offset, len)
+    }
+
+    fn grow(&mut self, _len: u64) -> Result<(), PageIoError> {
+        Err(read_only("grow"))
+    }
+
+    fn truncate(&mut self, _len: u64) -> Result<(), PageIoError> {
+        Err(read_only("shorten"))
+    }
+
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        hint(&self.map, self.len, offset, len, advice);
     }
 }
 

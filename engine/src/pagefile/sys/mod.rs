@@ -2,4 +2,4 @@
 
 mod file;
 
-pub use file::{FileStore, FileWriter};
+pub use file::{FileReader, FileStore, FileWriter};

@@ -1,0 +1,169 @@
+//! Scheduled backups (`--backup-dir`): every so often a snapshot as `etcdctl snapshot save` makes it, in a folder of this
+//! machine, verified, with old ones removed.
+//!
+//! ```text
+//! home: flush, pin  ==pinned state==>  a thread that is nice: write, sync, read back, compare, rename, prune
+//! ```
+//!
+//! Rooms: [`write`] makes and verifies a file, [`shelf`] names them and removes old ones; this file says when, and tells of it.
+//!
+//! Invariants: the reactor flushes and pins, and does nothing else for it; what carries a backup's name was read back and
+//! compared; an old one goes only when a newer good one is there; a backup that fails is told loudly and tried again, and
+//! stops nothing.
+
+mod shelf;
+mod write;
+
+use crate::config::Backup;
+use crate::home::Home;
+use crate::home::backups::Good;
+use futures_lite::FutureExt;
+use plinth_engine::pagefile::{FileReader, PageIoError, PinnedFile};
+use plinth_net::be_nice;
+use plinth_net::rt::{self, sleep};
+use shelf::{Shelf, since};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+use write::{BackupError, Written};
+
+/// A backup that failed is tried again after this time, or after the interval if that is shorter.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// A member that has just started has other things to do.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Makes backups until the member stops.
+pub async fn run(home: Rc<Home>, settings: Backup) {
+    let shelf = Shelf::new(&settings.folder, home.profile.member_id);
+    let mut wait = begin(&home, &shelf, settings.interval).await;
+    loop {
+        async { sleep(wait).await }.or(home.wait_for_stop()).await;
+        if home.is_stopping() {
+            return;
+        }
+        let begun = Instant::now();
+        wait = match make(&home, &shelf, settings.keep).await {
+            Ok(good) => {
+                made(&home, good);
+                settings.interval
+            }
+            Err(_) if home.is_stopping() => return,
+            Err(error) => {
+                failed(&home, &error);
+                settings.interval.min(RETRY)
+            }
+        };
+        wait = wait.saturating_sub(begun.elapsed());
+    }
+}
+
+/// Looks what is there; how long the first backup has time.
+async fn begin(home: &Home, shelf: &Shelf, interval: Duration) -> Duration {
+    let looked = shelf.clone();
+    // A folder that cannot be read fails the first backup, which tells why.
+    let last = rt::unblock(move || looked.kept().ok().and_then(|mut kept| kept.pop())).await;
+    let bytes = last.as_ref().and_then(|last| last.path.metadata().ok()).map_or(0, |metadata| metadata.len());
+    let last = last.map(|last| Good { time: last.time, revision: last.revision, bytes, took: Duration::ZERO });
+    home.backups.begin(last);
+    let Some(last) = last else { return FIRST };
+    show(home, last);
+    since(last.time).map_or(FIRST, |since| interval.saturating_sub(since).max(FIRST))
+}
+
+/// Makes a backup and removes old ones.
+async fn make(home: &Rc<Home>, shelf: &Shelf, keep: usize) -> Result<Good, BackupError> {
+    let (begun, time) = (Instant::now(), SystemTime::now());
+    let state = pin(home).await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tell, told) = oneshot::channel();
+    let job = Job { state, time, shelf: shelf.clone(), keep, stop: stop.clone() };
+    let thread = std::thread::Builder::new().name("backup".into()).spawn(move || {
+        be_nice();
+        // Nobody listens any more when the server stops.
+        drop(tell.send(job.run()));
+    });
+    thread.map_err(|source| BackupError::Io { path: "thread".into(), source })?;
+    let done = async { told.await.unwrap_or(Err(BackupError::Stopped)) };
+    let stopped = async {
+        home.wait_for_stop().await;
+        stop.store(true, Ordering::Relaxed);
+        Err(BackupError::Stopped)
+    };
+    let Written { bytes, revision } = done.or(stopped).await?;
+    Ok(Good { time, revision, bytes, took: begun.elapsed() })
+}
+
+/// The state as it is now, whole in the data file.
+async fn pin(home: &Rc<Home>) -> Result<PinnedFile<FileReader>, BackupError> {
+    loop {
+        home.flushed().await;
+        if home.is_stopping() {
+            return Err(BackupError::Stopped);
+        }
+        // The next flush may have begun already: then the one behind it.
+        if let Some(pinned) = try_pin(home) {
+            let failed = |error| BackupError::Io {
+                path: home.data.path().display().to_string(),
+                source: std::io::Error::other(error),
+            };
+            return pinned.map_err(failed);
+        }
+    }
+}
+
+fn try_pin(home: &Home) -> Option<Result<PinnedFile<FileReader>, PageIoError>> {
+    let mut state = home.state_mut();
+    let trees = state.member.store_mut().trees_mut();
+    let pin = trees.pin_durable()?;
+    Some(trees.store().reader().map(|reader| PinnedFile::new(pin, reader)))
+}
+
+/// What the thread does.
+struct Job {
+    state: PinnedFile<FileReader>,
+    time: SystemTime,
+    shelf: Shelf,
+    keep: usize,
+    stop: Arc<AtomicBool>,
+}
+
+impl Job {
+    fn run(self) -> Result<Written, BackupError> {
+        let folder = self.shelf.folder();
+        let failed = |source| BackupError::Io { path: folder.display().to_string(), source };
+        self.shelf.remove_rests().map_err(failed)?;
+        let written = write::write(&self.state, &self.shelf, self.time, &self.stop)?;
+        // Before old files are looked for, which may take a while.
+        drop(self.state);
+        match self.shelf.prune(self.keep) {
+            Ok(removed) => tracing::debug!(removed, "removed old backups"),
+            // The new one is good all the same; too many are better than too few.
+            Err(error) => tracing::error!(folder = %folder.display(), %error, "old backups cannot be removed"),
+        }
+        Ok(written)
+    }
+}
+
+fn made(home: &Home, good: Good) {
+    home.backups.made(good);
+    home.reactor.metrics.backups.inc();
+    show(home, good);
+    tracing::info!(revision = good.revision, bytes = good.bytes, took = ?good.took, "made a backup and read it back");
+}
+
+fn failed(home: &Home, error: &BackupError) {
+    home.reactor.metrics.backup_failures.inc();
+    home.backups.failed(error.to_string());
+    tracing::error!(%error, "no backup was made; it is tried again");
+}
+
+fn show(home: &Home, good: Good) {
+    let metrics = &home.reactor.metrics;
+    metrics.backup_time.set_unsigned(good.time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+    metrics.backup_revision.set(good.revision);
+    metrics.backup_bytes.set_unsigned(good.bytes);
+    metrics.backup_milliseconds.set_unsigned(u64::try_from(good.took.as_millis()).unwrap_or(u64::MAX));
+}
