@@ -207,7 +207,7 @@ mod tests {
         let learner =
             Member { id: u64::MAX, peer_urls: vec!["http://p:2".into()], is_learner: true, ..Member::default() };
         let members = [voter, learner].into_iter().map(|member| (member.id, member)).collect();
-        let tree = MemberTree { members, removed: [4].into(), user_data: Vec::new() };
+        let tree = MemberTree { members, removed: [4].into() };
         let snap = Snap::read(&snap_file(&position(), &tree, "3.5.0")).expect("whole");
         assert_eq!((snap.index, snap.term), (12, 3));
         assert_eq!(snap.members().expect("a tree"), tree);

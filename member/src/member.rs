@@ -882,6 +882,11 @@ impl<T: Trees, W> Member<T, W> {
         &self.store
     }
 
+    /// The data alone, of a member that has done its part.
+    pub fn into_store(self) -> Store<T> {
+        self.store
+    }
+
     /// Data, for background work between entries.
     pub fn store_mut(&mut self) -> &mut Store<T> {
         &mut self.store

@@ -271,6 +271,18 @@ async fn begin(
     Ok((identity, members))
 }
 
+/// Opens the log for a member whose data hold all up to `applied`, with what it holds of that member.
+pub(crate) fn recover_log(
+    config: &Config,
+    log_folder: &Path,
+    applied: EntryId,
+) -> Result<(HomeLog, RecoveredMember), BootError> {
+    let disk = UringDisk::open(log_folder, UringOptions { sync: SyncMode::Fdatasync, ..UringOptions::default() })?;
+    let mut found = recover::recover(disk, log_options(config.limits.request_bytes_max), [(GROUP, applied)])?;
+    let recovered = found.take(GROUP)?;
+    Ok((found.log, recovered))
+}
+
 /// Makes a log in a folder that has none.
 pub(crate) fn open_empty_log(config: &Config, log_folder: &Path) -> Result<HomeLog, BootError> {
     let disk = UringDisk::open(log_folder, UringOptions { sync: SyncMode::Fdatasync, ..UringOptions::default() })?;

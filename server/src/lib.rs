@@ -13,7 +13,7 @@
 //! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
 //! - [`backup`]: snapshots of this member on a schedule
-//! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies; [`follow`]: a
+//! - [`restore`]: a data directory from a snapshot; [`export`]: one of etcd's from one of ours; [`conversion`]: one of etcd's taken over where it lies; [`follow`]: a
 //!   standby of a running etcd cluster
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
@@ -35,6 +35,7 @@ pub mod config;
 pub mod conversion;
 pub mod datadir;
 pub mod endpoints;
+pub mod export;
 pub mod failpoints;
 pub mod follow;
 pub mod gateway;

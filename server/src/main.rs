@@ -5,10 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+use plinth_ctl::etcdutl::ServerCommand;
 use plinth_server::config::{self, Command, Config};
 use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};
-use plinth_server::{failpoints, logging, reactor, resources, restore};
+use plinth_server::{export, failpoints, logging, reactor, resources, restore};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
@@ -62,11 +63,12 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
     Some((tool, rest.to_vec()))
 }
 
-/// etcdutl: what makes a data directory is the server's own, everything else only reads.
+/// etcdutl: what makes a data directory of another kind is the server's own.
 fn etcdutl(arguments: &[String]) -> (Tool, Vec<String>) {
-    match arguments {
-        [first, second, rest @ ..] if first == "snapshot" && second == "restore" => (restore::main, rest.to_vec()),
-        _ => (plinth_ctl::etcdutl::main, arguments.to_vec()),
+    match plinth_ctl::etcdutl::server_command(arguments) {
+        Some((ServerCommand::Restore, rest)) => (restore::main, rest),
+        Some((ServerCommand::Export, rest)) => (export::main, rest),
+        None => (plinth_ctl::etcdutl::main, arguments.to_vec()),
     }
 }
 

@@ -21,8 +21,11 @@ pub(super) const SAME: [(&str, TreeId); 4] = [
     (schema::auth::ROLES, TreeId::AuthRoles),
 ];
 
+/// The first schema whose files say their version.
+const FIRST_TOLD: &str = "3.6.0";
+
 /// All buckets but `key` and `lease`, which are copied from their trees. `version` is that of the schema, and of the
-/// cluster as long as it has not agreed on one.
+/// cluster as long as it has not agreed on an older one.
 pub(super) fn translate(view: &impl View, version: &str) -> Result<BTreeMap<&'static str, Entries>, ExportError> {
     let mut buckets: BTreeMap<&'static str, Entries> = BUCKETS
         .into_iter()
@@ -51,7 +54,9 @@ pub(super) fn translate(view: &impl View, version: &str) -> Result<BTreeMap<&'st
     for id in records::removed(view)? {
         set("members_removed", &schema::member_key(id.0), schema::REMOVED.into());
     }
-    let cluster_version = view.value(TreeId::Meta, meta::CLUSTER_VERSION)?.unwrap_or(version.as_bytes());
+    // Of one figure each, so that they compare as texts do.
+    let agreed = view.value(TreeId::Meta, meta::CLUSTER_VERSION)?.filter(|agreed| *agreed < version.as_bytes());
+    let cluster_version = agreed.unwrap_or(version.as_bytes());
     set("cluster", schema::cluster::CLUSTER_VERSION.as_bytes(), cluster_version.to_vec());
     if let Some(target) = view.value(TreeId::Meta, meta::DOWNGRADE)? {
         let target_version = String::from_utf8_lossy(target).into_owned();
@@ -87,6 +92,8 @@ fn meta_entries(view: &impl View, version: &str) -> Result<Vec<(&'static str, Ve
             entries.push((theirs, value.to_vec()));
         }
     }
-    entries.push((schema::meta::STORAGE_VERSION, version.as_bytes().to_vec()));
+    if version >= FIRST_TOLD {
+        entries.push((schema::meta::STORAGE_VERSION, version.as_bytes().to_vec()));
+    }
     Ok(entries)
 }

@@ -29,6 +29,8 @@ pub const NAMES: &[&str] = &[
     "defragBeforeCopy",
     "defragBeforeRename",
     "defragOpenFileError",
+    "exportAfterDatabase",
+    "exportBeforeRename",
     "raftAfterApplySnap",
     "raftAfterSave",
     "raftBeforeAdvance",

@@ -8,8 +8,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod endpoints;
+mod export;
 mod golden;
 mod holding;
+mod offline;
 mod same;
 mod server;
 mod snapshot;

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Who a restored member is: what `Server` is started with.
-const MEMBER: [&str; 6] = [
+pub(super) const MEMBER: [&str; 6] = [
     "--name",
     "test",
     "--initial-cluster",
@@ -21,16 +21,16 @@ const MEMBER: [&str; 6] = [
     "http://127.0.0.1:2380",
 ];
 
-fn util(words: &[&str]) -> Output {
+pub(super) fn util(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_plinth")).arg("util").args(words).output().expect("the tool runs")
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
 /// Keys, a lease, a tombstone, a compaction, and a value larger than a page.
-fn fill(ctl: &Tool) {
+pub(super) fn fill(ctl: &Tool) {
     let lease = ctl.run(&["lease", "grant", "600"], b"").ok();
     let lease = lease.split_whitespace().nth(1).expect("an id").to_owned();
     for n in 0..40 {
@@ -43,7 +43,7 @@ fn fill(ctl: &Tool) {
 }
 
 /// What must be equal: hash and compact revision, keys with their history marks, leases.
-fn content(ctl: &Tool) -> (String, String, String) {
+pub(super) fn content(ctl: &Tool) -> (String, String, String) {
     let hash = ctl.run(&["endpoint", "hashkv", "-w", "json"], b"").ok();
     let hash: serde_json::Value = serde_json::from_str(&hash).expect("JSON");
     let hash = &hash[0]["HashKV"];
@@ -130,14 +130,14 @@ fn what_is_no_whole_snapshot_is_refused_and_leaves_nothing() {
 }
 
 /// A real etcd on free ports, with a restored data directory or an empty one.
-struct Etcd {
+pub(super) struct Etcd {
     _process: Process,
     _ports: (Port, Port),
-    ctl: Tool,
+    pub(super) ctl: Tool,
     folder: TempDir,
 }
 
-fn etcd(program: &Path, folder: TempDir) -> Etcd {
+pub(super) fn etcd(program: &Path, folder: TempDir) -> Etcd {
     let (client, peer) = (Port::reserve(), Port::reserve());
     let mut command = Command::new(program);
     command.arg("--data-dir").arg(folder.path().join("data")).args(MEMBER);

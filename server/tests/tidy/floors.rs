@@ -31,7 +31,7 @@ const SERVER: &[&[&str]] = &[
     &["api", "backup", "endpoints", "gateway", "mesh", "v2"],
     &["service"],
     &["boot", "follow"],
-    &["conversion", "reactor", "restore"],
+    &["conversion", "export", "reactor", "restore"],
 ];
 
 #[test]
