@@ -29,7 +29,7 @@ func main() {
 		<-switched
 		client.SetEndpoints(os.Args[2])
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out := bufio.NewWriter(os.Stdout)
 	for answer := range client.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
