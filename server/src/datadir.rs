@@ -40,6 +40,8 @@ const FORMAT_BYTES_MAX: u64 = 64;
 pub const CONVERTING: &str = "converting";
 /// The other one.
 pub const CONVERTED: &str = "converted";
+/// Mark of a restore under way, see `restore`.
+pub const RESTORING: &str = "restoring";
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -93,6 +95,12 @@ pub enum DataDirError {
         /// Where the database belongs.
         database: PathBuf,
     },
+    /// A restore into it has begun, and not ended.
+    #[error("{} holds a part of a snapshot: its restore was cut off; run it again", path.display())]
+    RestoreCutOff {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory was written by a newer program.
     #[error(
         "{} has format version {found}, and this version of the server knows versions up to {FORMAT_VERSION}; \
@@ -130,8 +138,29 @@ impl DataDir {
         Self::open_at(&config.data_dir, config.wal_dir.as_deref())
     }
 
+    /// [`DataDir::open`] for a restore: marked first, so that nobody starts on a part of it.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`].
+    pub fn open_to_restore(config: &Config) -> Result<Self, DataDirError> {
+        let member = config.data_dir.join(MEMBER);
+        create_directory(&config.data_dir, &mut Vec::new())?;
+        create_directory(&member, &mut Vec::new())?;
+        let mark = member.join(RESTORING);
+        File::create(&mark).and_then(|file| file.sync_all()).map_err(failed("create", &mark))?;
+        sync_directory(&member)?;
+        Self::open_unmarked(&config.data_dir, config.wal_dir.as_deref())
+    }
+
     /// [`DataDir::open`] without a configuration.
     pub fn open_at(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, DataDirError> {
+        match data_dir.join(MEMBER).join(RESTORING).exists() {
+            true => Err(DataDirError::RestoreCutOff { path: data_dir.to_owned() }),
+            false => Self::open_unmarked(data_dir, wal_dir),
+        }
+    }
+
+    fn open_unmarked(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, DataDirError> {
         let mut notices = Vec::new();
         let is_etcds = is_to_be_converted(data_dir, wal_dir)?;
         create_directory(data_dir, &mut notices)?;

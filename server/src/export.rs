@@ -116,6 +116,10 @@ fn refused<T>(why: impl Into<String>) -> Result<T, FailedExport> {
 
 /// Runs the command with the arguments behind its name.
 pub fn main(arguments: Vec<String>) -> ExitCode {
+    if let Err(error) = crate::failpoints::start() {
+        eprintln!("Error: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = match Cli::try_parse_from(std::iter::once("etcdutl export".to_owned()).chain(arguments)) {
         Ok(cli) => cli,
         Err(error) => {

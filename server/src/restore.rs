@@ -1,16 +1,18 @@
 //! `etcdutl snapshot restore`: a data directory from a snapshot, of etcd or of this program.
 //!
 //! The data file is made under another name and put in its place when it is whole and durable; the log, which makes the
-//! directory a member's, comes last. A restore that was cut off leaves nothing that starts.
+//! directory a member's, comes last. A restore that was cut off leaves a mark: no server starts there, and the next restore
+//! begins anew.
 
 use crate::boot::{self, BootError};
 use crate::config::{self, Command, Config};
-use crate::datadir::{DataDir, DataDirError};
+use crate::datadir::{DataDir, DataDirError, RESTORING, names, sync_directory};
 use crate::home::data_file::{DataFile, DataFileError};
 use clap::Parser;
 use plinth_bbolt::{Database, DatabaseFile};
 use plinth_engine::store::StoreConfig;
 use plinth_member::backup::{Bump, ImportError, Imported, import, import_v2};
+use plinth_wal::SegmentSeq;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -128,6 +130,10 @@ enum RestoreError {
 
 /// Runs the command with the arguments behind its name.
 pub fn main(arguments: Vec<String>) -> ExitCode {
+    if let Err(error) = crate::failpoints::start() {
+        eprintln!("Error: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = match Cli::try_parse_from(std::iter::once("etcdutl snapshot restore".to_owned()).chain(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -163,10 +169,14 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
 fn restore(cli: &Cli) -> Result<Imported, RestoreError> {
     let config = member_config(cli)?;
     config.check_before_bootstrap().map_err(RestoreError::Flags)?;
-    refuse_used_folders(&config)?;
+    let member_dir = config.data_dir.join("member");
+    match member_dir.join(RESTORING).exists() {
+        true => remove_rests(&config, &member_dir)?,
+        false => refuse_used_folders(&config)?,
+    }
     let file = open(&cli.file, cli.skip_hash_check)?;
     let database = Database::open(&file)?;
-    let folder = DataDir::open(&config)?;
+    let folder = DataDir::open_to_restore(&config)?;
     let data = DataFile::new(folder.member_dir(), StoreConfig::default(), boot::random());
     let mut pages = data.create_beside(UNFINISHED)?;
     // The bound of the flag is the type's: revisions are signed.
@@ -180,9 +190,27 @@ fn restore(cli: &Cli) -> Result<Imported, RestoreError> {
     }
     pages.flush_now().map_err(DataFileError::Write)?;
     drop(pages);
+    crate::fail_point!("restoreAfterImport");
     data.put_in_place(&data.beside(UNFINISHED))?;
+    crate::fail_point!("restoreAfterData");
     boot::found(&config, folder.log_dir())?;
+    sync_directory(folder.log_dir())?;
+    crate::fail_point!("restoreAfterLog");
+    std::fs::remove_file(folder.member_dir().join(RESTORING))?;
+    sync_directory(folder.member_dir())?;
     Ok(imported)
+}
+
+/// Removes what a restore that was cut off has made.
+fn remove_rests(config: &Config, member_dir: &Path) -> Result<(), RestoreError> {
+    let log_dir = config.wal_dir.clone().unwrap_or_else(|| member_dir.join("log"));
+    for name in names(&log_dir)?.into_iter().filter(|name| SegmentSeq::from_file_name(name).is_some()) {
+        std::fs::remove_file(log_dir.join(name))?;
+    }
+    for name in names(member_dir)?.into_iter().filter(|name| name.starts_with("data.plinth")) {
+        std::fs::remove_file(member_dir.join(name))?;
+    }
+    Ok(())
 }
 
 /// The configuration that the member will be started with, as far as it matters here.

@@ -174,7 +174,9 @@ impl EtcdFiles {
             // First the database: without it no etcd goes on from here.
             rename(&self.snap, &kept.join("snap"))?;
         }
+        crate::fail_point!("convertAfterSnapMoved");
         let wal_kept = self.move_wal(&kept, &name)?;
+        crate::fail_point!("convertAfterWalMoved");
         if was_there || wal_kept || !self.snap.exists() {
             self.leave_note(&name)?;
         }

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::datadir::{CONVERTED, CONVERTING, DataDirError, names, sync_directory};
 use crate::home::data_file::{DataFile, DataFileError};
 use files::EtcdFiles;
-use plinth_bbolt::{Database, wal};
+use plinth_bbolt::{Database, Source, wal};
 use plinth_engine::store::StoreConfig;
 use plinth_member::backup::{self, ImportError, Standing};
 use plinth_member::recover::{self, Identity};
@@ -115,6 +115,7 @@ pub fn convert(config: &Config, member_dir: &Path, log_dir: &Path) -> Result<Opt
         let lock = etcd.lock()?;
         remove_rests(member_dir, log_dir)?;
         let done = make(config, &etcd, member_dir, log_dir)?;
+        crate::fail_point!("convertAfterLog");
         rename(&member_dir.join(CONVERTING), &member_dir.join(CONVERTED))?;
         tracing::info!(
             applied = done.standing.applied.index,
@@ -141,8 +142,10 @@ impl Converted {
     /// # Errors
     /// If the files cannot be moved. The next start goes on where this one stopped.
     pub fn set_aside(self) -> Result<(), ConversionError> {
+        crate::fail_point!("convertBeforeSetAside");
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let kept = self.etcd.set_aside(&self.member_dir, seconds)?;
+        crate::fail_point!("convertBeforeDone");
         let mark = self.member_dir.join(CONVERTED);
         fs::remove_file(&mark).map_err(io_error(&mark))?;
         sync_directory(&self.member_dir)?;
@@ -169,6 +172,14 @@ fn make(config: &Config, etcd: &EtcdFiles, member_dir: &Path, log_dir: &Path) ->
     let file = etcd.database(log.snapshot.as_ref())?;
     let database = Database::open(&file)?;
     let meta = files::Meta::read(&database)?;
+    if meta.consistent_index == 0 && holds_history(&database)? {
+        // Taken for a database of no entries, all of the log would be applied to it once more.
+        return Err(ConversionError::Refused(
+            "the database does not say which entries of the log it holds (consistent_index is missing); restore a snapshot \
+             instead"
+                .into(),
+        ));
+    }
     let applied = log.position(&meta)?;
     let standing = members::standing(&database, &meta, &log, applied)?;
     let v2_tree = v2::tree(&log, applied)?;
@@ -189,8 +200,10 @@ fn make(config: &Config, etcd: &EtcdFiles, member_dir: &Path, log_dir: &Path) ->
     }
     pages.flush_now().map_err(DataFileError::Write)?;
     drop(pages);
+    crate::fail_point!("convertAfterImport");
     data.put_in_place(&data.beside(UNFINISHED)).map_err(io_error(data.path()))?;
 
+    crate::fail_point!("convertAfterData");
     let wal = &log.wal;
     let identity = Identity { member: MemberId(wal.identity.member), cluster: wal.identity.cluster };
     let last = entries.last().map_or(applied, plinth_raft::Entry::id);
@@ -202,6 +215,12 @@ fn make(config: &Config, etcd: &EtcdFiles, member_dir: &Path, log_dir: &Path) ->
     let count = entries.len();
     write_log(config, log_dir, identity, applied, entries, &hard_state)?;
     Ok(Done { standing, imported, entries: count, torn_bytes: wal.torn_bytes })
+}
+
+/// Whether there is any record of history in a database.
+fn holds_history<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<bool, ConversionError> {
+    let Some(bucket) = database.bucket(b"key")? else { return Ok(false) };
+    Ok(database.entries(&bucket).next()?.is_some())
 }
 
 fn write_log(

@@ -206,17 +206,20 @@ impl Follower {
         let path = seed::snapshot_path(&self.data);
         let bytes = source.snapshot(&path).await?;
         tracing::info!(source = source.endpoint, bytes, took = ?begun.elapsed(), "fetched a snapshot");
+        crate::fail_point!("followAfterSnapshot");
         let imported = seed::make(&path, &self.data, self.report.source_cluster).map_err(Trouble::Final)?;
         // What stays is removed at the next start.
         let _ = std::fs::remove_file(&path);
         loop {
             let standing = self.asking.ask(Ask::Standing).await?.map_err(Trouble::Final)?;
             let (store, writer, path) = seed::place(&self.data, &standing).map_err(Trouble::Final)?;
+            crate::fail_point!("followBeforeReplace");
             let replacement = Box::new(Replacement { store, writer, path });
             if self.asking.ask(|reply| Ask::Replace(replacement, reply)).await? {
                 break;
             }
         }
+        crate::fail_point!("followAfterReplace");
         self.must_seed = false;
         tracing::info!(
             revision = imported.revision,

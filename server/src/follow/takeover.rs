@@ -99,6 +99,7 @@ impl Follower {
         let member = self.position().member;
         source.set_corrupt(member, true).await?;
         tracing::warn!(source = source.endpoint, "the other cluster takes no writes any more");
+        crate::fail_point!("cutOverAfterAlarm");
         let deadline = Instant::now() + LIMIT;
         let mut equal: Option<(i64, Instant)> = None;
         loop {
@@ -160,7 +161,9 @@ impl Follower {
         if !still {
             return Err(Trouble::Passing("the other cluster has changed during the cut-over".to_owned()));
         }
+        crate::fail_point!("cutOverBeforeEnd");
         let opened = self.asking.ask(|reply| Ask::Apply(vec![FollowChange::End], reply)).await?;
+        crate::fail_point!("cutOverAfterEnd");
         self.look().await?;
         match (self.position().follows, opened) {
             (None, _) => Ok(()),

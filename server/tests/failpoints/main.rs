@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod migration;
 
 use common::{PATIENCE, Port, Process};
 use std::io::{Read, Write};
