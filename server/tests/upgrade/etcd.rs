@@ -9,7 +9,7 @@ use std::process::Command;
 const RELEASES: [&str; 4] = ["3.4", "3.5", "3.6", "3.7"];
 
 /// All files below a folder, with their content.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -28,13 +28,13 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// The folder of etcd's files in a member's folder.
-fn kept(member: &Path) -> PathBuf {
+pub fn kept(member: &Path) -> PathBuf {
     let names = std::fs::read_dir(member).expect("a folder").map(|entry| entry.expect("an entry"));
     let mut kept = names.filter(|entry| entry.file_name().to_string_lossy().starts_with("etcd-"));
     kept.next().expect("etcd's files are kept").path()
 }
 
-fn hash(endpoint: &str) -> String {
+pub fn hash(endpoint: &str) -> String {
     let text = ctl(&["--endpoints", endpoint, "endpoint", "hashkv", "-w", "json"]).expect("it answers");
     let rest = text.split("\"hash\":").nth(1).expect("a hash");
     rest.chars().take_while(char::is_ascii_digit).collect()

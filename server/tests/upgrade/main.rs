@@ -10,7 +10,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../cluster/disk.rs"]
+mod disk;
 mod etcd;
+mod traps;
 
 use common::Process;
 use std::collections::BTreeMap;
@@ -47,8 +50,20 @@ fn endpoints(count: usize) -> String {
 
 /// Starts member `number` of `count` on its directory below `folder`.
 fn start(binary: &Path, folder: &Path, number: usize, count: usize) -> Process {
+    start_by(&[], binary, folder, number, count)
+}
+
+/// Starts a member by another program, which is given the member's command line behind its own words.
+fn start_by(starter: &[String], binary: &Path, folder: &Path, number: usize, count: usize) -> Process {
     let initial: Vec<_> = (1..=count).map(|member| format!("m{member}={}", peer_address(member))).collect();
-    let mut command = Command::new(binary);
+    let mut command = match starter {
+        [] => Command::new(binary),
+        [program, words @ ..] => {
+            let mut command = Command::new(program);
+            command.args(words).arg(binary);
+            command
+        }
+    };
     command
         .args(["--name", &format!("m{number}"), "--initial-cluster", &initial.join(",")])
         .arg("--data-dir")
