@@ -73,6 +73,12 @@ pub fn v2_request(data: &[u8]) -> Option<&[u8]> {
     bytes_field(field, METHOD).is_some_and(|method| V2_METHODS.contains(&method)).then_some(field)
 }
 
+/// Whether a request is one of the v2 API, or the cluster says by it which version it has, or a member what it is called.
+fn tells_more_than_keys(request: &[u8]) -> bool {
+    const VERSION_AND_ATTRIBUTES: [u64; 2] = [1300, 1301];
+    VERSION_AND_ATTRIBUTES.iter().any(|number| bytes_field(request, *number).is_some()) || v2_request(request).is_some()
+}
+
 /// What the member had promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HardState {
@@ -123,6 +129,8 @@ pub struct Reader {
     hard_state: HardState,
     snapshots: Vec<SnapshotMark>,
     torn_bytes: usize,
+    /// Up to this entry requests that only say what became of keys are kept without their data.
+    held: u64,
 }
 
 /// A frame: where its record is, and where the next one begins.
@@ -170,6 +178,12 @@ fn is_torn(bytes: &[u8], start: usize, end: usize) -> bool {
 }
 
 impl Reader {
+    /// For who has the effects of all entries up to `held` on keys, leases and users: of these, requests are kept without
+    /// their data. There may be a hundred thousand of them.
+    pub fn behind(held: u64) -> Reader {
+        Reader { held, ..Reader::default() }
+    }
+
     /// Reads one file. `is_last`: its end may be torn.
     ///
     /// # Errors
@@ -282,7 +296,9 @@ impl Reader {
             }
             self.entries.truncate(usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX));
         }
-        let data = plinth_api::wire::bytes_field(data, 4).unwrap_or_default().to_vec();
+        let data = bytes_field(data, 4).unwrap_or_default();
+        let is_needed = index > self.held || kind != EntryType::Normal || tells_more_than_keys(data);
+        let data = if is_needed { data.to_vec() } else { Vec::new() };
         self.entries.push(Entry { index, term, kind, data });
         Ok(())
     }
@@ -401,6 +417,20 @@ mod tests {
         assert_eq!(ids, [(1, 1), (2, 1), (3, 1), (4, 2)]);
         assert_eq!(wal.hard_state, HardState { term: 2, vote: 7, commit: 4 });
         assert_eq!((wal.snapshots.len(), wal.torn_bytes), (1, 0));
+    }
+
+    #[test]
+    fn what_is_held_already_is_kept_without_its_data() {
+        let files = two_files();
+        let read = |mut reader: Reader| {
+            reader.file("0", &files[0], false).expect("whole");
+            reader.file("1", &files[1], true).expect("whole");
+            reader.finish().expect("whole").entries
+        };
+        let (all, behind) = (read(Reader::default()), read(Reader::behind(1)));
+        assert!(!all[0].data.is_empty() && behind[0].data.is_empty());
+        assert_eq!((behind[0].index, behind[0].term), (all[0].index, all[0].term));
+        assert_eq!(behind[1..], all[1..]);
     }
 
     #[test]

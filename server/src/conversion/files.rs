@@ -81,14 +81,16 @@ impl EtcdFiles {
         }
     }
 
-    /// Reads the log from the newest snapshot on that has a whole file and is committed.
+    /// Reads the log from the newest snapshot on that has a whole file and is committed. Of entries whose effects are in the
+    /// database already only what tells of members is kept.
     ///
     /// # Errors
     /// If files are damaged or missing.
     pub fn read_log(&self) -> Result<Log, ConversionError> {
+        let held = Meta::read(&Database::open(&open_database(&self.snap.join("db"))?)?)?.consistent_index;
         for snapshot in self.snapshots()?.into_iter().map(Some).chain([None]) {
             let index = snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
-            let Some(wal) = self.read_wal(index)? else { continue };
+            let Some(wal) = self.read_wal(index, held)? else { continue };
             let is_known = wal.snapshots.iter().any(|mark| mark.index == index);
             if is_known && (index == 0 || index <= wal.hard_state.commit) {
                 return Ok(Log { snapshot, wal });
@@ -117,7 +119,7 @@ impl EtcdFiles {
     }
 
     /// Reads the files from the one on that holds the entry behind `index`; none if there is no such file.
-    fn read_wal(&self, index: u64) -> Result<Option<Wal>, ConversionError> {
+    fn read_wal(&self, index: u64, held: u64) -> Result<Option<Wal>, ConversionError> {
         let mut files: Vec<_> =
             names(&self.wal)?.into_iter().filter_map(|name| Some((parse_name(&name, wal::SUFFIX)?, name))).collect();
         files.sort();
@@ -127,7 +129,7 @@ impl EtcdFiles {
             let path = self.wal.join(&pair[1].1);
             return Err(ConversionError::Refused(format!("{}: the file before it is missing", path.display())));
         }
-        let mut reader = wal::Reader::default();
+        let mut reader = wal::Reader::behind(held);
         for (place, (_, name)) in files.iter().enumerate() {
             let path = self.wal.join(name);
             let bytes = fs::read(&path).map_err(io_error(&path))?;
@@ -197,7 +199,8 @@ impl EtcdFiles {
         }
         let beside = self.wal.join(name);
         fs::create_dir_all(&beside).map_err(io_error(&beside))?;
-        for file in files {
+        let spares = names(&self.wal)?.into_iter().filter(|name| is_spare(name));
+        for file in files.into_iter().chain(spares) {
             rename(&self.wal.join(&file), &beside.join(&file))?;
         }
         sync_directory(&self.wal)?;
@@ -275,6 +278,12 @@ impl Meta {
         }
         Ok(found)
     }
+}
+
+/// Whether it is a file that etcd made ready to go on in.
+fn is_spare(name: &str) -> bool {
+    name.strip_suffix(".tmp")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 fn open_database(path: &Path) -> Result<DatabaseFile, ConversionError> {

@@ -71,13 +71,23 @@ pub enum ConversionError {
     Wal(#[from] wal::WalError),
     /// The database is damaged.
     #[error("etcd's database: {0}; restore a snapshot instead")]
-    Import(#[from] ImportError),
+    Import(ImportError),
     /// The new data file cannot be written.
     #[error(transparent)]
     DataFile(#[from] DataFileError),
     /// The new log cannot be written.
     #[error("write-ahead log: {0}")]
     Log(#[from] BootError),
+}
+
+impl From<ImportError> for ConversionError {
+    fn from(error: ImportError) -> Self {
+        match error {
+            // Of ours: what is read from etcd's is not at fault.
+            ImportError::Tree(error) => ConversionError::DataFile(DataFileError::Write(error)),
+            error => ConversionError::Import(error),
+        }
+    }
 }
 
 impl From<plinth_bbolt::Error> for ConversionError {

@@ -190,7 +190,7 @@ fn a_disk_that_is_too_small_is_told_and_nothing_is_lost() {
         let mut process = start_by(&starter, Path::new(PLINTH), &left.folder, 1, 1);
         assert!(!process.wait_for_end().success());
         let log = process.log();
-        assert!(log.contains("No space left on device") || log.contains("no room for a file"), "{log}");
+        assert!(log.contains("No space left on device") || log.contains("data file: no room to grow"), "{log}");
         assert!(!log.contains("panicked"), "{log}");
         assert_eq!(sums(), before, "etcd's files are as they were");
     }
