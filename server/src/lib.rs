@@ -13,8 +13,8 @@
 //! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
 //! - [`backup`]: snapshots of this member on a schedule
-//! - [`restore`]: a data directory from a snapshot; [`export`]: one of etcd's from one of ours; [`conversion`]: one of etcd's taken over where it lies; [`follow`]: a
-//!   standby of a running etcd cluster
+//! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies; [`export`]: one of
+//!   etcd's from one of ours; [`follow`]: a standby of a running etcd cluster
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`tls`]: certificates and keys of both sides, as their files are now

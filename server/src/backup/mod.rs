@@ -5,7 +5,7 @@
 //! home: flush, pin  ==pinned state==>  a thread that is nice: write, sync, read back, compare, rename, prune
 //! ```
 //!
-//! Rooms: [`write`] makes and verifies a file, [`shelf`] names them and removes old ones; this file says when, and tells of it.
+//! Rooms: [`mod@write`] makes and verifies a file, [`shelf`] names them and removes old ones; this file says when, and tells of it.
 //!
 //! Invariants: the reactor flushes and pins, and does nothing else for it; what carries a backup's name was read back and
 //! compared; an old one goes only when a newer good one is there; a backup that fails is told loudly and tried again, and
