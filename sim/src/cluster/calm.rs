@@ -5,6 +5,7 @@ use super::clients::{Ask, Caller};
 use super::node::{at_of, tree_content};
 use super::options::{MS, SECOND, Time};
 use super::rights::check_auth;
+use super::v2::check_v2;
 use super::world::{Broken, Event, World};
 use plinth_engine::trees::TreeId;
 use plinth_raft::PeerState;
@@ -164,6 +165,7 @@ impl World {
             self.truth.check_store(store).map_err(|why| format!("member {at}: {why}"))?;
             let hash = store.hash_kv(0).map_err(|error| format!("member {at}: {error}"))?;
             check_auth(store).map_err(|why| format!("member {at}: {why}"))?;
+            check_v2(store).map_err(|why| format!("member {at}: {why}"))?;
             let contents = TreeId::ALL.into_iter().filter(|tree| *tree != TreeId::Meta && *tree != TreeId::Alarm);
             let contents: Result<Vec<_>, _> = contents.map(|tree| tree_content(store, tree)).collect();
             let found = (hash, contents?, store.applied());

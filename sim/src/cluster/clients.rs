@@ -21,6 +21,7 @@ use plinth_member::compare::Check;
 use plinth_member::keeper::Renewing;
 use plinth_net::due::Due;
 use plinth_raft::MemberChange;
+use plinth_v2::V2Command;
 use std::collections::BTreeMap;
 
 /// Clients give up after this at the latest, most of them earlier.
@@ -41,6 +42,8 @@ pub enum Caller {
     Crowd,
     /// Who administers users.
     Chief,
+    /// Who uses the v2 store.
+    V2,
 }
 
 /// What is asked.
@@ -69,6 +72,8 @@ pub enum Ask {
     Compare,
     /// Changes users and roles.
     Rights(AuthChange),
+    /// Changes the v2 store.
+    V2(V2Command),
 }
 
 /// A question under way.
@@ -180,7 +185,8 @@ impl World {
         let number = self.last_call;
         let Some(delay) = self.net.client_delay(&mut self.random) else { return false };
         self.tell(|| format!("call {number} to member {at}: {ask:?}"));
-        let call = Call { floor: self.acknowledged, ..Call::new(caller, at, ask, self.now) };
+        let floor = if caller == Caller::V2 { self.last_v2.cast_signed() } else { self.acknowledged };
+        let call = Call { floor, ..Call::new(caller, at, ask, self.now) };
         self.calls.insert(number, call);
         self.plan(delay, Event::Arrive { call: number });
         let patience = if self.random.chance(70) { PATIENCE / 8 } else { PATIENCE };
@@ -309,6 +315,7 @@ impl World {
             Caller::Holder(holder) => self.holder_answered(holder, &call, &answer)?,
             Caller::Admin => self.admin_answered(&call, &answer),
             Caller::Checker | Caller::Crowd | Caller::Chief => {}
+            Caller::V2 => self.v2_answered(&call, &answer).map_err(|why| format!("call {number}: {why}"))?,
             Caller::Probe => self.is_well |= matches!(answer, Answer::Done(..)),
         }
         Ok(())
@@ -490,6 +497,7 @@ pub fn encode(number: u64, ask: &Ask, value_bytes: u64) -> Command {
         Ask::PutLeased(id) => Command::Put(put(lease_key(*id), *id)),
         Ask::Revoke(id) => Command::LeaseRevoke { id: *id },
         Ask::Rights(change) => Command::Auth(change.clone()),
+        Ask::V2(command) => Command::V2(command.clone()),
         Ask::Get(..) | Ask::GetAt(..) | Ask::Scan | Ask::KeepAlive(_) | Ask::Change(_) | Ask::Compare => {
             panic!("{ask:?} is no command")
         }

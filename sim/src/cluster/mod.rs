@@ -25,6 +25,7 @@ pub mod protobuf;
 mod rights;
 pub mod snapshots;
 pub mod truth;
+mod v2;
 pub mod watchers;
 pub mod world;
 

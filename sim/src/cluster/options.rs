@@ -114,6 +114,8 @@ pub struct Options {
     pub frames: bool,
     /// Whether there are users whose rights come and go.
     pub users: bool,
+    /// Whether somebody uses the v2 store.
+    pub v2: bool,
     /// Whether members go down while they put a snapshot in place.
     pub crashes_at_install: bool,
 }
@@ -151,6 +153,7 @@ impl Options {
             compaction: pick(&[0, 1]) == 1,
             frames: pick(&[0, 0, 0, 1]) == 1,
             users: false,
+            v2: false,
             crashes_at_install: pick(&[0, 0, 1]) == 1,
         };
         options.faults =

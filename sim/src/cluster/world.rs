@@ -92,6 +92,7 @@ pub(super) enum Event {
     Mend,
     Probe,
     Rights,
+    V2,
     Compare { at: usize, life: u64 },
     Judge { at: usize, life: u64 },
 }
@@ -134,6 +135,8 @@ pub struct World {
     pub(super) last_call: u64,
     /// The newest revision that anybody was told of.
     pub(super) acknowledged: i64,
+    /// The newest index of the v2 store that anybody was told of.
+    pub(super) last_v2: u64,
     pub(super) clients: Vec<Client>,
     pub(super) history: BTreeMap<u64, Vec<Operation>>,
     pub(super) holders: Vec<Holder>,
@@ -178,6 +181,7 @@ impl World {
         let mut random = Rng::new(seed);
         let mut options = Options::draw(&mut random);
         options.users = bug.is_none() && seed % 4 == 3;
+        options.v2 = bug.is_none() && seed % 3 == 1;
         if let Some(bug) = bug {
             bug.choose_weather(&mut options);
         }
@@ -200,6 +204,7 @@ impl World {
             calls: BTreeMap::new(),
             last_call: 0,
             acknowledged: 1,
+            last_v2: 0,
             history: BTreeMap::new(),
             leases: BTreeMap::new(),
             last_lease: 0,
@@ -237,6 +242,9 @@ impl World {
         }
         if self.options.users {
             self.plan(FIRST_QUESTION, Event::Rights);
+        }
+        if self.options.v2 {
+            self.plan(FIRST_QUESTION, Event::V2);
         }
         for _ in 0..self.options.storms {
             self.storm()?;
@@ -353,6 +361,10 @@ impl World {
             }
             Event::Rights => {
                 self.change_rights();
+                Ok(())
+            }
+            Event::V2 => {
+                self.change_v2();
                 Ok(())
             }
             Event::Compare { at, life } => self.begin_check(at, life),
