@@ -18,19 +18,30 @@ pub struct Server {
     client: Port,
     peer: Port,
     folder: TempDir,
+    arguments: Vec<String>,
 }
 
 impl Server {
     /// With a fresh folder.
     pub fn start() -> Server {
-        Server::start_in(tempfile::tempdir().expect("a temporary folder"))
+        Server::start_with(&[])
+    }
+
+    /// The same, told these arguments besides.
+    pub fn start_with(arguments: &[&str]) -> Server {
+        Server::start_as(tempfile::tempdir().expect("a temporary folder"), arguments)
     }
 
     /// On the folder `data` within `folder`, which may hold a member's data.
     pub fn start_in(folder: TempDir) -> Server {
+        Server::start_as(folder, &[])
+    }
+
+    fn start_as(folder: TempDir, arguments: &[&str]) -> Server {
         let (client, peer) = (Port::reserve(), Port::reserve());
-        let process = spawn(&folder, &client, &peer);
-        Server { process, endpoint: client.address(), client, peer, folder }
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let process = spawn(&folder, &client, &peer, &arguments);
+        Server { process, endpoint: client.address(), client, peer, folder, arguments }
     }
 
     /// The data directory.
@@ -50,11 +61,11 @@ impl Server {
 
     /// Starts it again on the same folder and ports.
     pub fn restart(&mut self) {
-        self.process = spawn(&self.folder, &self.client, &self.peer);
+        self.process = spawn(&self.folder, &self.client, &self.peer, &self.arguments);
     }
 }
 
-fn spawn(folder: &TempDir, client: &Port, peer: &Port) -> Process {
+fn spawn(folder: &TempDir, client: &Port, peer: &Port, arguments: &[String]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plinth"));
     command
         .arg("--data-dir")
@@ -63,7 +74,8 @@ fn spawn(folder: &TempDir, client: &Port, peer: &Port) -> Process {
         .args(["--initial-advertise-peer-urls", PEER_URL])
         .args(["--listen-peer-urls", &peer.url()])
         .args(["--listen-client-urls", &client.url()])
-        .args(["--advertise-client-urls", "http://test.example:2379"]);
+        .args(["--advertise-client-urls", "http://test.example:2379"])
+        .args(arguments);
     let mut process = Process::start(&mut command, &folder.path().join("log")).expect("the binary starts");
     process.wait_until_ready();
     process
