@@ -65,6 +65,12 @@ impl<S: PageStore> PinnedFile<S> {
         PinnedFile { file: PageFile::new(Pager::new(store, Meta::clone(&pin.meta))), pin }
     }
 
+    /// Lets go of all that was read so far: a page that is looked at brings its neighbours with it.
+    pub fn let_go(&self) {
+        let store = self.file.store();
+        store.advise(0, store.len(), Advice::DontNeed);
+    }
+
     /// The state, to read.
     pub fn view(&self) -> PinnedView<'_, S> {
         self.file.view(&self.pin)

@@ -171,6 +171,7 @@ fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, stop: &AtomicBo
     let mut export = Export::<Paced<'_>>::new(&view, STORAGE_VERSION)?;
     while export.plan(&view, STEP_ENTRIES)? == Progress::More {
         pace.check()?;
+        state.let_go();
         pace.rest();
     }
     let database_bytes = export.file_bytes().expect("the plan is done");
@@ -179,6 +180,7 @@ fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, stop: &AtomicBo
     export.begin(Paced { file: FileWriter::new(file), offset: 0, hash: Sha256::new(), pace })?;
     while export.write(&view, STEP_ENTRIES, STEP_BYTES)? == Progress::More {
         export.sink_mut().pace.check()?;
+        state.let_go();
     }
     let (entries, revision) = export.written();
     let Paced { mut file, offset, hash, .. } = export.finish()?;
