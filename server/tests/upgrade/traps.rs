@@ -124,7 +124,10 @@ fn a_log_in_a_folder_of_its_own_is_taken_over_there() {
         let mut process = start_by(&starter, Path::new(PLINTH), &left.folder, 1, 1);
         process.wait_until_ready();
         assert_eq!(hash(&client_address(1)), expected(&left), "etcd {release}");
-        assert_eq!(files(&kept(&wal)), before, "etcd's log lies beside ours, in a folder of its own");
+        let after = files(&kept(&wal));
+        let mut segments = before.iter().filter(|(name, _)| name.extension().is_some_and(|end| end == "wal"));
+        let is_kept = segments.all(|(name, bytes)| after.get(name) == Some(bytes));
+        assert!(is_kept, "etcd's log lies beside ours, in a folder of its own");
         assert!(kept(&member).join("snap/db").exists());
         process.kill();
         let mut again = start_by(&starter, Path::new(PLINTH), &left.folder, 1, 1);
