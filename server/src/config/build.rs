@@ -95,11 +95,10 @@ fn follow(given: &Recorded) -> Option<Follow> {
 }
 
 fn backup(given: &Recorded) -> Option<Backup> {
-    Some(Backup {
-        folder: PathBuf::from(given.text_if_any("backup-dir")?),
-        interval: given.duration("backup-interval").max(Duration::from_secs(1)),
-        keep: usize::try_from(given.uint("backup-keep")).unwrap_or(usize::MAX).max(1),
-    })
+    let interval = given.duration("backup-interval").max(Duration::from_secs(1));
+    let keep = usize::try_from(given.uint("backup-keep")).unwrap_or(usize::MAX).max(1);
+    let folder = PathBuf::from(given.text_if_any("backup-dir")?);
+    Some(Backup { folder, interval, keep })
 }
 
 fn addresses(given: &Recorded) -> Addresses {

@@ -408,17 +408,34 @@ mod tests {
         assert_eq!(translate(&old).expect("known"), translate(&new).expect("known"));
     }
 
-    #[test]
-    fn data_of_the_v2_api_and_unknown_requests_are_refused() {
-        let user = normal(|out| {
+    fn v2_request(method: &[u8]) -> wal::Entry {
+        normal(|out| {
             field_message(out, 2, |out| {
-                field_bytes(out, 2, b"PUT");
+                field_bytes(out, 2, method);
                 field_bytes(out, 3, b"/1/mine");
+                field_bytes(out, 4, b"x");
             });
-        });
-        assert!(translate(&user).expect_err("refused").to_string().contains("PUT /1/mine"));
-        let unknown = normal(|out| field_bytes(out, 4711, b""));
-        assert!(translate(&unknown).expect_err("refused").to_string().contains("field 4711"));
+        })
+    }
+
+    #[test]
+    fn data_of_the_v2_api_come_along() {
+        let entry = v2_request(b"PUT");
+        assert_eq!(is_v2(&entry), Ok(true));
+        assert_eq!(translate(&entry).expect("known").index, 5);
+        let Ok(Some(Command::V2(V2Command { change: Change::Set { path, content, .. }, .. }))) = of_v2(&entry) else {
+            panic!("a key is set")
+        };
+        assert_eq!((&path[..], &content.value[..]), (&b"/1/mine"[..], &b"x"[..]));
+        assert_eq!(is_v2(&v2_request(b"QGET")), Ok(false));
+    }
+
+    #[test]
+    fn unknown_requests_are_refused() {
+        let method = translate(&v2_request(b"PATCH")).expect_err("refused").to_string();
+        assert!(method.contains("unknown kind (PATCH)"), "{method}");
+        let field = translate(&normal(|out| field_bytes(out, 4711, b""))).expect_err("refused").to_string();
+        assert!(field.contains("field 4711"), "{field}");
     }
 
     #[test]
