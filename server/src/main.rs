@@ -55,12 +55,18 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
         "ctl" => plinth_ctl::etcdctl::main,
         "util" => return Some(etcdutl(rest)),
         "wal" => plinth_ctl::wal::main,
-        "gateway" => plinth_gateway::main,
+        "gateway" => gateway,
         "confd" => plinth_confd::main,
         "metad" => plinth_metad::main,
         _ => return None,
     };
     Some((tool, rest.to_vec()))
+}
+
+/// Each connection that is carried is two files.
+fn gateway(arguments: Vec<String>) -> ExitCode {
+    resources::raise_limits();
+    plinth_gateway::main(arguments)
 }
 
 /// etcdutl: what makes a data directory of another kind is the server's own.

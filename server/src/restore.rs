@@ -170,13 +170,15 @@ fn restore(cli: &Cli) -> Result<Imported, RestoreError> {
     let config = member_config(cli)?;
     config.check_before_bootstrap().map_err(RestoreError::Flags)?;
     let member_dir = config.data_dir.join("member");
-    match member_dir.join(RESTORING).exists() {
-        true => remove_rests(&config, &member_dir)?,
-        false => refuse_used_folders(&config)?,
-    }
+    let begins_again = member_dir.join(RESTORING).exists();
+    refuse_used_folders(&config, begins_again)?;
     let file = open(&cli.file, cli.skip_hash_check)?;
     let database = Database::open(&file)?;
     let folder = DataDir::open_to_restore(&config)?;
+    if begins_again {
+        // Behind the lock: the other one may still be at work.
+        remove_rests(folder.member_dir())?;
+    }
     let data = DataFile::new(folder.member_dir(), StoreConfig::default(), boot::random());
     let mut pages = data.create_beside(UNFINISHED)?;
     // The bound of the flag is the type's: revisions are signed.
@@ -201,9 +203,9 @@ fn restore(cli: &Cli) -> Result<Imported, RestoreError> {
     Ok(imported)
 }
 
-/// Removes what a restore that was cut off has made.
-fn remove_rests(config: &Config, member_dir: &Path) -> Result<(), RestoreError> {
-    let log_dir = config.wal_dir.clone().unwrap_or_else(|| member_dir.join("log"));
+/// Removes what a restore that was cut off has made. A log elsewhere is not touched: it may be somebody's.
+fn remove_rests(member_dir: &Path) -> Result<(), RestoreError> {
+    let log_dir = member_dir.join("log");
     for name in names(&log_dir)?.into_iter().filter(|name| SegmentSeq::from_file_name(name).is_some()) {
         std::fs::remove_file(log_dir.join(name))?;
     }
@@ -233,11 +235,12 @@ fn member_config(cli: &Cli) -> Result<Config, RestoreError> {
     }
 }
 
-fn refuse_used_folders(config: &Config) -> Result<(), RestoreError> {
-    let is_free = match std::fs::read_dir(&config.data_dir) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    };
+fn refuse_used_folders(config: &Config, begins_again: bool) -> Result<(), RestoreError> {
+    let is_free = begins_again
+        || match std::fs::read_dir(&config.data_dir) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
     if !is_free {
         return Err(RestoreError::DataDir { path: config.data_dir.display().to_string() });
     }

@@ -49,6 +49,28 @@ pub enum Change {
     Sync,
 }
 
+impl Change {
+    /// Bytes that a client has given for it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Change::Set { path, content, .. }
+            | Change::Create { path, content, .. }
+            | Change::Update { path, content } => path.len() + content.value.len(),
+            Change::CompareAndSwap { path, prev_value, content, .. } => {
+                path.len() + prev_value.len() + content.value.len()
+            }
+            Change::CompareAndDelete { path, prev_value, .. } => path.len() + prev_value.len(),
+            Change::Delete { path, .. } => path.len(),
+            Change::Sync => 0,
+        }
+    }
+
+    /// Whether there may be more in the tree behind it.
+    pub fn adds(&self) -> bool {
+        !matches!(self, Change::Delete { .. } | Change::CompareAndDelete { .. } | Change::Sync)
+    }
+}
+
 impl V2Command {
     /// Ends what is to end by this time.
     pub fn sync(at: i64) -> V2Command {

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::history::History;
 use crate::limits::{WATCHER_EVENTS_MAX, WATCHERS_MAX};
 use crate::path;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 /// Names a watcher. Never given out again.
@@ -59,7 +59,7 @@ struct Watcher {
 #[derive(Debug, Default)]
 struct Place {
     is_there: bool,
-    watchers: Vec<WatchId>,
+    watchers: BTreeSet<WatchId>,
 }
 
 /// See the module.
@@ -122,7 +122,7 @@ impl Hub {
         if found.is_none() || stream {
             let place = self.places.entry(path.into()).or_default();
             place.is_there |= is_there;
-            place.watchers.push(id);
+            place.watchers.insert(id);
         }
         let watcher = Watcher { path: path.into(), recursive, stream, since, told, behind_from, is_over: false };
         self.watchers.insert(id, watcher);
@@ -138,7 +138,7 @@ impl Hub {
 
     fn leave_place(&mut self, id: WatchId, path: &[u8]) {
         let Some(place) = self.places.get_mut(path) else { return };
-        place.watchers.retain(|other| *other != id);
+        place.watchers.remove(&id);
         if place.watchers.is_empty() {
             self.places.remove(path);
         }
@@ -184,14 +184,14 @@ impl Hub {
         for prefix in path::prefixes(key) {
             let Some(place) = self.places.get_mut(prefix) else { continue };
             place.is_there = !(event.action.removes() && prefix.len() == key.len());
-            told.extend_from_slice(&place.watchers);
+            told.extend(&place.watchers);
         }
         if event.removes_dir() {
             let (from, end) = ([key, &b"/"[..]].concat(), [key, &b"0"[..]].concat());
             let range = (Bound::Included(&from[..]), Bound::Excluded(&end[..]));
             for (_, place) in self.places.range_mut::<[u8], _>(range) {
                 if std::mem::take(&mut place.is_there) {
-                    told.extend_from_slice(&place.watchers);
+                    told.extend(&place.watchers);
                 }
             }
         }

@@ -28,9 +28,18 @@ pub fn clean(tail: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The cleaned path of `tail` below a namespace.
+/// The cleaned path of `tail` below a namespace, out of which no `..` leads.
 pub fn join(namespace: &[u8], tail: &[u8]) -> Vec<u8> {
-    clean(&[namespace, b"/", tail].concat())
+    match clean(tail).as_slice() {
+        b"/" => namespace.to_vec(),
+        tail => [namespace, tail].concat(),
+    }
+}
+
+/// Whether a path is as [`clean`] leaves it, but for a `/` at its end.
+pub fn is_clean(path: &[u8]) -> bool {
+    let meant = clean(path);
+    meant == path || (meant != b"/" && path.strip_suffix(b"/").is_some_and(|rest| rest == meant))
 }
 
 /// What a client sees of a path: nothing of the namespace of keys.
@@ -82,11 +91,14 @@ mod tests {
             ("//foo//bar", "/1/foo/bar"),
             ("/./foo/.", "/1/foo"),
             ("/foo/../bar", "/1/bar"),
-            ("/foo/../../..", "/"),
-            ("/..", "/"),
+            ("/foo/../../..", "/1"),
+            ("/..", "/1"),
+            ("/../2/enabled", "/1/2/enabled"),
         ] {
             assert_eq!(join(KEYS, tail.as_bytes()), expected.as_bytes(), "{tail}");
         }
+        assert!([&b"/"[..], b"/a", b"/a/", b"/a/\xff"].into_iter().all(is_clean));
+        assert!(![&b""[..], b"a", b"//", b"/a//", b"/a/../b", b"/\xff/..", b"/."].into_iter().any(is_clean));
         assert_eq!(shown(b"/1/foo"), b"/foo");
         assert_eq!(shown(b"/1"), b"");
         assert_eq!(split(b"/1/foo"), (&b"/1"[..], &b"foo"[..]));

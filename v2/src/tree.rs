@@ -348,9 +348,15 @@ impl Tree {
         let end = [path, b"0"].concat();
         loop {
             let range = (Bound::Included(&from[..]), Bound::Excluded(&end[..]));
-            // What lies behind a child and before its own children are its siblings: names may have bytes before `/`.
-            let child = self.nodes.range::<[u8], _>(range).find(|(key, _)| path::split(key).0 == path);
-            let Some((key, node)) = child else { return views };
+            let Some((key, node)) = self.nodes.range::<[u8], _>(range).next() else { return views };
+            // Behind a child lie siblings (names may have bytes before `/`), and what is below it, which is passed over.
+            let name = &key[path.len() + 1..];
+            if let Some(end_of_name) = name.iter().position(|byte| *byte == b'/') {
+                from.clear();
+                from.extend_from_slice(&key[..path.len() + 1 + end_of_name]);
+                from.push(b'0');
+                continue;
+            }
             if !path::is_hidden(key) {
                 let mut view = View::of(key, node, now);
                 if recursive && node.is_dir() {

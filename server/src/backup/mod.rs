@@ -138,7 +138,8 @@ impl Job {
         let written = write::write(&self.state, &self.shelf, self.time, &self.stop)?;
         // Before old files are looked for, which may take a while.
         drop(self.state);
-        match self.shelf.prune(self.keep) {
+        let made = self.shelf.place(self.time, written.revision);
+        match self.shelf.prune(self.keep, &made, written.revision) {
             Ok(removed) => tracing::debug!(removed, "removed old backups"),
             // The new one is good all the same; too many are better than too few.
             Err(error) => tracing::error!(folder = %folder.display(), %error, "old backups cannot be removed"),

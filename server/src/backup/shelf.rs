@@ -70,7 +70,9 @@ impl Shelf {
                 kept.push(Kept { path, time, revision });
             }
         }
-        kept.sort_by_key(|kept| (kept.time, kept.revision));
+        // One from the future was made by a clock that was wrong: it says nothing about what is newest.
+        let now = SystemTime::now();
+        kept.sort_by_key(|kept| (kept.time <= now, kept.time, kept.revision));
         Ok(kept)
     }
 
@@ -88,17 +90,25 @@ impl Shelf {
         Ok(())
     }
 
-    /// Removes all but the newest `keep` backups; how many that were.
+    /// Removes all but the newest `keep` backups, of which the one that was just `made` is one; how many that were.
     ///
     /// # Errors
-    /// If one cannot be removed.
-    pub fn prune(&self, keep: usize) -> io::Result<usize> {
-        let kept = self.kept()?;
-        let old = kept.len().saturating_sub(keep.max(1));
-        for backup in &kept[..old] {
+    /// If one cannot be removed. If one would have to go that holds a later revision than the new one: then this member has
+    /// lost data, or they are not its own, and everything stays.
+    pub fn prune(&self, keep: usize, made: &Path, revision: i64) -> io::Result<usize> {
+        let mut others = self.kept()?;
+        others.retain(|kept| kept.path != made);
+        others.truncate(others.len().saturating_sub(keep.max(1) - 1));
+        if let Some(later) = others.iter().find(|kept| kept.revision > revision) {
+            let name = later.path.display();
+            return Err(io::Error::other(format!(
+                "{name} holds more than revision {revision}, which this member has now"
+            )));
+        }
+        for backup in &others {
             fs::remove_file(&backup.path)?;
         }
-        Ok(old)
+        Ok(others.len())
     }
 
     /// What stands between this member's id and the suffix in a name of its own.
@@ -174,10 +184,32 @@ mod tests {
         fs::write(folder.path().join("notes.db"), "").expect("written");
         fs::write(own.unfinished(at(400)), "").expect("written");
         own.remove_rests().expect("removed");
-        assert_eq!(own.prune(2).expect("pruned"), 1);
+        assert_eq!(own.prune(2, &own.place(at(300), 9), 9).expect("pruned"), 1);
         let times: Vec<_> = own.kept().expect("listed").iter().map(|kept| kept.time).collect();
         assert_eq!(times, [at(200), at(300)]);
-        assert_eq!(own.prune(0).expect("pruned"), 1, "the newest one always stays");
+        assert_eq!(own.prune(0, &own.place(at(300), 9), 9).expect("pruned"), 1, "the new one always stays");
         assert_eq!((other.kept().expect("listed").len(), folder.path().join("notes.db").exists()), (3, true));
+    }
+
+    /// An empty data directory in the place of the real one, or a clock that was ahead, cost no backup.
+    #[test]
+    fn what_holds_more_stays_and_so_does_what_is_new() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::new(folder.path(), 1);
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let future = SystemTime::now() + Duration::from_secs(86_400);
+        let write = |time, revision| {
+            let place = shelf.place(time, revision);
+            fs::write(&place, "").expect("written");
+            place
+        };
+        let (real, empty) = (write(at(100), 5_000), write(at(200), 1));
+        let error = shelf.prune(1, &empty, 1).expect_err("it holds more").to_string();
+        assert!(error.contains("-r5000.db holds more than revision 1"), "{error}");
+        assert!(real.exists() && empty.exists());
+        let (ahead, new) = (write(future, 5_001), write(at(300), 5_002));
+        assert_eq!(shelf.kept().expect("listed").last().map(|kept| kept.revision), Some(5_002));
+        assert_eq!(shelf.prune(1, &new, 5_002).expect("pruned"), 3);
+        assert!(new.exists() && !ahead.exists());
     }
 }

@@ -122,6 +122,8 @@ impl Outside for Turn<'_> {
 
     fn applied(&mut self, effects: &mut Effects<Waiter>) -> Result<(), Fatal> {
         self.home.note_sign_ins(&mut effects.sign_ins);
+        // Before whoever has enabled them hears that they count.
+        caller::note_users(self.home.has_users());
         if self.has_work {
             let now = self.home.reactor.clock.read();
             self.home.state_mut().stages.applied(effects, &self.home.reactor.metrics, self.at, now);
@@ -375,7 +377,6 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
             home.reactor.fail(fatal);
         }
         home.sweep_tokens();
-        caller::note_users(home.has_users());
         home.reactor.pump.notify();
     }
 }

@@ -1,7 +1,7 @@
 //! The v2 store at home: who waits for its changes on this member, and what ends by the cluster's time.
 //!
 //! Time: the leader's. It starts with the wall clock of its process and goes on with the monotonic one, so that nothing ends
-//! because somebody set a clock. A write with a time to live carries the leader's time, which a follower asks for
+//! because somebody set a clock; a new leader whose clock is behind the cluster's time goes on from that. A write with a time to live carries the leader's time, which a follower asks for
 //! (`cluster/forward.rs`); that something has ended is a command of the leader, as with leases.
 
 use super::Home;
@@ -28,6 +28,8 @@ pub struct V2 {
     wakers: RefCell<FxHashMap<WatchId, Rc<Notify>>>,
     wall: i64,
     started: Instant,
+    /// How far the cluster's time was ahead of this process's when it began to lead.
+    ahead: Cell<i64>,
     is_syncing: Cell<bool>,
 }
 
@@ -40,13 +42,24 @@ impl V2 {
             wakers: RefCell::default(),
             wall: i64::try_from(wall).unwrap_or(i64::MAX / 2),
             started: Instant::now(),
+            ahead: Cell::new(0),
             is_syncing: Cell::new(false),
         }
     }
 
     /// Nanoseconds since 1970 by this process.
     pub fn now(&self) -> i64 {
-        self.wall.saturating_add(i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX))
+        let elapsed = i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        self.wall.saturating_add(elapsed).saturating_add(self.ahead.get())
+    }
+
+    /// Whoever leads goes on from the cluster's time, which a leader before it may have had from a clock that was ahead:
+    /// else nothing would end until this clock has come so far.
+    fn catch_up(&self, time: i64) {
+        let behind = time.saturating_sub(self.now());
+        if behind > 0 {
+            self.ahead.set(self.ahead.get().saturating_add(behind));
+        }
     }
 
     /// When this process began, in nanoseconds since 1970.
@@ -140,6 +153,9 @@ pub fn stop(home: &Home) {
 
 /// Has what is due ended, if this member leads. How many milliseconds until the next look.
 pub fn expire(home: &Rc<Home>) -> u64 {
+    if home.keeps_leases() {
+        home.v2.catch_up(home.state().member.store().v2().time());
+    }
     let next = home.state().member.store().v2().next_deadline();
     let Some(deadline) = next.filter(|_| home.keeps_leases()) else { return PAUSE_MAX as u64 };
     let now = home.v2.now();

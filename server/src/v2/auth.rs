@@ -187,6 +187,14 @@ impl V2 {
         Ok(read.ok().and_then(|event| event.node.value))
     }
 
+    /// The record of a user or a role. A name that leads elsewhere is nobody's: clients write keys of their own.
+    async fn named(&self, folder: &str, name: &str, quorum: bool) -> Result<Option<Bytes>, Refused> {
+        if matches!(name, "" | "." | "..") || name.contains('/') {
+            return Ok(None);
+        }
+        self.record(&format!("{folder}/{name}"), quorum).await
+    }
+
     fn record_names(&self, folder: &str) -> Vec<String> {
         let place = path::join(path::AUTH, folder.as_bytes());
         let read = self.home.state_mut().member.store_mut().v2_mut().get(&place, false, 0);
@@ -251,7 +259,7 @@ impl V2 {
     }
 
     async fn user(&self, name: &str, quorum: bool) -> Result<User, Refused> {
-        match self.record(&format!("/users/{name}"), quorum).await? {
+        match self.named("/users", name, quorum).await? {
             Some(value) => Ok(with_root_role(serde_json::from_slice(&value).unwrap_or_default())),
             None => refuse(404, format!("User {name} does not exist.")),
         }
@@ -261,7 +269,7 @@ impl V2 {
         if name == ROOT {
             return Ok(Role::root());
         }
-        match self.record(&format!("/roles/{name}"), quorum).await? {
+        match self.named("/roles", name, quorum).await? {
             Some(value) => Ok(serde_json::from_slice(&value).unwrap_or_default()),
             None => refuse(404, format!("Role {name} does not exist.")),
         }

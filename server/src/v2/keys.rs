@@ -141,14 +141,6 @@ impl Write {
         self.ttl.is_some() && self.method != Method::Delete
     }
 
-    /// Bytes that it adds at most.
-    pub fn cost(&self) -> u64 {
-        match self.method {
-            Method::Delete => 0,
-            _ => (self.path.len() + self.value.len()) as u64,
-        }
-    }
-
     /// The change, if its time to live counts from `now`.
     pub fn change(self, now: i64) -> Change {
         /// Nanoseconds in a second.

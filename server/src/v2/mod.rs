@@ -30,7 +30,7 @@ use plinth_engine::command::Command;
 use plinth_net::grpc::Status;
 use plinth_net::http1::{Http1Request, Method, Response};
 use plinth_v2::hub::{Interest, WatchError};
-use plinth_v2::{Answer, Change, Code, V2Command, V2Error};
+use plinth_v2::{Answer, Change, Code, V2Command, V2Error, path};
 use std::rc::Rc;
 
 /// What a request is answered.
@@ -87,6 +87,10 @@ impl V2 {
     pub async fn answer(&self, request: &Http1Request, connection: &Connection, path: &[u8]) -> Reply {
         if let Some(meant) = http::meant(request) {
             return Reply::Whole(moved(request, &meant));
+        }
+        // What is no text was not looked at above.
+        if !path::is_clean(path) {
+            return Reply::Whole(Response::error(400, "Bad Request"));
         }
         if let Some(tail) = below(path, "/v2/keys") {
             return self.keys(request, connection, tail).await;
@@ -195,13 +199,6 @@ impl V2 {
     }
 
     async fn change(&self, write: Write, brief: bool) -> Result<Answer, V2Error> {
-        let cost = write.cost();
-        if cost > self.request_bytes_max {
-            return Err(failed(&status::REQUEST_TOO_LARGE));
-        }
-        if cost > 0 && !self.has_room(cost) {
-            return Err(failed(&status::NO_SPACE));
-        }
         let at = match write.has_ttl() {
             true => forward::v2_time(&self.home, &self.link).await.map_err(|status| failed(&status))?,
             false => 0,
@@ -209,8 +206,15 @@ impl V2 {
         self.propose(write.change(at), at, brief).await
     }
 
-    /// Replicates a change, whose times to live count from `at`.
+    /// Replicates a change, whose times to live count from `at`. Users and roles come this way too, and are bounded as keys.
     async fn propose(&self, change: Change, at: i64, brief: bool) -> Result<Answer, V2Error> {
+        let bytes = change.bytes() as u64;
+        if bytes > self.request_bytes_max {
+            return Err(failed(&status::REQUEST_TOO_LARGE));
+        }
+        if change.adds() && !self.has_room(bytes) {
+            return Err(failed(&status::NO_SPACE));
+        }
         let shown_at = if at == 0 { self.home.v2.now() } else { at };
         let command = Command::V2(V2Command { at, shown_at, brief, change });
         let outcome = self.home.propose(command).await.map_err(|status| failed(&status))?;
@@ -219,10 +223,10 @@ impl V2 {
     }
 
     /// What the tree holds has a bound of its own: that of the quota, beside it.
-    fn has_room(&self, cost: u64) -> bool {
+    fn has_room(&self, more: u64) -> bool {
         let state = self.home.state();
         let store = state.member.store();
-        store.quota().bytes().is_none_or(|bytes| store.v2().bytes() + cost < bytes)
+        store.quota().bytes().is_none_or(|bytes| store.v2().bytes() + more < bytes)
     }
 }
 

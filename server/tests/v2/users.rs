@@ -212,3 +212,51 @@ fn users_and_roles_of_etcd() {
         Err(_) => eprintln!("skipped: PLINTH_ETCD_BIN names no etcd"),
     }
 }
+
+/// What a client writes is never taken for users and roles, whatever its paths and names are.
+#[test]
+fn nobody_gets_out_of_the_namespace_of_keys() {
+    let side = Side::plinth(&["--bcrypt-cost=4"]);
+    let mut connection = Connection::open(&side.address());
+    let mut send = |who: &'static str, method: &'static str, target: &'static str, body: &'static str| {
+        connection.send(&request(&(who, method, target, body, 0, "")))
+    };
+    // A user as he is stored, whose password is `p`.
+    let hash = bcrypt::hash("p", 4).expect("hashed");
+    let forged = format!("value={{\"user\":\"x\",\"password\":\"{hash}\",\"roles\":[\"root\"]}}");
+    assert_eq!(send("-", "PUT", "/v2/keys/evil", forged.leak()).status, 201);
+    assert_eq!(send("-", "PUT", "/v2/auth/users/root", "{\"user\":\"root\",\"password\":\"pw\"}").status, 201);
+    assert_eq!(send("-", "PUT", "/v2/auth/enable", "").status, 200);
+    for target in
+        ["/v2/keys/%ff/../../2/enabled", "/v2/keys/%ff/../../../2/enabled", "/v2/keys/a%ff/..%2f..%2f..%2f2/enabled"]
+    {
+        assert_eq!(send("-", "PUT", target, "value=false").status, 400, "{target}");
+        assert_eq!(send("-", "GET", target, "").status, 400, "{target}");
+    }
+    for name in ["../../1/evil:p", "../1/evil:p", "a/../../../1/evil:p"] {
+        assert_eq!(send(name, "DELETE", "/v2/auth/enable", "").status, 401, "{name}");
+    }
+    assert_eq!(send("root:pw", "GET", "/v2/auth/enable", "").text(), "{\"enabled\":true}\n");
+}
+
+/// What a request may hold counts all of it, and users and roles are no way around that.
+#[test]
+fn requests_are_bounded_whatever_they_are_made_of() {
+    let side = Side::plinth(&["--bcrypt-cost=4", "--max-request-bytes=4096"]);
+    let mut connection = Connection::open(&side.address());
+    let mut send = |method: &'static str, target: &'static str, body: String| {
+        connection.send(&request(&("-", method, target, body.leak(), 0, "")))
+    };
+    assert_eq!(send("PUT", "/v2/keys/a", "value=1".to_owned()).status, 201);
+    let long = "x".repeat(5000);
+    for (method, target, body) in [
+        ("PUT", "/v2/keys/a", format!("value={long}")),
+        ("PUT", "/v2/keys/a", format!("value=2&prevValue={long}")),
+        ("DELETE", "/v2/keys/a", format!("prevValue={long}")),
+        ("PUT", "/v2/auth/roles/r", format!("{{\"role\":\"r\",\"permissions\":{{\"kv\":{{\"read\":[\"{long}\"]}}}}}}")),
+    ] {
+        let answer = send(method, target, body);
+        assert!(answer.text().contains("request is too large"), "{method} {target}: {answer:?}");
+    }
+    assert_eq!(send("GET", "/v2/keys/a", String::new()).json()["node"]["value"], "1");
+}

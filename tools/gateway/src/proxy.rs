@@ -18,6 +18,9 @@ const DIAL_TIME: Duration = Duration::from_secs(10);
 /// Pause after the system had no more sockets to give.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What this process or machine has no more of, which is no endpoint's fault: EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS.
+const OWN_LIMITS: [i32; 4] = [24, 23, 99, 105];
+
 /// What all connections share.
 pub struct Proxy {
     pool: Mutex<Pool>,
@@ -59,18 +62,27 @@ impl Proxy {
 
     /// A connection, until both sides have ended it. Without an endpoint it is closed.
     async fn carry(&self, mut client: TcpStream) {
-        let Some(mut member) = self.dial().await else { return };
+        let Some(mut member) = self.dial(&client).await else { return };
         let _ = (client.set_nodelay(true), member.set_nodelay(true));
         // Whoever breaks it off is seen by the other side as that.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut member).await;
     }
 
-    async fn dial(&self) -> Option<TcpStream> {
+    async fn dial(&self, client: &TcpStream) -> Option<TcpStream> {
         loop {
             let random = rand();
             let (number, address) = self.pool().pick(random)?;
             match dial(&address).await {
+                Ok(stream) if leads_back(client, &stream) => {
+                    // At once, or what was dialed here would dial on.
+                    self.pool().leave_out(number, true);
+                    log::line("error", "an endpoint is the gateway itself", &[("address", address.into())]);
+                }
                 Ok(stream) => return Some(stream),
+                Err(error) if error.raw_os_error().is_some_and(|code| OWN_LIMITS.contains(&code)) => {
+                    self.say("failed to dial", &address, &error);
+                    return None;
+                }
                 Err(error) => {
                     if self.pool().leave_out(number, true) {
                         self.say("deactivated endpoint", &address, &error);
@@ -118,6 +130,14 @@ impl Proxy {
 
 async fn dial(address: &str) -> io::Result<TcpStream> {
     timeout(DIAL_TIME, TcpStream::connect(address)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Whether a connection leads to where this one came in: each would open another one.
+fn leads_back(client: &TcpStream, member: &TcpStream) -> bool {
+    match (client.local_addr(), member.peer_addr(), member.local_addr()) {
+        (Ok(own), Ok(there), Ok(here)) => own.port() == there.port() && there.ip() == here.ip(),
+        _ => false,
+    }
 }
 
 /// A number that need not be good: hashes of the standard library begin with a new key for each.
@@ -175,6 +195,15 @@ mod tests {
         answers.sort();
         assert_eq!(answers, ["first", "second"]);
         second.abort();
+    }
+
+    #[tokio::test]
+    async fn a_gateway_by_another_name_is_still_itself() {
+        let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let endpoint = Endpoint::plain(format!("localhost:{port}"));
+        tokio::spawn(Proxy::new(Pool::new(vec![endpoint]), Duration::from_secs(60)).serve(listener));
+        assert_eq!(ask(&format!("127.0.0.1:{port}")).await, "");
     }
 
     #[tokio::test]
