@@ -290,8 +290,8 @@ impl Reader {
             return Err("an entry without an index".into());
         }
         if let Some(first) = self.entries.first().map(|entry| entry.index) {
-            let last = first + self.entries.len() as u64 - 1;
-            if index > last + 1 {
+            let last = first + (self.entries.len() as u64 - 1);
+            if index > last.saturating_add(1) {
                 return Err(format!("entry {index} behind entry {last}"));
             }
             self.entries.truncate(usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX));

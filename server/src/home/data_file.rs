@@ -1,13 +1,17 @@
 //! The data file of a member: opened, made, and replaced by another one. Blocking, all of it.
 
 use super::HomeStore;
-use plinth_engine::pagefile::{self, FileStore, FileWriter, PageFile};
+use plinth_engine::pagefile::{self, FileStore, FileWriter, PageFile, PageIoError};
 use plinth_engine::store::{Store, StoreConfig};
 use plinth_engine::trees::TreeError;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Name of the data file in the member's folder.
 const DATA_FILE: &str = "data.plinth";
+
+/// How long the lock of the file may outlive that of its directory.
+const UNLOCK_TIME: Duration = Duration::from_secs(5);
 
 /// Changes that may wait in memory while the disk is full: more than any entry of the log makes.
 const OVERDRAFT_BYTES: u64 = 512 << 20;
@@ -113,16 +117,30 @@ impl DataFile {
     }
 }
 
+/// Opens the file, whose lock may outlive that of its directory for a moment when the process before this one ends.
+fn open_store(path: &Path) -> Result<FileStore, PageIoError> {
+    let begun = Instant::now();
+    loop {
+        match FileStore::open(path) {
+            Err(PageIoError::Io { operation: "lock", .. }) if begun.elapsed() < UNLOCK_TIME => {
+                // Nothing is served yet.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 fn open_pages(path: &Path) -> Result<PageFile<FileStore>, DataFileError> {
     let failed = |source| DataFileError::Open { path: path.display().to_string(), source };
-    let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
+    let store = open_store(path).map_err(|error| failed(error.into()))?;
     PageFile::open(store).map_err(failed)
 }
 
 /// Makes an empty data file, durably.
 fn create_pages(path: &Path, file_id: u64) -> Result<PageFile<FileStore>, DataFileError> {
     let failed = |source| DataFileError::Open { path: path.display().to_string(), source };
-    let store = FileStore::open(path).map_err(|error| failed(error.into()))?;
+    let store = open_store(path).map_err(|error| failed(error.into()))?;
     let mut file = PageFile::create(store, pagefile::Options { file_id }).map_err(failed)?;
     file.flush_now()?;
     Ok(file)
