@@ -2,7 +2,7 @@
 //!
 //! A tour, along the way of a change:
 //!
-//! - [`config`] has the settings, [`resource`] what is to be rendered; [`run`] is the life of the process, [`systemd`] hears of it
+//! - [`config`] has the settings, [`resource`] what is to be rendered; [`run`] is the life of the process
 //! - [`backend`] gives keys and tells when they change; [`mod@keys`] is what templates see of them, by [`paths`]
 //! - [`engine`] renders, with the [`functions`]; [`target`] is the file that comes of it, [`command`] what is run
 //!   before and after, [`round`] the order of all that
@@ -23,7 +23,6 @@ pub mod paths;
 pub mod resource;
 pub mod round;
 pub mod run;
-pub mod systemd;
 pub mod target;
 
 use config::Order;

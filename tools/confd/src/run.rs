@@ -3,11 +3,11 @@
 use crate::config::{Config, When};
 use crate::resource::Resource;
 use crate::round::{Figures, Rounds};
-use crate::systemd;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use plinth_companion::figures::Page;
 use plinth_companion::listen::{self, Answer, answer};
+use plinth_companion::systemd;
 use plinth_ctl::signals;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ pub async fn run(config: Config) -> Result<Ended, String> {
         tokio::spawn(async move {
             loop {
                 sleep(pulse).await;
-                systemd::tell("WATCHDOG=1");
+                tell_systemd("WATCHDOG=1");
             }
         });
     }
@@ -73,7 +73,7 @@ pub async fn run(config: Config) -> Result<Ended, String> {
             () = end.recv() => break,
         };
         if tells_systemd && !std::mem::replace(&mut is_ready, true) {
-            systemd::tell("READY=1");
+            tell_systemd("READY=1");
         }
         let is_told = {
             let wait = async {
@@ -110,9 +110,15 @@ pub async fn run(config: Config) -> Result<Ended, String> {
     }
     plinth_companion::info!("Captured a signal. Exiting...");
     if tells_systemd {
-        systemd::tell("STOPPING=1");
+        tell_systemd("STOPPING=1");
     }
     Ok(Ended::Well)
+}
+
+fn tell_systemd(what: &str) {
+    if let Err(error) = systemd::tell(what) {
+        plinth_companion::warn!("systemd cannot be told {what}: {error}");
+    }
 }
 
 /// The longest of what the resources and the command line want.

@@ -4,9 +4,9 @@ use crate::log;
 use crate::pool::{Endpoint, Pool};
 use crate::proxy::Proxy;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use plinth_companion::systemd;
 use plinth_ctl::{quote, signals, usage};
 use std::ffi::OsString;
-use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -99,21 +99,14 @@ async fn run(pool: Pool, listen: &str, retry: Duration) -> Result<(), String> {
     let host = listen.strip_prefix(':').map(|port| format!("[::]:{port}"));
     let listener = TcpListener::bind(host.as_deref().unwrap_or(listen)).await;
     let listener = listener.map_err(|error| format!("listen tcp {listen}: {error}"))?;
-    notify();
+    if let Err(error) = systemd::tell("READY=1") {
+        log::line("error", "failed to notify systemd for readiness", &[("error", error.to_string().into())]);
+    }
     tokio::select! {
         () = Proxy::new(pool, retry).serve(listener) => {}
         () = end.recv() => {}
     }
     Ok(())
-}
-
-/// Tells systemd that clients are served, if it asks for that.
-fn notify() {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let told = UnixDatagram::unbound().and_then(|from| from.send_to(b"READY=1", &socket));
-    if let Err(error) = told {
-        log::line("error", "failed to notify systemd for readiness", &[("error", error.to_string().into())]);
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! - [`log`]: lines on standard error, in one shape
 //! - [`follow`]: a range of an etcd v3 in memory: read once, then watched, read again only if history was compacted
 //! - [`listen`]: a small HTTP server, with TLS and bounds; [`figures`]: counters and gauges as Prometheus reads them
+//! - [`systemd`] hears whether they are ready, and go on
 //!
 //! Values of the store never reach the log here.
 
@@ -15,3 +16,4 @@ pub mod follow;
 pub mod listen;
 pub mod log;
 pub mod settings;
+pub mod systemd;
