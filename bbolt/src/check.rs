@@ -55,16 +55,7 @@ impl Checksum {
 
 /// Walks all buckets once for the checksum alone. `pause` is called behind each entry, so that whoever has time takes it.
 pub fn checksum<S: Source + ?Sized>(database: &Database<'_, S>, pause: &mut dyn FnMut(usize)) -> Result<u32, Error> {
-    let mut sum = Checksum::default();
-    for (name, bucket) in database.buckets()? {
-        sum.bucket(&name);
-        let mut entries = database.entries(&bucket);
-        while let Some((key, value)) = entries.next()? {
-            sum.entry(key, value);
-            pause(key.len() + value.len());
-        }
-    }
-    Ok(sum.get())
+    walk(database, |_, key, value| pause(key.len() + value.len()))
 }
 
 /// Walks all buckets once for the figures. Memory: the keys that exist.
@@ -72,21 +63,32 @@ pub fn status<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<Status, 
     let meta = database.meta();
     let mut status = Status { total_bytes: meta.high_water * u64::from(meta.page_size), ..Status::default() };
     let mut keys: HashSet<Box<[u8]>> = HashSet::new();
+    status.hash = walk(database, |bucket, key, value| {
+        if bucket == KEY_BUCKET {
+            note_revision(key, value, &mut status, &mut keys);
+        } else if bucket == META_BUCKET && key == STORAGE_VERSION {
+            status.version = String::from_utf8_lossy(value).into_owned();
+        }
+    })?;
+    status.total_keys = keys.len() as u64;
+    Ok(status)
+}
+
+/// Shows each entry, with its bucket's name, and sums all of them up.
+fn walk<S: Source + ?Sized>(
+    database: &Database<'_, S>,
+    mut seen: impl FnMut(&[u8], &[u8], &[u8]),
+) -> Result<u32, Error> {
     let mut sum = Checksum::default();
     for (name, bucket) in database.buckets()? {
         sum.bucket(&name);
         let mut entries = database.entries(&bucket);
         while let Some((key, value)) = entries.next()? {
             sum.entry(key, value);
-            if name == KEY_BUCKET {
-                note_revision(key, value, &mut status, &mut keys);
-            } else if name == META_BUCKET && key == STORAGE_VERSION {
-                status.version = String::from_utf8_lossy(value).into_owned();
-            }
+            seen(&name, key, value);
         }
     }
-    (status.hash, status.total_keys) = (sum.get(), keys.len() as u64);
-    Ok(status)
+    Ok(sum.get())
 }
 
 fn note_revision(key: &[u8], value: &[u8], status: &mut Status, keys: &mut HashSet<Box<[u8]>>) {

@@ -32,6 +32,12 @@ impl Sink for Vec<u8> {
     }
 }
 
+impl<W: std::io::Write> Sink for std::io::BufWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        std::io::Write::write_all(self, bytes)
+    }
+}
+
 /// Root and size of a file that is not written yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {

@@ -14,7 +14,6 @@ use crate::datadir::{DataDir, DataDirError, sync_directory};
 use crate::home::data_file::{DataFile, DataFileError};
 use crate::home::{HomeLog, HomeStore};
 use clap::Parser;
-use plinth_bbolt::Sink;
 use plinth_bbolt::position::{self, Position};
 use plinth_bbolt::schema;
 use plinth_bbolt::snap::MemberTree;
@@ -23,7 +22,7 @@ use plinth_engine::error::StoreError;
 use plinth_engine::lease::{LessorConfig, Millis};
 use plinth_engine::store::StoreConfig;
 use plinth_engine::trees::{TreeId, View};
-use plinth_member::backup::{Export, ExportError, Progress};
+use plinth_member::backup::{self, Export, ExportError, Progress};
 use plinth_member::recover::{Identity, RecoveredMember};
 use plinth_member::{Effects, Fatal, META_CONF_STATE, Member, MemberConfig, Pumped, records};
 use plinth_raft::error::ConfError;
@@ -345,13 +344,7 @@ fn write(standing: &Standing, identity: &Identity, to: &Path, version: &str) -> 
 
 fn tree(store: &HomeStore) -> Result<MemberTree, FailedExport> {
     let members = records::list(store)?.into_iter().map(|member| {
-        let record = schema::Member {
-            id: member.id.0,
-            peer_urls: member.peer_urls,
-            is_learner: member.is_learner,
-            name: member.name,
-            client_urls: member.client_urls,
-        };
+        let record = backup::etcd_member(member);
         (record.id, record)
     });
     let removed = records::removed(store.trees())?.into_iter().map(|id| id.0);
@@ -367,21 +360,12 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FailedExport> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))
 }
 
-struct Out(BufWriter<File>);
-
-impl Sink for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
-    }
-}
-
 fn write_database(standing: &Standing, path: &Path, version: &str) -> Result<(), FailedExport> {
     let trees = standing.store.trees();
-    let mut export = Export::<Out>::new(trees, version)?;
+    let mut export = Export::<BufWriter<File>>::new(trees, version)?;
     while export.plan(trees, STEP_ENTRIES)? == Progress::More {}
-    export.begin(Out(BufWriter::with_capacity(1 << 20, create(path)?)))?;
+    export.begin(BufWriter::with_capacity(1 << 20, create(path)?))?;
     while export.write(trees, STEP_ENTRIES, STEP_BYTES)? == Progress::More {}
-    let Out(out) = export.finish()?;
-    let file = out.into_inner().map_err(|error| at(path)(error.into_error()))?;
+    let file = export.finish()?.into_inner().map_err(|error| at(path)(error.into_error()))?;
     file.sync_all().map_err(at(path))
 }

@@ -2,9 +2,9 @@
 
 use crate::failure::{Exit, Failure, system_text};
 use plinth_bbolt::copy::{self, Changes};
-use plinth_bbolt::{Database, DatabaseFile, Sink};
+use plinth_bbolt::{Database, DatabaseFile};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -70,14 +70,6 @@ pub(super) struct Rewritten {
     pub after: u64,
 }
 
-struct Out(BufWriter<File>);
-
-impl Sink for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
-    }
-}
-
 impl Locked {
     /// Writes the database anew beside itself, with changes, and puts it in its place when it is whole and durable.
     pub(super) fn rewrite(&self, changes: &Changes<'_>) -> Result<Rewritten, Failure> {
@@ -102,9 +94,9 @@ impl Locked {
         let layout = copy::plan(database, changes).map_err(failed)?;
         let file =
             File::options().create(true).truncate(true).write(true).mode(0o600).open(temporary).map_err(cannot)?;
-        let out = Out(BufWriter::with_capacity(WRITE_BYTES, file));
+        let out = BufWriter::with_capacity(WRITE_BYTES, file);
         let out = copy::write(database, changes, layout, out, database.meta().txid + 1).map_err(failed)?;
-        let file = out.0.into_inner().map_err(|error| cannot(error.into_error()))?;
+        let file = out.into_inner().map_err(|error| cannot(error.into_error()))?;
         file.sync_all().map_err(cannot)?;
         let before = fs::metadata(&self.path).map_err(cannot)?.len();
         fs::rename(temporary, &self.path).map_err(cannot)?;

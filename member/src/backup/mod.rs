@@ -14,4 +14,5 @@ mod standing;
 
 pub use export::{Export, ExportError, Progress};
 pub use import::{Bump, ImportError, Imported, import, import_v2};
+pub use small::etcd_member;
 pub use standing::Standing;

@@ -6,9 +6,15 @@ use crate::records;
 use plinth_bbolt::schema::{self, BUCKETS, Downgrade};
 use plinth_engine::store::{EntryId, meta};
 use plinth_engine::trees::{TreeId, View};
-use plinth_raft::ConfState;
+use plinth_raft::{ConfState, Member};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+
+/// A member as etcd keeps it.
+pub fn etcd_member(member: Member) -> schema::Member {
+    let Member { id, name, peer_urls, client_urls, is_learner } = member;
+    schema::Member { id: id.0, peer_urls, is_learner, name, client_urls }
+}
 
 /// Entries of one bucket, in order.
 pub(super) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -42,13 +48,7 @@ pub(super) fn translate(view: &impl View, version: &str) -> Result<BTreeMap<&'st
         })?;
     }
     for member in records::listed(view)? {
-        let record = schema::Member {
-            id: member.id.0,
-            peer_urls: member.peer_urls,
-            is_learner: member.is_learner,
-            name: member.name,
-            client_urls: member.client_urls,
-        };
+        let record = etcd_member(member);
         set("members", &schema::member_key(record.id), schema::to_json(&record));
     }
     for id in records::removed(view)? {
