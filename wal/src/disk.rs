@@ -28,7 +28,7 @@ pub trait Segments {
     fn sync_and_uncache(&mut self, seq: SegmentSeq) -> Result<(), DiskFault>;
     /// Fills `out` from `offset`. The range lies within the file.
     fn read(&mut self, seq: SegmentSeq, offset: u64, out: &mut [u8]) -> Result<(), DiskFault>;
-    /// Overwrites with zeros; durable on return. Whole blocks, unless a repair wants less.
+    /// Overwrites with zeros; durable on return. Up to the end of a block; what is before `from` in its block stays.
     fn zero(&mut self, seq: SegmentSeq, from: u64, to: u64) -> Result<(), DiskFault>;
 }
 

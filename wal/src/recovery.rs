@@ -41,7 +41,7 @@ pub struct SegmentScan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EraseRange {
     pub segment: SegmentSeq,
-    /// First byte, at a block boundary.
+    /// First byte: at a block boundary, or right behind the last record, if something that validates begins in its block.
     pub from: u64,
     /// Behind the last byte, at a block boundary.
     pub to: u64,
@@ -408,11 +408,16 @@ impl End<'_> {
 
     /// Whole blocks behind the end, up to the last thing that might be taken for a record one day. In a file that was
     /// zero before this is everything written; in a recycled one stale bytes are left alone.
+    ///
+    /// Of the last record's own block the rest, if a header is there: the next record takes its number and begins at the
+    /// boundary, and if that one's header rots, this one must not be found in its place, with another group's name. What is
+    /// rewritten with it, unchanged, is of the unfinished flush: nobody was told that it is durable.
     fn erase(&self, behind: &[(SegmentHeader, u64, Aftermath)]) -> Vec<EraseRange> {
         let ranges = behind.iter().map(|(header, from, aftermath)| {
             let written = if header.recycled { aftermath.remains_end } else { aftermath.written_end };
-            let to = written.max(aftermath.remains_end);
-            EraseRange { segment: header.seq, from: block_up(*from), to: block_up(to) }
+            let (to, boundary) = (written.max(aftermath.remains_end), block_up(*from));
+            let stale = aftermath.remains_from.is_some_and(|remains| remains < boundary);
+            EraseRange { segment: header.seq, from: if stale { *from } else { boundary }, to: block_up(to) }
         });
         ranges.filter(|range| range.from < range.to).collect()
     }

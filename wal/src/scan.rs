@@ -47,6 +47,8 @@ pub(crate) struct Aftermath {
     pub blank: bool,
     /// Behind the last byte that is not zero.
     pub written_end: u64,
+    /// Where the first header that validates begins.
+    pub remains_from: Option<u64>,
     /// End of the last record whose header validates.
     pub remains_end: u64,
     /// Whether there is such a record.
@@ -131,8 +133,14 @@ impl<'d, S: Segments + ?Sized> SegmentReader<'d, S> {
             Depth::Reach => self.header.segment_bytes.min(block_up(offset) + self.header.reach),
             Depth::Whole => self.header.segment_bytes,
         };
-        let mut found =
-            Aftermath { blank: true, written_end: offset, remains_end: offset, later: false, witness: None };
+        let mut found = Aftermath {
+            blank: true,
+            written_end: offset,
+            remains_from: None,
+            remains_end: offset,
+            later: false,
+            witness: None,
+        };
         let mut at = offset;
         while at < to {
             let block_end = block_up(at + 1).min(self.header.segment_bytes);
@@ -166,6 +174,7 @@ impl<'d, S: Segments + ?Sized> SegmentReader<'d, S> {
             let offset = at + step as u64;
             let end = offset + record_bytes(header.length as usize) as u64;
             found.later |= header.lsn > from;
+            found.remains_from.get_or_insert(offset);
             found.remains_end = found.remains_end.max(end.min(self.header.segment_bytes));
             if found.witness.is_none_or(|(durable, ..)| header.durable() > durable) {
                 found.witness = Some((header.durable(), header.lsn, offset));

@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - Records are numbered without a gap, and `durable` is contiguous: it never passes a flush that is not complete.
-//! - A block is written once in the life of a segment, so a torn write cannot touch what is durable.
+//! - A block is written once in the life of a segment, so a torn write cannot touch what is durable. (Recovery erases what
+//!   an unfinished flush left in the last record's block, before anybody has been told of that record.)
 //! - No more is written at once, or in flight together, than the segment's reach allows; recovery relies on it.
 //! - No chunk is written before its segment exists, and a segment is sealed only when its successor exists.
 //! - The oldest segment always begins with a durable record: its predecessor is retired only then.

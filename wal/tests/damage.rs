@@ -146,6 +146,36 @@ fn what_is_behind_a_damaged_record_is_read_where_its_header_is_sound() {
     }
 }
 
+/// A header that a torn flush left behind the last record is not found in the place of the one that got its number, when that
+/// one's header rots: it has another group's name, and ends where a later record may well begin.
+#[test]
+fn a_stale_header_is_not_blamed_for_a_damaged_one() {
+    let options = || WalOptions { buffer_bytes: 12 << 10, ..small() };
+    let medium = SimMedium::new();
+    let (mut wal, _) = Wal::open(disk(&medium), options()).expect("open");
+    wal.append(GroupId(1), RecordKind::Entry, 0, &[b"whole"]);
+    let torn = wal.append(GroupId(2), RecordKind::Entry, 0, &[&[7; 6000]]);
+    wal.flush().expect("flush");
+    wal.poll().expect("poll");
+    drop(wal);
+    medium.flip(SegmentSeq::FIRST, 2 * 4096 + 99, 1);
+    let (mut wal, recovered) = Wal::open(disk(&medium), options()).expect("opens");
+    assert_eq!((wal.last(), recovered.report.end), (torn.previous(), "torn record"));
+    for payload in [b"first", b"other"] {
+        wal.append(GroupId(1), RecordKind::Entry, 0, &[payload]);
+        wal.flush().expect("flush");
+        wal.poll().expect("poll");
+    }
+    drop(wal);
+    let bytes = medium.read(&SegmentSeq::FIRST.file_name()).expect("there");
+    assert!(bytes[4096 + 40..2 * 4096].iter().all(|byte| *byte == 0), "the rest of the block is zeroed");
+    medium.flip(SegmentSeq::FIRST, 2 * 4096 + 9, 1);
+    let mut reader = Tolerant::default();
+    let refused = Wal::open_with(disk(&medium), options(), &mut reader).err();
+    assert!(matches!(refused, Some(OpenError::Corrupt { lsn, .. }) if lsn == torn), "{refused:?}");
+    assert_eq!(reader.damaged, [], "nobody knows whose it was");
+}
+
 #[test]
 fn corruption_names_its_place_and_its_witness() {
     let (medium, _) = sample(20, false);
