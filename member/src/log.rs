@@ -165,6 +165,18 @@ impl<D: Disk> Log<D> {
         self.space.forget_entries(group);
     }
 
+    /// The group ends on this machine, be it dropped or one that was refused: nothing of it is kept any more, and its number
+    /// can be used again. The tombstone is durable before a record of the group is given back, so that no start finds half of
+    /// it; its data have to stay until it is ([`Log::is_durable`]), or the next start finds a log without data.
+    pub fn end_group(&mut self, group: GroupId) -> Lsn {
+        let tombstone = encode_snapshot_mark(EntryId::ZERO);
+        let lsn = self.wal.append(group, RecordKind::SnapshotMark, LOG_SCHEMA, &[&tombstone]);
+        self.space.remove(group);
+        self.standing.remove(&group);
+        self.awaited = lsn;
+        lsn
+    }
+
     /// The data of a group holds everything up to this entry, durably: the log may give back what is before it.
     pub(crate) fn stored(&mut self, group: GroupId, index: u64) {
         self.space.stored(group, index);

@@ -100,9 +100,18 @@ impl Machine {
 
     /// Starts all members, those of new groups with a bootstrap.
     fn start(&mut self, schedule: Schedule) {
+        self.start_but(None, schedule);
+    }
+
+    /// Starts all members but that of a group that is refused.
+    fn start_but(&mut self, refused: Option<GroupId>, schedule: Schedule) {
         self.lives += 1;
         let (mut found, stores) = self.recover(schedule);
         for (group, store) in stores {
+            if refused == Some(group) {
+                assert!(found.take(group).is_err(), "it does not hold together");
+                continue;
+            }
             let recovered = found.take(group).expect("each group holds together");
             let mut entries = recovered.log;
             if !recover::is_bootstrapped(&entries) {
@@ -124,7 +133,7 @@ impl Machine {
             found.log.poll().expect("a good disk");
         }
         self.log = Some(found.log);
-        for group in GROUPS {
+        for group in self.members.keys().copied().collect::<Vec<_>>() {
             self.check(group);
         }
     }
@@ -278,6 +287,20 @@ fn a_group_at_rest_holds_nothing_back_and_one_that_is_not_stored_does() {
     machine.wait(|machine| machine.segments() <= 3);
 }
 
+/// An entry that leaves out others, for which its group is refused: no member writes that. And a record of a group that
+/// nobody asks for.
+fn append_gap(machine: &Machine, group: GroupId) {
+    let disk = SimDisk::new(&machine.medium, Schedule::InOrder);
+    let mut wal = Wal::open(disk, options()).expect("a sound log").0;
+    let entry = plinth_raft::Entry { index: 99, term: 1, kind: plinth_raft::EntryKind::Normal, data: [][..].into() };
+    wal.append(group, RecordKind::Entry, plinth_raft::log::LOG_SCHEMA, &[&plinth_raft::log::entry_header(&entry)]);
+    wal.append(GroupId(77), RecordKind::Metadata, recover::METADATA_SCHEMA, &[&[0; 3]]);
+    let last = wal.flush().expect("a good disk").expect("there are records");
+    while wal.durable() < last {
+        wal.poll().expect("a good disk");
+    }
+}
+
 #[test]
 fn damage_to_one_group_is_its_own_matter() {
     let [damaged, sound, other] = GROUPS;
@@ -288,22 +311,51 @@ fn damage_to_one_group_is_its_own_matter() {
     }
     machine.wait(Machine::all_applied);
     machine.crash(Loss::Nothing, 1);
-    // An entry that leaves out others: no member writes that.
-    let disk = SimDisk::new(&machine.medium, Schedule::InOrder);
-    let mut wal = Wal::open(disk, options()).expect("a sound log").0;
-    let entry = plinth_raft::Entry { index: 99, term: 1, kind: plinth_raft::EntryKind::Normal, data: [][..].into() };
-    wal.append(damaged, RecordKind::Entry, plinth_raft::log::LOG_SCHEMA, &[&plinth_raft::log::entry_header(&entry)]);
-    // And one of a group that nobody asks for.
-    wal.append(GroupId(77), RecordKind::Metadata, recover::METADATA_SCHEMA, &[&[0; 3]]);
-    let last = wal.flush().expect("a good disk").expect("there are records");
-    while wal.durable() < last {
-        wal.poll().expect("a good disk");
-    }
-    drop(wal);
+    append_gap(&machine, damaged);
     let (mut found, _) = machine.recover(Schedule::InOrder);
     assert!(matches!(found.take(damaged), Err(RecoverError::Log(_))));
     assert_eq!(found.take(sound).expect("sound").identity, Some(identity(sound)));
     assert_eq!(found.take(other).expect("sound").identity, Some(identity(other)));
+}
+
+/// What is left of a refused group holds the log back until somebody ends it; so does a group that is not stored.
+#[test]
+fn a_group_that_has_ended_holds_nothing_back() {
+    let [refused, dropped, busy] = GROUPS;
+    let mut machine = Machine::new();
+    machine.start(Schedule::InOrder);
+    for group in GROUPS {
+        machine.put(group, 10);
+    }
+    machine.wait(Machine::all_applied);
+    machine.crash(Loss::Nothing, 1);
+    append_gap(&machine, refused);
+    machine.start_but(Some(refused), Schedule::InOrder);
+    let write = |machine: &mut Machine| {
+        for _ in 0..200 {
+            machine.put(busy, 500);
+            machine.wait(Machine::all_applied);
+            machine.store(busy);
+        }
+    };
+    write(&mut machine);
+    let held = machine.segments();
+    assert!(held > 3, "two groups need what is at the beginning: {held}");
+    machine.members.remove(&dropped);
+    machine.log.as_mut().expect("it runs").end_group(dropped);
+    write(&mut machine);
+    assert!(machine.segments() > held, "one of them still does");
+    machine.log.as_mut().expect("it runs").end_group(refused);
+    write(&mut machine);
+    assert!(machine.segments() <= 3, "nobody but the busy group needs the log: {}", machine.segments());
+    machine.crash(Loss::All, 2);
+    // Both numbers are free again.
+    machine.data.extend([refused, dropped].map(|group| (group, SimStore::new())));
+    for group in [refused, dropped] {
+        machine.acknowledged.insert(group, 1);
+        machine.submitted.insert(group, 1);
+    }
+    machine.start(Schedule::InOrder);
 }
 
 #[test]
