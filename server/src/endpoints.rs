@@ -4,6 +4,7 @@ use crate::answer::status;
 use crate::api;
 use crate::cluster::Link;
 use crate::config::{FeatureGates, version};
+use crate::console::{Console, Rpcs, SAMPLE_INTERVAL};
 use crate::home::{Home, space};
 use crate::http::{
     self, Access, ActiveAlarm, Admission, Connection, DebugVars, Endpoints, HealthRequest, ProbeRequest, RaftStatus,
@@ -17,18 +18,32 @@ use plinth_engine::budget::Budget;
 use plinth_engine::command::AlarmKind;
 use plinth_engine::store::range::RangeQuery;
 use plinth_engine::trees::Trees;
-use plinth_net::grpc::Tally;
+use plinth_net::grpc::{Code, Tally};
 use plinth_net::http1::{Http1Request, Response};
 use plinth_net::rt;
 use plinth_raft::{MemberId, Role};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Codes that dashboards of etcd count as failures.
+const FAILURES: [Code; 7] = [
+    Code::Unknown,
+    Code::FailedPrecondition,
+    Code::ResourceExhausted,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::DeadlineExceeded,
+];
+
 /// Answers HTTP requests for one home.
 pub struct HttpEndpoints {
     home: Rc<Home>,
     link: Rc<Link>,
     access: Access,
+    /// On listeners with the console.
+    page_access: Access,
+    console: Console,
     schema: Arc<Schema>,
     gates: FeatureGates,
     tallies: Vec<Arc<Tally>>,
@@ -49,9 +64,11 @@ impl HttpEndpoints {
         let v2 = config.http.v2.then(|| V2::new(home.clone(), link.clone(), config.limits.request_bytes_max));
         HttpEndpoints {
             v2,
+            console: Console::new(home.clone(), link.clone(), config),
             home,
             link,
-            access: Access::new(&config.http.host_whitelist, &config.http.cors),
+            access: Access::of(config, Endpoints::Client),
+            page_access: Access::of(config, Endpoints::Console),
             schema,
             gates: config.gates.clone(),
             tallies,
@@ -61,11 +78,12 @@ impl HttpEndpoints {
 
     /// The answer to a request.
     pub async fn respond(&self, request: &Http1Request, endpoints: Endpoints, connection: Connection) -> Reply {
-        let admission = self.access.admit(request, &connection);
+        let access = if endpoints == Endpoints::Console { &self.page_access } else { &self.access };
+        let admission = access.admit(request, &connection);
         if let Admission::Answered(response) = admission {
             return Reply::Whole(response);
         }
-        let of_v2 = self.v2.as_ref().filter(|_| endpoints == Endpoints::Client);
+        let of_v2 = self.v2.as_ref().filter(|_| endpoints != Endpoints::Metrics);
         if let Some(v2) = of_v2
             && let Some(path) = v2::path_of(request)
         {
@@ -74,7 +92,46 @@ impl HttpEndpoints {
                 Reply::Waiting(head, waiting) => Reply::Waiting(admission.finish(head), waiting),
             };
         }
+        if endpoints == Endpoints::Console
+            && let Some(path) = http::console_path(request)
+        {
+            return Reply::Whole(admission.finish(self.console.respond(request, &connection, &path).await));
+        }
         Reply::Whole(admission.finish(self.route(request, endpoints).await))
+    }
+
+    /// Keeps samples for the console, until the member stops.
+    pub async fn sample_regularly(self: Rc<Self>) {
+        while !self.home.is_stopping() {
+            self.refresh();
+            self.console.sample(self.rpcs(), &peer_figures(&self.link), &read_process().await);
+            rt::sleep(SAMPLE_INTERVAL).await;
+        }
+    }
+
+    /// What the tallies of all reactors say, in short.
+    fn rpcs(&self) -> Rpcs {
+        let (mut rpcs, methods) = (Rpcs::default(), api::method_table());
+        for (tally, (method, of)) in
+            self.tallies.iter().flat_map(|tally| methods.iter().enumerate().map(move |of| (tally, of)))
+        {
+            let started = tally.started(method);
+            rpcs.started += started;
+            rpcs.failed += FAILURES.iter().map(|code| tally.ended(method, *code)).sum::<u64>();
+            let open = || started.saturating_sub(Code::ALL.iter().map(|code| tally.ended(method, *code)).sum());
+            match of.path {
+                "/etcdserverpb.Watch/Watch" => rpcs.watch_streams += open(),
+                "/etcdserverpb.Lease/LeaseKeepAlive" => rpcs.lease_streams += open(),
+                _ => {}
+            }
+        }
+        rpcs
+    }
+
+    /// Brings the figures up to date that are not counted where they arise.
+    fn refresh(&self) {
+        fill_gauges(&self.home, &self.link);
+        metrics::take_over(&self.home.reactor.metrics, api::method_table().len(), &self.tallies);
     }
 
     async fn route(&self, request: &Http1Request, endpoints: Endpoints) -> Response {
@@ -167,8 +224,7 @@ impl HttpEndpoints {
     async fn scrape(&self) -> String {
         let metrics = &self.home.reactor.metrics;
         metrics.scrapes_in_flight.add(1);
-        fill_gauges(&self.home, &self.link);
-        metrics::take_over(metrics, api::method_table().len(), &self.tallies);
+        self.refresh();
         let snapshot = metrics.snapshot();
         let own = self.home.profile.member_id;
         let alarms = self.alarms().into_iter().map(|(kind, member)| (member, active(kind).name())).collect();

@@ -6,6 +6,7 @@
 //! - [`reactor`]: the process: reactors, their listeners, start and stop; [`boot`]: from a data directory to a member
 //! - [`service`]: what a listener serves: the handlers, the endpoints and the gateway together
 //! - [`api`]: the gRPC handlers; [`endpoints`]: the HTTP ones, with [`v2`] for etcd's v2 API; [`gateway`]: calls as JSON;
+//!   [`console`]: the page for browsers and what only it asks;
 //!   [`mesh`]: calls between reactors
 //! - [`cluster`]: the other members: connections, questions to the leader, snapshots, comparison, changes of membership
 //! - [`home`]: the one reactor that touches the data: its driver, who waits for what, watchers, leases, flushes
@@ -32,6 +33,7 @@ pub mod boot;
 pub mod caller;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod conversion;
 pub mod datadir;
 pub mod endpoints;

@@ -85,11 +85,16 @@ impl Pieces for Local {
 
 /// What a listener for clients serves: `inner`, with the JSON gateway in front unless it is turned off. Its calls count in
 /// `tally`.
-pub fn for_clients(inner: Rc<dyn Service>, config: &Config, tally: &Arc<Tally>) -> Rc<dyn Service> {
+pub fn for_clients(
+    inner: Rc<dyn Service>,
+    config: &Config,
+    tally: &Arc<Tally>,
+    endpoints: Endpoints,
+) -> Rc<dyn Service> {
     if !config.http.gateway {
         return inner;
     }
-    let access = Access::new(&config.http.host_whitelist, &config.http.cors);
+    let access = Access::of(config, endpoints);
     let gateway = Gateway::new(inner.clone(), access, tally.clone(), config.limits.message_bytes_max());
     Rc::new(WithGateway { inner, gateway })
 }

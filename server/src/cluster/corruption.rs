@@ -79,6 +79,31 @@ async fn ask(link: &Link, member: MemberId, revision: i64, only_kept: bool) -> R
     decode(answer).ok_or_else(|| "a malformed hash".to_string())
 }
 
+/// A hash as it is shown.
+pub type MemberHash = HashKv;
+
+/// The hashes of all members at a revision (0: that of this member now), for people. They are asked at once.
+///
+/// # Errors
+/// This member cannot hash that revision.
+pub async fn hashes(
+    home: &Rc<Home>,
+    link: &Rc<Link>,
+    revision: i64,
+) -> Result<Vec<(u64, Result<MemberHash, String>)>, Status> {
+    let own = hash(home, revision).await?.hash;
+    let ask_one = |member: MemberId| {
+        let link = link.clone();
+        (member.0, rt::spawn(async move { ask(&link, member, own.revision, false).await }))
+    };
+    let asked: Vec<_> = link.others().into_iter().map(ask_one).collect();
+    let mut all = vec![(home.profile.member_id, Ok(own))];
+    for (member, answer) in asked {
+        all.push((member, answer.await.map(|hashed| hashed.hash)));
+    }
+    Ok(all)
+}
+
 /// Before this member serves: an error if another one holds something else at the same revision. All are asked at once.
 pub async fn check_at_start(home: &Rc<Home>, link: &Rc<Link>) -> Result<(), String> {
     let own = hash(home, 0).await.map_err(|status| status.message.into_owned())?;

@@ -6,7 +6,7 @@
 //! An answer begins with a byte: 0, then the answer; or 1, the gRPC code and the message of a status.
 
 use super::Link;
-use super::{corruption, membership, snapshots};
+use super::{corruption, membership, overview, snapshots};
 use crate::answer::status;
 use crate::fail_point;
 use crate::home::Home;
@@ -37,6 +37,8 @@ pub enum Question {
     HashKv = 5,
     /// The leader's time in nanoseconds since 1970, from which times to live of the v2 store count.
     V2Time = 6,
+    /// How the member is, see `overview`: nothing; answered by a JSON object.
+    Overview = 7,
 }
 
 /// In the number of a question: its first four bytes say which group's members are asked. Without it those of group 0 are,
@@ -57,8 +59,8 @@ impl Question {
 
     /// What is asked, of whom, and the rest of the body; nothing if no such question is known.
     pub fn read(number: u16, mut body: Bytes) -> Option<(Question, GroupId, Bytes)> {
-        use Question::{HashKv, Piece, Promote, Renew, TimeToLive, V2Time};
-        let known = [Renew, Piece, TimeToLive, Promote, HashKv, V2Time];
+        use Question::{HashKv, Overview, Piece, Promote, Renew, TimeToLive, V2Time};
+        let known = [Renew, Piece, TimeToLive, Promote, HashKv, V2Time, Overview];
         let question = known.into_iter().find(|question| *question as u16 == number & !OF_GROUP)?;
         let group = if number & OF_GROUP == 0 { GroupId(0) } else { GroupId(body.try_get_u32_le().ok()?) };
         Some((question, group, body))
@@ -198,6 +200,7 @@ pub fn respond(home: &Rc<Home>, link: &Rc<Link>, from: MemberId, question: Quest
                 Err(status) => refusal(&status),
             });
         }
+        Question::Overview => return answerer.answer(answer(overview::of_this(home, link).to_string().as_bytes())),
         Question::V2Time => {
             return answerer.answer(match home.keeps_leases() {
                 true => answer(&home.v2.now().to_le_bytes()),
@@ -225,7 +228,7 @@ async fn respond_later(
             Err(_) => Err(status::UNKNOWN_QUESTION),
         },
         Question::HashKv => corruption::respond(&home, body).await,
-        Question::Renew | Question::TimeToLive | Question::V2Time => Err(status::UNKNOWN_QUESTION),
+        Question::Renew | Question::TimeToLive | Question::V2Time | Question::Overview => Err(status::UNKNOWN_QUESTION),
     };
     answerer.answer(match result {
         Ok(body) => answer(&body),

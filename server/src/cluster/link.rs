@@ -10,6 +10,7 @@ use crate::config::Url;
 use crate::home::Home;
 use crate::home::others::{Answer, LeaseRenewal, Others};
 use crate::home::reactor::Reactor;
+use crate::tls::Security;
 use bytes::Bytes;
 use plinth_engine::error::StoreError;
 use plinth_member::addresses::{AddressBook, Change};
@@ -33,6 +34,10 @@ pub struct Link {
     advertised: Vec<String>,
     /// The member's count of configuration changes when the list was last read.
     seen_changes: Cell<Option<u64>>,
+    /// The certificates that this member shows.
+    pub security: Security,
+    /// When the member began to look for others.
+    pub started: Instant,
     /// Keep-alives on their way to the leader.
     pub renewals: RefCell<Renewals>,
     /// Snapshots that followers copy, and the one that is copied from the leader.
@@ -89,6 +94,7 @@ impl Link {
         connector: Connector,
         first_members: Vec<Member>,
         advertised: Vec<String>,
+        security: Security,
     ) -> Rc<Link> {
         let addresses = RefCell::new(AddressBook::new(MemberId(config.member), first_members));
         let inbox = Rc::new(Inbox::default());
@@ -99,6 +105,8 @@ impl Link {
             addresses,
             advertised,
             seen_changes: Cell::new(None),
+            security,
+            started: Instant::now(),
             renewals: RefCell::default(),
             snapshots: Snapshots::default(),
             counts: RefCell::default(),

@@ -8,6 +8,7 @@
 //! - [`snapshots`]: how a member that lags behind gets the leader's data
 //! - [`membership`]: promotion, and the strict checks of a change
 //! - [`handover`]: giving leadership to another member
+//! - [`overview`]: how each member is, for those who look at all of them
 //! - [`corruption`]: whether all members hold the same
 
 pub mod bootstrap;
@@ -19,6 +20,7 @@ pub mod inbox;
 mod link;
 pub mod member_list;
 pub mod membership;
+pub mod overview;
 pub mod snapshots;
 
 pub use link::{Counts, Link};

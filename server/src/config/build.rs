@@ -38,6 +38,8 @@ impl Config {
                 gateway: given.bool("enable-grpc-gateway"),
                 v2: given.bool("enable-v2"),
                 v2_history: usize::try_from(given.uint("v2-history")).unwrap_or(usize::MAX),
+                console: given.bool("enable-console"),
+                console_read_only: given.bool("console-read-only"),
                 pprof: given.bool("enable-pprof") || log.level == LogLevel::Debug,
             },
             auth: Auth {
@@ -107,6 +109,7 @@ fn addresses(given: &Recorded) -> Addresses {
         listen_client: given.urls("listen-client-urls"),
         listen_client_http: given.urls("listen-client-http-urls"),
         listen_metrics: given.urls("listen-metrics-urls"),
+        listen_console: given.urls("listen-console-urls"),
         advertise_peer: given.urls("initial-advertise-peer-urls"),
         advertise_client: given.urls("advertise-client-urls"),
         reuse_port: given.bool("socket-reuse-port"),

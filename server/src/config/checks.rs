@@ -62,6 +62,7 @@ fn check_addresses(config: &Config, notices: &mut Vec<Notice>) -> Result<(), Str
             .push(Notice::warn("Running http and grpc server on single port. This is not recommended for production."));
     }
     all(&addresses.listen_metrics, Url::check_bindable)?;
+    all(&addresses.listen_console, Url::check_bindable)?;
     all(&addresses.advertise_peer, Url::check_has_host).map_err(|reason| {
         format!("--initial-advertise-peer-urls {:?} must be \"host:port\" ({reason})", join(&addresses.advertise_peer))
     })?;

@@ -231,6 +231,9 @@ pub const FLAGS: &[Flag] = &[
     flag(Plinth, "backup-dir", Text, "", Top, "Folder for scheduled backups (empty: none are made)."),
     flag(Plinth, "backup-interval", Duration, "1h0m0s", Top, "Time between two backups; at least 1s."),
     flag(Plinth, "backup-keep", Uint(32), "24", Top, "Backups to keep; at least 1."),
+    flag(Plinth, "enable-console", Bool, "false", Top, "Serve the console, a page for browsers, below /console/. Pages of other origins are then refused unless --cors names them."),
+    flag(Plinth, "listen-console-urls", Urls, "", Top, "Where else to serve the console, with all that clients have."),
+    flag(Plinth, "console-read-only", Bool, "false", Top, "Refuse what the console's page asks to be changed."),
     flag(Plinth, "pin-reactors", Bool, "false", Top, "Bind every reactor to a core of its own."),
     // Start-up
     flag(Start, "config-file", Text, "", Yaml::None, "YAML or JSON file with the configuration. All other flags and variables are then ignored."),

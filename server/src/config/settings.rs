@@ -107,6 +107,8 @@ pub struct Addresses {
     pub listen_client_http: Vec<Url>,
     /// `--listen-metrics-urls`
     pub listen_metrics: Vec<Url>,
+    /// `--listen-console-urls`
+    pub listen_console: Vec<Url>,
     /// `--initial-advertise-peer-urls`
     pub advertise_peer: Vec<Url>,
     /// `--advertise-client-urls`. Empty if clients' listeners were given without them, which is refused.
@@ -394,6 +396,10 @@ pub struct Http {
     pub v2: bool,
     /// `--v2-history`
     pub v2_history: usize,
+    /// `--enable-console`: listeners for clients serve it
+    pub console: bool,
+    /// `--console-read-only`
+    pub console_read_only: bool,
     /// `--enable-pprof`, or log level debug
     pub pprof: bool,
 }

@@ -93,7 +93,8 @@ fn check_client_urls(config: &Config, notices: &mut Vec<Notice>) -> Result<(), S
     if tls.auto && tls.cert_file.is_some() {
         notices.push(Notice::warn("ignoring client auto TLS since certs given"));
     }
-    for url in addresses.listen_client.iter().chain(&addresses.listen_client_http) {
+    let for_clients = [&addresses.listen_client, &addresses.listen_client_http, &addresses.listen_console];
+    for url in for_clients.into_iter().flatten() {
         if url.scheme().is_tls() && !has_certificate {
             return Err(format!(
                 "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"

@@ -26,6 +26,8 @@ mod socket;
 
 use crate::http::{self, Access, Admission, Connection};
 use bytes::Bytes;
+pub use fault::response as refusal;
+
 use exchange::{Exchange, Output};
 use head::Head;
 use plinth_api::json::{self, MessageSpec, ROUTES};

@@ -2,15 +2,23 @@
 //!
 //! Applies to listeners for clients, not to those for metrics.
 
+use super::Endpoints;
+use super::pages::Pages;
 use crate::caller;
+use crate::config::Config;
 use plinth_net::http1::{Http1Request, Method, Response};
 use plinth_net::transport::Peer;
+
+/// Where a page gets a token: what it asks then is asked for that user, whatever its certificate says.
+const SIGN_IN: &str = "/v3/auth/authenticate";
 
 /// The lists of `--host-whitelist` and `--cors`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     hosts: Allowed,
     origins: Allowed,
+    /// There is a page of our own on this listener.
+    pages: Option<Pages>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +78,20 @@ pub enum Admission {
 impl Access {
     /// Reads the lists; an empty one, and `*` in one, allow all.
     pub fn new(host_whitelist: &[String], cors: &[String]) -> Self {
-        Access { hosts: Allowed::new(host_whitelist), origins: Allowed::new(cors) }
+        Access { hosts: Allowed::new(host_whitelist), origins: Allowed::new(cors), pages: None }
+    }
+
+    /// The rules of a listener with these endpoints.
+    pub fn of(config: &Config, endpoints: Endpoints) -> Self {
+        let access = Access::new(&config.http.host_whitelist, &config.http.cors);
+        if endpoints == Endpoints::Console { access.with_pages(Pages::new(config)) } else { access }
+    }
+
+    /// The same on a listener that serves the console: pages of others are kept out unless they are listed by name.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Pages) -> Self {
+        self.pages = Some(pages);
+        self
     }
 
     /// Decides about a request.
@@ -79,14 +100,24 @@ impl Access {
         if !connection.tls && !self.hosts.holds(host) {
             return Admission::Answered(Response::error(421, &misdirected(host)));
         }
+        if let Some(pages) = &self.pages
+            && let Err(refusal) = pages.check(request, connection)
+        {
+            return Admission::Answered(refusal);
+        }
         let path = request.path();
-        if connection.common_name_would_be_ignored && (path.starts_with("/v3/") || path.starts_with("/v3beta/")) {
+        let signs_in = || self.pages.is_some() && (path == SIGN_IN || request.headers.get("authorization").is_some());
+        if connection.common_name_would_be_ignored
+            && !signs_in()
+            && (path.starts_with("/v3/") || path.starts_with("/v3beta/"))
+        {
             let text =
                 "CommonName of client sending a request against gateway will be ignored and not used as expected";
             return Admission::Answered(Response::error(400, text));
         }
         let sent = request.headers.get_str("origin").unwrap_or("");
         let origin = match &self.origins {
+            Allowed::All if self.pages.is_some() && !sent.is_empty() => None,
             Allowed::All => Some("*"),
             listed => Some(sent).filter(|origin| listed.holds(origin)),
         };
@@ -112,7 +143,7 @@ impl Admission {
 }
 
 /// `example.com:2379` and `[::1]:2379` without their ports; anything else as it is.
-fn host_without_port(host: &str) -> &str {
+pub(super) fn host_without_port(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return match rest.split_once("]:") {
             Some((address, _)) => address,
@@ -126,7 +157,7 @@ fn host_without_port(host: &str) -> &str {
 }
 
 /// Says what to do about it; people see this in a browser.
-fn misdirected(host: &str) -> String {
+pub(super) fn misdirected(host: &str) -> String {
     format!(
         "\netcd received your request, but the Host header was unrecognized.\n\n\
          The name has to be allowed, so that a web site cannot make your browser talk to this server under a name of \

@@ -15,6 +15,7 @@ mod access;
 mod health;
 mod info;
 mod level;
+mod pages;
 mod probe;
 mod query;
 #[cfg(test)]
@@ -26,9 +27,10 @@ pub use access::{Access, Admission, Connection};
 pub use health::{ActiveAlarm, HealthRequest};
 pub use info::{DebugVars, PeerProgress, RaftStatus, debug_vars, metrics, version};
 pub use level::level_changed;
+pub use pages::{Pages, console_path};
 pub use probe::{CheckOutcome, ProbeRequest};
 
-use crate::config::LogLevel;
+use crate::config::{Config, LogLevel};
 use crate::metrics::{Check, Probe};
 
 /// Which endpoints a listener has.
@@ -36,8 +38,17 @@ use crate::metrics::{Check, Probe};
 pub enum Endpoints {
     /// All of them: listeners for clients.
     Client,
+    /// All of them, and the console.
+    Console,
     /// `/metrics`, `/health`, `/livez`, `/readyz`: listeners for metrics.
     Metrics,
+}
+
+impl Endpoints {
+    /// Those of listeners for clients.
+    pub fn of_clients(config: &Config) -> Endpoints {
+        if config.http.console { Endpoints::Console } else { Endpoints::Client }
+    }
 }
 
 /// What a request needs before it can be answered.
@@ -121,6 +132,11 @@ fn sub_check(path: &str) -> Option<(Probe, Check)> {
     let probe = *Probe::ALL.iter().find(|known| known.as_str() == probe)?;
     let check = *ProbeRequest::checks_of(probe).iter().find(|known| known.as_str() == name)?;
     Some((probe, check))
+}
+
+/// The last value of a name in the query of a request.
+pub fn query_value(request: &Http1Request, name: &str) -> Option<String> {
+    query::pairs(request.query()).into_iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)
 }
 
 /// Sends a client to the path that it meant, with the method that it used.

@@ -254,7 +254,7 @@ impl Histogram {
     }
 
     /// Every bound in the unit of the metric, infinity last, with the number of values up to it.
-    pub(super) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let bounds = (0..self.bounds.len()).map(|index| self.bounds.bound(index)).chain([f64::INFINITY]);
         let counts = self.buckets.iter().scan(0u64, |sum, bucket| {
             *sum = sum.wrapping_add(bucket.get());

@@ -4,6 +4,7 @@ use super::listen::{self, Servers, Sharing};
 use crate::api;
 use crate::boot::GROUP;
 use crate::config::Config;
+use crate::http::Endpoints;
 use crate::mesh::channel::{Receiver, Sender};
 use crate::mesh::edge::{Edge, EdgeService};
 use crate::mesh::{ToEdge, ToHome};
@@ -44,7 +45,12 @@ async fn run(
     // The first batch says that the member is ready; without one there is nothing to serve.
     let Some(_) = to_edge.receive().await else { return Ok(()) };
     let shutdown = Shutdown::new();
-    let service = service::for_clients(Rc::new(EdgeService::new(edge.clone(), GROUP)), &config, &tally);
+    let service = service::for_clients(
+        Rc::new(EdgeService::new(edge.clone(), GROUP)),
+        &config,
+        &tally,
+        Endpoints::of_clients(&config),
+    );
     let start = Servers { config: &config, security: &security, shutdown: &shutdown, tally: &tally };
     let urls = &config.addresses.listen_client;
     let servers = start.start(urls, listen::carries(&config), Sharing::Joins, service)?;

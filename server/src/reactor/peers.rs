@@ -48,7 +48,7 @@ pub fn link(
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };
     let advertised = config.addresses.advertise_peer.iter().map(|url| url.as_str().to_string()).collect();
-    Link::new((reactor.clone(), group), peer_config, security.connector(), first_members, advertised)
+    Link::new((reactor.clone(), group), peer_config, security.connector(), first_members, advertised, security.clone())
 }
 
 /// Listens where the other members connect, before anything else: they need not wait to hear that nobody is there yet. A

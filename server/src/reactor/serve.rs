@@ -233,16 +233,22 @@ async fn serve(
 ) -> Result<Serving, String> {
     let shutdown = Shutdown::new();
     let addresses = &config.addresses;
-    let client = Endpoints::Client;
+    let client = Endpoints::of_clients(config);
     let api = Rc::new(Api::new(home.clone()));
     let answering = Answering { api: api.clone(), http: http.clone(), endpoints: client };
-    let service = service::for_clients(HomeService::new(api.clone(), http.clone(), client), config, tally);
+    let service = service::for_clients(HomeService::new(api.clone(), http.clone(), client), config, tally, client);
     let sharing = if channels.is_empty() { Sharing::Alone } else { Sharing::Leads };
     let start = Servers { config, security, shutdown: &shutdown, tally };
     let mut servers = start.start(&addresses.listen_client, listen::carries(config), sharing, service.clone())?;
     servers.extend(start.start(&addresses.listen_client_http, Carries::All, Sharing::Alone, service)?);
+    let page = HomeService::new(api.clone(), http.clone(), Endpoints::Console);
+    let page = service::for_clients(page, config, tally, Endpoints::Console);
+    servers.extend(start.start(&addresses.listen_console, Carries::All, Sharing::Alone, page)?);
     let metrics_api = HomeService::new(api.clone(), http.clone(), Endpoints::Metrics);
     servers.extend(start.start(&addresses.listen_metrics, Carries::Metrics, Sharing::Alone, metrics_api)?);
+    if config.http.console || !addresses.listen_console.is_empty() {
+        rt::spawn_into(http.clone().sample_regularly(), home.reactor.queues.background).detach();
+    }
     for channel in &channels {
         channel.to_edge.send(Vec::new()).await;
     }
@@ -260,6 +266,7 @@ async fn serve(
     events::ready_to_serve();
     listen::announce(&addresses.listen_client, "grpc+http");
     listen::announce(&addresses.listen_client_http, "http");
+    listen::announce(&addresses.listen_console, "console");
     if let Err(error) = notify_ready() {
         tracing::warn!(%error, "the supervisor could not be told that the server is ready");
     }

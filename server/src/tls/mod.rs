@@ -44,7 +44,12 @@ impl Security {
     /// connections will be secured.
     pub fn new(config: &Config) -> Result<Security, String> {
         let (addresses, suites) = (&config.addresses, &config.tls.cipher_suites);
-        let for_clients = [&addresses.listen_client, &addresses.listen_client_http, &addresses.listen_metrics];
+        let for_clients = [
+            &addresses.listen_client,
+            &addresses.listen_client_http,
+            &addresses.listen_metrics,
+            &addresses.listen_console,
+        ];
         let client_urls: Vec<&Url> = for_clients.into_iter().flatten().collect();
         let member_urls: Vec<&Url> = addresses.listen_peer.iter().collect();
         let client_tls = complete(config, "client", &config.client_tls, &client_urls[..])?;

@@ -11,6 +11,7 @@
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod console;
 mod habits;
 mod same;
 mod server;

@@ -9,7 +9,7 @@ use std::fs;
 
 /// Crates from the ground up. A crate depends on crates of lower floors only.
 const CRATES: &[&[&str]] = &[
-    &["plinth-random", "rlimit"],
+    &["plinth-console", "plinth-random", "rlimit"],
     &["plinth-api", "plinth-net", "plinth-wal"],
     &["plinth-v2"],
     &["plinth-bbolt", "plinth-engine", "plinth-raft", "plinth-wal-uring"],
@@ -28,7 +28,7 @@ const SERVER: &[&[&str]] = &[
     &["answer", "http"],
     &["home"],
     &["cluster"],
-    &["api", "backup", "endpoints", "gateway", "mesh", "v2"],
+    &["api", "backup", "console", "endpoints", "gateway", "mesh", "v2"],
     &["service"],
     &["boot", "follow"],
     &["conversion", "export", "reactor", "restore"],
