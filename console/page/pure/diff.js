@@ -1,6 +1,6 @@
 // Differences of two texts, line by line: the shortest script, as long as it is not too long to look for.
 
-const DIFF_STEPS_MAX = 2000;
+const DIFF_STEPS_MAX = 500;
 
 // [[mark, line]]: " " in both, "-" in the old one alone, "+" in the new one alone.
 function diffLines(before, after) {
@@ -35,7 +35,6 @@ function shortestScript(old, now) {
       reach.set(diagonal, x);
       if (x >= old.length && y >= now.length) return walkBack(trace, old, now);
     }
-    if (steps * steps > 4e6) break;
   }
   return whole();
 }

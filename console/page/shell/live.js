@@ -53,10 +53,13 @@ function column(name) {
   return samples.rows.map((row) => row[index]);
 }
 
-// What a counter gained, by the second.
+// What a counter gained by the second, over five of them.
 function rates(name) {
   const times = column("time"), counts = column(name);
-  return counts.map((count, index) => (index ? Math.max(0, count - counts[index - 1]) / Math.max(1, times[index] - times[index - 1]) : 0));
+  return counts.map((count, index) => {
+    const from = Math.max(0, index - 5);
+    return Math.max(0, count - counts[from]) / Math.max(1, times[index] - times[from]);
+  });
 }
 
 const lastOf = (values) => values[values.length - 1] || 0;

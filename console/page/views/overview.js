@@ -61,7 +61,7 @@ function memberRow(member, newest, leader) {
   const worst = Math.min(...status.certificates.map(({ days }) => days));
   const cells = [who, role, status.version, grouped(status.applied), behind > 1000n ? h("span.warn", null, grouped(behind)) : grouped(behind), grouped(status.revision), sizeText(status.db_size), sizeText(status.db_in_use),
     quota(status), member.own ? "" : member.round_trip_micros === undefined || member.round_trip_micros === null ? "" : microsText(member.round_trip_micros), status.uptime_seconds === undefined ? "" : durationText(status.uptime_seconds),
-    status.certificates.length ? h(worst < 14 ? "span.bad" : "span", null, `${worst} days left`) : "", backupText(status.backup)];
+    status.certificates.length ? h(worst < 14 ? "span.bad" : "span", null, `${worst} days left`) : "", wide(backupText(status.backup))];
   return has("overview") ? cells : cells.slice(0, 9);
 }
 

@@ -10,7 +10,7 @@ async function traffic(main, params, signal) {
   if (has("samples")) followSamples(() => {
     const times = column("time");
     refill(charts, h("div.cards", null, RATES.map((name) => chart(name[0].toUpperCase() + name.slice(1), rateText, [["", rates(name)]], times)),
-      chart("Connections", countText, [["", column("connections")]], times), chart("In flight", countText, [["requests", column("in_flight")]], times),
+      chart("gRPC connections", countText, [["", column("connections")]], times), chart("In flight", countText, [["requests", column("in_flight")]], times),
       chart("Refused", rateText, [["", rates("refused")]], times), chart("Watchers", countText, [["all", column("watchers")], ["behind", column("slow_watchers")]], times)));
   }, signal);
   if (["traffic", "clients", "slow"].some(has)) everySecond(async () => refill(tables, await trafficTables(signal)), signal, 2);

@@ -69,7 +69,12 @@ function treeView(choose) {
         element.setAttribute("aria-expanded", "true");
         sign.textContent = "▾";
         list.hidden = false;
-        if (!list.children.length) await load(list, node.bytes, node.bytes);
+        // Read once, also when it is opened twice at a time; after a failure again.
+        element.read = element.read || load(list, node.bytes, node.bytes);
+        await element.read.catch((error) => {
+          element.read = null;
+          throw error;
+        });
       };
       element.close = () => {
         element.setAttribute("aria-expanded", "false");

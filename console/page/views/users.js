@@ -17,14 +17,14 @@ async function users(main, params, signal) {
       status.enabled ? action("Turn off", () => destroy("Turn users off", "Then everybody may do everything.", "auth disable", "Turn off", run("auth/disable")), ".bad") : action("Turn on", () => destroy("Turn users on", "A user root with the role root must be there; whoever has no password is locked out.", "auth enable", "Turn on", run("auth/enable")))),
     h("div.bar", null, h("h2.grow", null, "Users"), action("New user", newUser)),
     table(["User", "Roles", ""], accounts.map((user) => [
-      user.name, wide(user.roles.map((role) => [role, " ", action("−", () => destroy("Take a role away", `${user.name} loses the role ${role}.`, user.name, "Take it away", run("auth/user/revoke", { name: user.name, role })), ".plain"), "  "])),
+      user.name, wide(user.roles.map((role) => [role, " ", action("take away", () => destroy("Take a role away", `${user.name} loses the role ${role}.`, user.name, "Take it away", run("auth/user/revoke", { name: user.name, role })), ".plain"), "  "])),
       [action("Give a role", () => pick("Give a role to " + user.name, "role", roleNames, (role) => run("auth/user/grant", { user: user.name, role })())), " ", action("Password", () => newPassword(user.name)), " ",
         action("Delete", () => destroy("Delete a user", "", user.name, "Delete", run("auth/user/delete", { name: user.name })), ".bad")],
     ]), "no users"),
     h("div.bar", null, h("h2.grow", null, "Roles"), action("New role", () => pick("New role", "name", null, (name) => run("auth/role/add", { name })()))),
     table(["Role", "Permissions", ""], roles.map((role) => [
       role.name, wide(role.name === "root" ? soft("everything") : role.perm.map(({ permType, key, range_end }) => h("div", null, h("span.tag", null, (permType || "READ").toLowerCase()), " ", h("code", null, rangeText(key, range_end)), " ",
-        action("−", () => destroy("Take a permission away", `${role.name} loses ${rangeText(key, range_end)}.`, role.name, "Take it away", run("auth/role/revoke", { role: role.name, key, range_end: range_end || "" })), ".plain")))),
+        action("take away", () => destroy("Take a permission away", `${role.name} loses ${rangeText(key, range_end)}.`, role.name, "Take it away", run("auth/role/revoke", { role: role.name, key, range_end: range_end || "" })), ".plain")))),
       role.name === "root" ? "" : [action("Give a permission", () => newPermission(role.name)), " ", action("Delete", () => destroy("Delete a role", "", role.name, "Delete", run("auth/role/delete", { role: role.name })), ".bad")],
     ]), "no roles"),
     h("h2", null, "Test a permission"), testBox(accounts, roles, params)]);

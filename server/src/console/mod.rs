@@ -23,6 +23,7 @@ use crate::metrics::{PeerFigures, ProcessStats};
 use bytes::Bytes;
 use plinth_net::grpc::{Code, Status};
 use plinth_net::http1::{Http1Request, Method, Response};
+use plinth_net::rt;
 use plinth_net::transport::{Peer, PeerAddress};
 use samples::Samples;
 use serde_json::{Value, json};
@@ -90,7 +91,10 @@ impl Console {
         let number = |name: &str| http::query_value(request, name).and_then(|text| text.parse::<i64>().ok());
         match view {
             "overview" => Ok(overview::of_all(&self.home, &self.link).await.to_string()),
-            "samples" => Ok(self.samples.borrow().since(number("since").unwrap_or(0))),
+            "samples" => {
+                let rows = self.samples.borrow().since(number("since").unwrap_or(0));
+                Ok(rt::unblock(move || samples::to_json(&rows)).await)
+            }
             _ => {
                 self.home.may(user, |auth, author| auth.may_administer(author))?;
                 let revision = number("revision").unwrap_or(0);

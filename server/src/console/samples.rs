@@ -60,6 +60,9 @@ const NAMES: [&str; 40] = [
     "wal_bytes",
 ];
 
+/// The figures of one second, by the columns.
+pub type Row = [u64; NAMES.len()];
+
 /// What all reactors have counted of gRPC.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rpcs {
@@ -75,7 +78,7 @@ pub struct Rpcs {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Samples {
-    rows: VecDeque<[u64; NAMES.len()]>,
+    rows: VecDeque<Row>,
     fsync: Since,
     commit: Since,
 }
@@ -161,24 +164,24 @@ impl Samples {
         ]);
     }
 
-    /// The rows after a time, in seconds since 1970, as JSON: names, and rows of numbers.
-    pub fn since(&self, time: i64) -> String {
-        let mut out = format!("{{\"names\":[\"{}\"],\"rows\":[", NAMES.join("\",\""));
+    /// The rows after a time, in seconds since 1970.
+    pub fn since(&self, time: i64) -> Vec<Row> {
         let time = u64::try_from(time).unwrap_or(0);
-        let rows = self.rows.iter().filter(|row| row[0] > time);
-        for (number, row) in rows.enumerate() {
-            out.push_str(if number == 0 { "[" } else { ",[" });
-            for (column, value) in row.iter().enumerate() {
-                if column > 0 {
-                    out.push(',');
-                }
-                out.push_str(&(*value).min(SHOWN_MAX).to_string());
-            }
-            out.push(']');
-        }
-        out.push_str("]}");
-        out
+        self.rows.iter().filter(|row| row[0] > time).copied().collect()
     }
+}
+
+/// Rows as JSON: names, and numbers. All of them take some milliseconds: not on the reactor.
+pub fn to_json(rows: &[Row]) -> String {
+    let mut out = format!("{{\"names\":[\"{}\"],\"rows\":[", NAMES.join("\",\""));
+    for (number, row) in rows.iter().enumerate() {
+        let values: Vec<String> = row.iter().map(|value| (*value).min(SHOWN_MAX).to_string()).collect();
+        out.push_str(if number == 0 { "[" } else { ",[" });
+        out.push_str(&values.join(","));
+        out.push(']');
+    }
+    out.push_str("]}");
+    out
 }
 
 #[cfg(test)]
@@ -196,13 +199,13 @@ mod tests {
             samples.push(&metrics, Rpcs::default(), &[], &ProcessStats::default(), None);
         }
         assert_eq!(samples.rows.len(), ROWS);
-        let all: serde_json::Value = serde_json::from_str(&samples.since(0)).expect("JSON");
+        let all: serde_json::Value = serde_json::from_str(&to_json(&samples.since(0))).expect("JSON");
         let rows = all["rows"].as_array().expect("rows");
         assert_eq!((rows.len(), rows[0].as_array().map(Vec::len)), (ROWS, Some(NAMES.len())));
         let puts = NAMES.iter().position(|name| *name == "puts").expect("a column");
         assert_eq!(rows[ROWS - 1][puts], ROWS as u64 + 4);
         let last = rows[ROWS - 1][0].as_i64().expect("a time");
-        assert!(samples.since(last).ends_with("\"rows\":[]}"));
+        assert!(to_json(&samples.since(last)).ends_with("\"rows\":[]}"));
     }
 
     #[test]

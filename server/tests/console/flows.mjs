@@ -217,6 +217,19 @@ const FLOWS = {
     await sees("clerk may not write /shop/apples");
   },
 
+  async "readable for all"() {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      for (const hash of ["#/overview", "#/keys?prefix=/app/", "#/keys?key=/app/config&history=1", "#/leases", "#/cluster", "#/users", "#/raw"]) {
+        await goto(alone.url, hash);
+        await page.waitForTimeout(250);
+        const found = await page.evaluate(faultsOfReading);
+        assert.deepEqual(found, [], `${colorScheme} ${hash}`);
+      }
+    }
+    await page.emulateMedia({ colorScheme: "light" });
+  },
+
   async "dark, narrow, and by keyboard alone"() {
     await page.emulateMedia({ colorScheme: "dark" });
     await page.setViewportSize({ width: 360, height: 740 });
@@ -275,6 +288,36 @@ const FLOWS = {
     return member.stop();
   },
 };
+
+// In the page: texts whose contrast is below 4.5 to 1, and controls without a name.
+function faultsOfReading() {
+  const found = new Set();
+  const parts = (color) => (color.match(/[\d.]+/g) || []).map(Number);
+  const light = (color) => {
+    const [red, green, blue] = parts(color).map((part) => (part / 255 <= 0.03928 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if (parts(color)[3] !== 0) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || !element.offsetParent || element.closest(":disabled, option")) continue;
+    const [one, other] = [light(getComputedStyle(element).color), light(ground(element))];
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (contrast < 4.5) found.add(`${contrast.toFixed(1)}: ${node.textContent.trim().slice(0, 30)}`);
+  }
+  for (const control of document.querySelectorAll("input, select, textarea, button, progress, svg[role=img]")) {
+    const isNamed = control.getAttribute("aria-label") || (control.labels && control.labels.length) || control.textContent.trim();
+    if (!isNamed && control.checkVisibility()) found.add("no name: " + control.outerHTML.slice(0, 60));
+  }
+  return [...found];
+}
 
 async function users(url) {
   for (const [path, body] of [
