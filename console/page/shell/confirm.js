@@ -11,6 +11,7 @@ function openDialog(title, ...content) {
 }
 
 const closeDialog = () => document.getElementById("dialog").close();
+const cancelBar = () => h("div.bar", null, button("Cancel", closeDialog));
 
 // Runs `work` once `name` has been typed.
 function destroy(title, explanation, name, verb, work) {

@@ -42,7 +42,7 @@ const view = async (name, signal) => (await ask("/console/api/" + name, { header
 async function ask(path, options) {
   let response;
   try {
-    response = await fetch(path, { ...options, redirect: "error", credentials: "omit" });
+    response = await fetch(path, { ...options, redirect: "error", credentials: "same-origin" });
   } catch (error) {
     throw error.name === "AbortError" ? error : new CallError(14, "the server does not answer");
   }

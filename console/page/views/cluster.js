@@ -29,7 +29,7 @@ function memberActions(member, status, again) {
       closeDialog();
       await call("cluster/member/update", { ID: member.ID, peerURLs: urls.split(/[\s,]+/).filter(Boolean) });
       await again("changed");
-    }), h("div.bar", null, button("Cancel", closeDialog)))), " ",
+    }), cancelBar())), " ",
     action("Remove", () => destroy("Remove a member", "It stops and cannot come back with its data.", name, "Remove", async () => { await call("cluster/member/remove", { ID: member.ID }); await again(name + " is removed"); }), ".bad"),
   ];
 }
@@ -38,7 +38,7 @@ const addMember = (again) => openDialog("Add a member", form([["urls", "Its peer
   closeDialog();
   const { member } = await call("cluster/member/add", { peerURLs: urls.split(/[\s,]+/).filter(Boolean), isLearner: learner });
   await again(`Member ${hexId(member.ID)} is added: start it with --initial-cluster-state existing`);
-}), h("div.bar", null, button("Cancel", closeDialog)));
+}), cancelBar());
 
 function hashBox(signal) {
   const out = h("div");
@@ -56,7 +56,7 @@ function hashBox(signal) {
 const upkeep = (status, again) => h("div.bar", null,
   h("span.soft", null, `Revision ${grouped(status.header.revision)}, file ${sizeText(status.dbSize)}, in use ${sizeText(status.dbSizeInUse)}`), h("span.grow"),
   action("Compact", () => openDialog("Compact", h("p", null, "Versions before a revision are dropped, in all members."), form([["revision", "Revision", { value: status.header.revision, inputmode: "numeric", required: true }]], "Go on", ({ revision }) =>
-    destroy("Compact", `History before revision ${grouped(revision)} is gone for good.`, revision, "Compact", async () => { await call("kv/compaction", { revision, physical: true }); await again("compacted"); })), h("div.bar", null, button("Cancel", closeDialog)))),
+    destroy("Compact", `History before revision ${grouped(revision)} is gone for good.`, revision, "Compact", async () => { await call("kv/compaction", { revision, physical: true }); await again("compacted"); })), cancelBar())),
   action("Defragment this member", () => attempt(async () => { await call("maintenance/defragment", {}); await again("defragmented"); })));
 
 function alarmTable(status, again) {

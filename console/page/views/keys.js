@@ -81,7 +81,7 @@ async function listView(box, prefix, params, signal) {
   const last = page.kvs[page.kvs.length - 1];
   fill(box, [
     h("div.bar", null, h("span.grow", null, h("b", null, grouped(page.count)), ` keys ${params.from === undefined ? "" : "from here on "}below `, h("code", null, prefix || "everything"), soft(` at revision ${grouped(page.revision)}`)),
-      button("Export", () => attempt(() => exportRange(all, page.revision, signal))), action("Delete all", () => deletePrefix(bytes), ".bad")),
+      button("Export", () => attempt(() => exportRange(all, page.revision, signal))), action("Import", importPairs), action("Delete all", () => deletePrefix(bytes), ".bad")),
     list, page.more && last ? h("p", null, link("keys", { prefix, from: keyText(concat(last.key, new Uint8Array([0]))) }, "Next page")) : null, h("h2", null, "Changes"), state, log]);
   draw();
   const kept = [];
@@ -161,6 +161,28 @@ async function exportRange(all, revision, signal) {
     from = toBase64(concat(fromBase64(answer.kvs[answer.kvs.length - 1].key), new Uint8Array([0])));
   }
   download(`keys-${revision}.jsonl`, parts);
+}
+
+// What an export has written, for keys that are not there.
+function importPairs() {
+  const file = h("input", { type: "file", "aria-label": "File of an export" });
+  const run = async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    closeDialog();
+    const lines = (await chosen.text()).split("\n").filter(Boolean).map(JSON.parse), waiting = lines.slice();
+    let made = 0;
+    await Promise.all(Array.from({ length: AT_A_TIME }, async () => {
+      for (let pair = waiting.shift(); pair; pair = waiting.shift()) {
+        const { key, value } = pair;
+        const { succeeded } = await call("kv/txn", { compare: [unchanged(fromBase64(key), null)], success: [{ request_put: { key, value } }] });
+        if (succeeded) made++;
+      }
+    }));
+    notice(`${grouped(made)} of ${grouped(lines.length)} keys made; the others were there`, false);
+    show();
+  };
+  openDialog("Import", h("p", null, "Lines as an export writes them. Keys that are there stay as they are; leases are not kept."), file, h("div.bar", null, button("Cancel", closeDialog), button("Import", () => attempt(run), ".main")));
 }
 
 function deletePrefix(prefix) {

@@ -46,7 +46,7 @@ const grantLease = () => openDialog("Grant a lease", form([["TTL", "Seconds", { 
   const { ID } = await call("lease/grant", { TTL });
   notice("Lease " + hexId(ID), false);
   show();
-}), h("div.bar", null, button("Cancel", closeDialog)));
+}), cancelBar());
 
 // Keys with a lease below one parent form a queue, the oldest first: so do locks and elections of etcd's clients.
 async function queueView(box, params, signal) {

@@ -72,4 +72,10 @@ function quota(status) {
   return [dress(h("progress" + (used > whole * 0.8 ? ".full" : "")), { max: whole, value: used, "aria-label": "Part of the quota in use" }), " ", percentText(used, whole), ends && ends < 30 * 86400 ? h("div.warn.small", null, `full in ${durationText(ends)} as of late`) : null];
 }
 
-const backupText = (line) => (!line ? "" : /^\[\+\]/.test(line) ? line.replace(/^\[\+\]backup ok: last /, "").replace(/ at revision.*/, "") : h("span.bad", null, line.replace(/^\[!\]/, "")));
+function backupText(line) {
+  if (!line) return "";
+  const good = /^\[\+\]backup ok: last (\S+Z)/.exec(line);
+  if (!good) return h(line[1] === "+" ? "span" : "span.bad", null, line.slice(3));
+  const { utc, local } = clockTexts(Date.parse(good[1]) / 1000);
+  return h("span", { title: `${utc}, here ${local}` }, `${durationText((Date.now() - Date.parse(good[1])) / 1000)} ago`);
+}

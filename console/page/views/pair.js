@@ -141,5 +141,5 @@ function newKey(prefix) {
     const answer = await call("kv/txn", { compare: [unchanged(key, null)], success: [{ request_put: put }] });
     if (!answer.succeeded) throw new Error("there is such a key already");
     go("keys", { key: typed.key });
-  }), h("div.bar", null, button("Cancel", closeDialog)));
+  }), cancelBar());
 }

@@ -33,26 +33,26 @@ async function users(main, params, signal) {
 const pick = (title, name, options, then) => openDialog(title, form([[name, options ? "Role" : "Name", options ? { options } : { required: true }]], "Do it", async (typed) => {
   closeDialog();
   await then(typed[name]);
-}), h("div.bar", null, button("Cancel", closeDialog)));
+}), cancelBar());
 
 const newUser = () => openDialog("New user", form([["name", "Name", { required: true }], ["password", "Password", { type: "password", autocomplete: "new-password" }]], "Make it", async ({ name, password }) => {
   closeDialog();
   await call("auth/user/add", password ? { name, password } : { name, options: { no_password: true } });
   show();
-}), h("p.soft", null, "Without a password, only a certificate of that name can be used."), h("div.bar", null, button("Cancel", closeDialog)));
+}), h("p.soft", null, "Without a password, only a certificate of that name can be used."), cancelBar());
 
 const newPassword = (name) => openDialog("Password of " + name, form([["password", "New password", { type: "password", autocomplete: "new-password", required: true }]], "Change", async ({ password }) => {
   closeDialog();
   await call("auth/user/changepw", { name, password });
   notice("changed", false);
-}), h("div.bar", null, button("Cancel", closeDialog)));
+}), cancelBar());
 
 const newPermission = (role) => openDialog("A permission for " + role, form([["type", "To", { options: ["READ", "WRITE", "READWRITE"] }], ["key", "Key or prefix"], ["isPrefix", "All below it", { type: "checkbox", checked: true }]], "Give", async ({ type, key, isPrefix }) => {
   closeDialog();
   const bytes = keyBytes(key);
   await call("auth/role/grant", { name: role, perm: { permType: type, ...(isPrefix ? prefixRange(bytes) : { key: toBase64(bytes) }) } });
   show();
-}), h("div.bar", null, button("Cancel", closeDialog)));
+}), cancelBar());
 
 // Answers as the server would, with the role that lets it happen. The address holds the question.
 function testBox(accounts, roles, params) {

@@ -8,6 +8,17 @@
 //! | `/console/api/samples?since=T` | figures of each of the last 900 seconds: [`samples`] |
 //! | `/console/api/hash?revision=R` | the hash of the data of all members, for whoever administers |
 //!
+//! The page has views of these too, and shows each as soon as it is in [`VIEWS`] and answered with such an object; keys are
+//! base64, rates by the second, and a field that is not known may be left out:
+//!
+//! | path | object |
+//! | --- | --- |
+//! | `space?prefix=P` | `{rows: [{prefix, keys, versions, bytes, old_bytes, largest, growth}], verified}`: the level below `P` |
+//! | `traffic` | `{prefixes: [{prefix, puts, deletes, ranges, txns, events, renewals}]}` |
+//! | `clients` | `{clients: [{address, user, agent, puts, deletes, ranges, txns, events, renewals}]}` |
+//! | `slow` | `{requests: [{time, took_us, what, client, stages: [[name, micros]]}]}`, `time` in seconds since 1970 |
+//! | `watchers` | `{watchers: [{client, user, key, range_end, lag, queued}]}` |
+//!
 //! Answers are JSON with 64-bit numbers as texts; refusals are the gateway's. Who may ask is decided before, by
 //! `http::Pages`. While the console is off nothing here runs.
 

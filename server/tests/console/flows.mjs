@@ -129,6 +129,22 @@ const FLOWS = {
     assert.equal((await post(alone.url, "kv/range", { key: base64("/app/gone") })).count, undefined);
   },
 
+  async "export, and import"() {
+    for (const name of ["a", "b", "c"]) await put(alone.url, "/moved/" + name, name);
+    await goto(alone.url, "#/keys?prefix=/moved/");
+    await sees("/moved/c");
+    const [file] = await Promise.all([page.waitForEvent("download"), page.click("button:text-is('Export')")]);
+    const path = join(SHOTS, "export.jsonl");
+    await file.saveAs(path);
+    await post(alone.url, "kv/deleterange", { key: base64("/moved/a"), range_end: base64("/moved/c") });
+    await page.click("button:text-is('Import')");
+    await page.setInputFiles("dialog input[type=file]", path);
+    await page.click("dialog button.main");
+    await sees("2 of 3 keys made");
+    const { count } = await post(alone.url, "kv/range", { key: base64("/moved/"), range_end: base64("/moved0") });
+    assert.equal(count, "3");
+  },
+
   async "watch"() {
     await goto(alone.url, "#/keys?prefix=/app/");
     await sees("What changes below this prefix");
