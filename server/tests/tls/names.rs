@@ -26,10 +26,14 @@ struct Named {
 
 impl Named {
     fn start(folder: &Path, authority: Authority) -> Named {
+        Named::with(folder, authority, &[])
+    }
+
+    fn with(folder: &Path, authority: Authority, more: &[&str]) -> Named {
         let [cert, key] = authority.sign("server", params("root", &["localhost"])).texts();
         let ca = authority.file.display().to_string();
         let flags = ["--cert-file", &cert, "--key-file", &key, "--trusted-ca-file", &ca, "--client-cert-auth"];
-        let server = start(folder, &["https"], &[&flags[..], &["--bcrypt-cost", "4"]].concat());
+        let server = start(folder, &["https"], &[&flags[..], &["--bcrypt-cost", "4"], more].concat());
         let sign = |name: &str| authority.sign(&format!("client-{name}"), params(name, &[]));
         let (root, alice, bare, stranger) = (sign("root"), sign("alice"), sign(""), sign("stranger"));
         Named { server, authority, root, alice, bare, stranger }
@@ -146,6 +150,23 @@ fn ghsa_h6xx_pmxh_3wgp_a_certificate_is_nobody_at_the_gateway() {
     let head = format!("Authorization: {token}\r\n");
     assert!(named.post(&named.bare, "b", &head).starts_with("HTTP/1.1 200"));
     assert!(named.post(&named.bare, "a", &head).contains(DENIED));
+}
+
+/// Where the console is served a browser may show a certificate, and its user signs in: the token counts.
+#[test]
+fn beside_the_console_a_token_counts_whatever_the_certificate() {
+    let (folder, authority) = folder();
+    let named = Named::with(folder.path(), authority, &["--enable-console"]);
+    run(async { drop(named.enable().await) });
+    assert!(named.post(&named.alice, "a", "").contains(IGNORED), "the certificate alone is nobody");
+    let body = "{\"name\":\"bob\",\"password\":\"p\"}";
+    let answer = named.dialer(&named.alice).post(&named.server.port, "/v3/auth/authenticate", "", body).expect("sent");
+    let token = answer.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let head = format!("Authorization: {token}\r\n");
+    assert!(named.post(&named.alice, "b", &head).starts_with("HTTP/1.1 200"));
+    assert!(named.post(&named.alice, "a", &head).contains(DENIED), "bob's rights, not alice's");
+    let samples = named.dialer(&named.root).get(&named.server.port, "/console/api/samples").expect("answered");
+    assert!(samples.starts_with("HTTP/1.1 400") && samples.contains(NOBODY), "nor does root's name open the console");
 }
 
 /// As in etcd: revocation is looked at when a connection is taken, and ends none that is open.
