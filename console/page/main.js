@@ -36,6 +36,7 @@ async function show() {
 async function start() {
   app.about = await view("about").catch(() => null);
   app.readOnly = Boolean(app.about && app.about.read_only);
+  await readRoles().catch(() => {});
   if (!location.hash) history.replaceState(null, "", "#/overview");
   await show();
 }

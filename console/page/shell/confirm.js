@@ -40,6 +40,7 @@ function signIn(why) {
         const { token } = await call("auth/authenticate", { name, password });
         Object.assign(app, { token, user: name });
         for (const [key, value] of [["token", token], ["user", name]]) keep.checked ? sessionStorage.setItem(key, value) : sessionStorage.removeItem(key);
+        await readRoles();
         closeDialog();
         show();
       } catch (error) {
@@ -51,7 +52,7 @@ function signIn(why) {
 }
 
 function signOut() {
-  Object.assign(app, { token: null, user: null });
+  Object.assign(app, { token: null, user: null, roles: null });
   sessionStorage.clear();
   show();
 }

@@ -65,8 +65,11 @@ const button = (text, onclick, kind = "") => h("button" + kind, {
     onclick();
   },
 }, text);
-// What changes something: off where the server lets nothing be changed from here.
-const action = (text, onclick, kind = "") => dress(button(text, onclick, kind), { disabled: app.readOnly, title: app.readOnly ? "this console is read-only" : undefined });
+// What changes something: off where nothing is changed from here, or who has signed in may not. Some views are for root.
+function action(text, onclick, kind = "", may = true) {
+  const isDenied = !may || (/^#\/(cluster|users)/.test(location.hash) && !mayAdminister());
+  return dress(button(text, onclick, kind), { disabled: app.readOnly || isDenied, title: app.readOnly ? "this console is read-only" : isDenied && "you may not" });
+}
 const check = (text, attributes) => h("label", null, h("input", { type: "checkbox", ...attributes }), text);
 
 // A form whose fields are named; `submit` gets what was typed.

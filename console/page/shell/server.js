@@ -1,8 +1,19 @@
 // Calls to the server: the JSON gateway of any etcd below /v3, and what only this server has below /console/api.
 
 // What is known of the server and of who asks. The token is here alone, and in this tab if that was asked for.
-const app = { token: sessionStorage.getItem("token"), user: sessionStorage.getItem("user"), about: null, readOnly: false };
+const app = { token: sessionStorage.getItem("token"), user: sessionStorage.getItem("user"), about: null, readOnly: false, roles: null };
 const has = (view) => Boolean(app.about) && app.about.views.includes(view);
+
+// The roles of who has signed in, with what they let him do.
+async function readRoles() {
+  app.roles = null;
+  if (!app.user) return;
+  const { roles = [] } = await call("auth/user/get", { name: app.user });
+  app.roles = await Promise.all(roles.map(async (name) => ({ name, perm: name === "root" ? [] : (await call("auth/role/get", { role: name })).perm || [] })));
+}
+
+const mayWrite = (key, end) => !app.roles || testRight(app.roles, true, key, end).may;
+const mayAdminister = () => !app.roles || app.roles.some(({ name }) => name === "root");
 
 class CallError extends Error {
   constructor(code, message) {

@@ -23,7 +23,7 @@ async function keys(main, params, signal) {
     } catch (error) {
       keysTree = null;
       if (error.code !== DENIED) throw error;
-      refill(tree, await ownRights());
+      refill(tree, ownRights());
     }
   });
   await attempt(() => (params.q ? searchView(right, prefix, params, signal) : key ? pairView(right, key, params, signal) : listView(right, prefix, params, signal)));
@@ -61,10 +61,8 @@ async function openKeys(text, q, options) {
 }
 
 // Where somebody may read who may not read all.
-async function ownRights() {
-  const { roles } = await call("auth/user/get", { name: app.user });
-  const all = await Promise.all((roles || []).map((role) => call("auth/role/get", { role })));
-  const prefixes = all.flatMap((role) => role.perm || []).filter((permission) => permission.permType !== "WRITE");
+function ownRights() {
+  const prefixes = (app.roles || []).flatMap((role) => role.perm).filter((permission) => permission.permType !== "WRITE");
   return [h("p", null, "You may not read all keys, but:"), prefixes.map(({ key, range_end }) => h("p", null, link("keys", range_end ? { prefix: keyText(fromBase64(key)) } : { key: keyText(fromBase64(key)) }, rangeText(key, range_end))))];
 }
 
@@ -81,7 +79,7 @@ async function listView(box, prefix, params, signal) {
   const last = page.kvs[page.kvs.length - 1];
   fill(box, [
     h("div.bar", null, h("span.grow", null, h("b", null, grouped(page.count)), ` keys ${params.from === undefined ? "" : "from here on "}below `, h("code", null, prefix || "everything"), soft(` at revision ${grouped(page.revision)}`)),
-      button("Export", () => attempt(() => exportRange(all, page.revision, signal))), action("Import", importPairs), action("Delete all", () => deletePrefix(bytes), ".bad")),
+      button("Export", () => attempt(() => exportRange(all, page.revision, signal))), action("Import", importPairs), action("Delete all", () => deletePrefix(bytes), ".bad", mayWrite(fromBase64(all.key), fromBase64(all.range_end)))),
     list, page.more && last ? h("p", null, link("keys", { prefix, from: keyText(concat(last.key, new Uint8Array([0]))) }, "Next page")) : null, h("h2", null, "Changes"), state, log]);
   draw();
   const kept = [];

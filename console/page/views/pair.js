@@ -9,14 +9,15 @@ async function pairView(box, key, params, signal) {
   if (!kv) return fill(box, [h("h1.key", null, name), h("p", null, revision ? `It was not there at revision ${grouped(revision)}.` : "There is no such key."), revision ? null : action("Make it", () => newKey(name))]);
   const value = fromBase64(kv.value), found = detect(value), state = h("p", { role: "status" });
   const edit = h("section"), history = h("section");
+  const may = mayWrite(key, new Uint8Array(0));
   const changes = !revision && [
-    action("Edit", () => editView(edit, key, kv, value, found)),
-    action("Delete", () => destroy("Delete a key", "The key is deleted if nobody has changed it meanwhile.", name, "Delete", () => deleteKey(key, kv)), ".bad"),
+    action("Edit", () => editView(edit, key, kv, value, found), "", may),
+    action("Delete", () => destroy("Delete a key", "The key is deleted if nobody has changed it meanwhile.", name, "Delete", () => deleteKey(key, kv)), ".bad", may),
   ];
   fill(box, [
     h("h1.key", null, name), state,
     revision ? h("p", null, `As it was at revision ${grouped(revision)}. `, link("keys", { key: name }, "As it is now")) : null,
-    h("div.bar", null, changes, button("History", () => attempt(() => historyView(history, key, kv, signal))), button("Watch its level", () => go("keys", { prefix: name.slice(0, name.lastIndexOf("/") + 1) }))),
+    h("div.bar", null, changes, button("History", () => attempt(() => historyView(history, key, kv, signal)))),
     figures([["Version", kv.version], ["Created at revision", grouped(kv.create_revision)], ["Changed at revision", grouped(kv.mod_revision)], ["Size of the value", sizeText(value.length)], kv.lease && kv.lease !== "0" ? ["Lease", leaseLink(kv.lease)] : null].filter(Boolean)),
     edit, valueView(value, name), history]);
   if (params.history) await historyView(history, key, kv, signal);

@@ -220,6 +220,10 @@ const FLOWS = {
     await sees("You may not read all keys, but:");
     await page.click("main a >> text=/shop/");
     await sees("/shop/apples");
+    assert.equal(await page.isDisabled("button:text-is('Delete all')"), true);
+    await page.click("main table a:text-is('/shop/apples')");
+    await sees("Version");
+    assert.equal(await page.isDisabled("button:text-is('Edit')"), true);
     await page.click("#session");
     await sees("Sign in", "dialog");
   },
