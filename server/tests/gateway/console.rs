@@ -76,21 +76,22 @@ fn the_page_comes_whole_or_compressed_and_not_twice() {
 /// Pages of others (CSRF): there are no cookies, and what a browser says of the page is looked at.
 #[test]
 fn pages_of_others_stay_out() {
-    let server = Server::plinth(&["--enable-console", "--cors", "http://friend.com"]);
+    let server = Server::plinth(&["--enable-console", "--cors", "http://friend.com:8080"]);
     let post = |headers: &str| ask(&server, "POST", "/v3/kv/range", headers, RANGE);
     let status = |headers: &str| post(&format!("{headers}{JSON}")).status;
     assert_eq!(status("Origin: http://{h}\r\n"), 200, "its own page");
-    assert_eq!(status("Origin: http://friend.com\r\n"), 200, "one that is listed");
+    assert_eq!(status("Origin: http://friend.com:8080\r\n"), 200, "one that is listed");
     assert_eq!(status(""), 200, "no page at all");
-    for foreign in ["http://evil.com", "https://{h}", "null", "http://{h}.evil.com", "http://friend.com.evil.com"] {
+    for foreign in ["http://evil.com", "https://{h}", "null", "http://{h}.evil.com", "http://friend.com:8080.evil.com"]
+    {
         let answer = post(&format!("Origin: {foreign}\r\n{JSON}"));
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None), "{foreign}");
         let asked_before = ask(&server, "OPTIONS", "/v3/kv/put", &format!("Origin: {foreign}\r\n"), "");
         assert_eq!((asked_before.status, asked_before.header("access-control-allow-origin")), (403, None), "{foreign}");
         assert_eq!(get(&server, "/console/api/samples", &format!("Origin: {foreign}\r\n")).status, 403, "{foreign}");
     }
-    let allowed = post(&format!("Origin: http://friend.com\r\n{JSON}"));
-    assert_eq!(allowed.header("access-control-allow-origin"), Some("http://friend.com"));
+    let allowed = post(&format!("Origin: http://friend.com:8080\r\n{JSON}"));
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("http://friend.com:8080"));
     // What a form could send without being asked for leave.
     assert_eq!(post("Origin: http://{h}\r\nContent-Type: text/plain\r\n").status, 415);
     assert_eq!(post("Origin: http://{h}\r\n").status, 415);
