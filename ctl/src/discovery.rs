@@ -14,38 +14,67 @@ pub struct Discovery<'a> {
     pub is_insecure: bool,
 }
 
+/// An endpoint that the domain names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// It has to be spoken to encrypted.
+    pub is_encrypted: bool,
+    pub service: Service,
+}
+
+impl Found {
+    /// As `--endpoints` has it.
+    pub fn url(&self) -> String {
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.service.target, self.service.port)
+    }
+}
+
 impl Discovery<'_> {
-    /// The endpoints; those in clear are left out, and the user is told, unless they are wanted.
+    /// The URLs of the endpoints; those in clear are left out, and the user is told, unless they are wanted.
     ///
     /// # Errors
     /// If there is neither a record of encrypted nor of other ones.
     pub fn endpoints(&self, servers: &[SocketAddr]) -> Result<Vec<String>, Failure> {
+        let mut urls = Vec::new();
+        for found in self.services(servers)? {
+            if found.is_encrypted || self.is_insecure {
+                urls.push(found.url());
+            } else {
+                eprintln!("ignoring discovered insecure endpoint {:?}", found.url());
+            }
+        }
+        Ok(urls)
+    }
+
+    /// All endpoints, encrypted ones first.
+    ///
+    /// # Errors
+    /// If there is neither a record of encrypted nor of other ones.
+    pub fn services(&self, servers: &[SocketAddr]) -> Result<Vec<Found>, Failure> {
         let find = |kind: &str| {
             let suffix = if self.suffix.is_empty() { String::new() } else { format!("-{}", self.suffix) };
             services::lookup(servers, &format!("_{kind}{suffix}._tcp.{}", self.domain))
         };
-        let url =
-            |scheme: &'static str| move |Service { target, port, .. }: Service| format!("{scheme}://{target}:{port}");
         let (encrypted, clear) = (find("etcd-client-ssl"), find("etcd-client"));
         if let (Err(encrypted), Err(clear)) = (&encrypted, &clear) {
             return Err(Failure::new(Exit::Error, format!("dns lookup errors: {encrypted} and {clear}")));
         }
-        let mut endpoints: Vec<String> = encrypted.into_iter().flatten().map(url("https")).collect();
-        for endpoint in clear.into_iter().flatten().map(url("http")) {
-            if self.is_insecure {
-                endpoints.push(endpoint);
-            } else {
-                eprintln!("ignoring discovered insecure endpoint {endpoint:?}");
-            }
-        }
-        Ok(endpoints)
+        let found = |is_encrypted| move |service| Found { is_encrypted, service };
+        let encrypted = encrypted.into_iter().flatten().map(found(true));
+        Ok(encrypted.chain(clear.into_iter().flatten().map(found(false))).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::tests::serve;
+    use crate::services::double::serve;
 
     #[test]
     fn records_become_endpoints() {

@@ -161,8 +161,9 @@ fn services(answer: &[u8], id: u16) -> Result<Vec<Service>, String> {
     Ok(answer.answers.iter().filter_map(service).collect())
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
+/// A name server for tests.
+#[cfg(any(test, feature = "testing"))]
+pub mod double {
     use super::*;
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::SRV;
@@ -170,7 +171,7 @@ pub(crate) mod tests {
 
     /// A name server on a port of loopback, for both protocols: says of each name what `records` says, and by UDP only that
     /// it does not fit if `only_by_stream`. Ends with the process.
-    pub(crate) fn serve(records: &'static [(&str, u16, u16, &str)], only_by_stream: bool) -> SocketAddr {
+    pub fn serve(records: &'static [(&str, u16, u16, &str)], only_by_stream: bool) -> SocketAddr {
         let answer = move |query: &[u8], is_cut: bool| {
             let query = Packet::parse(query).expect("a query");
             let question = &query.questions[0];
@@ -216,6 +217,12 @@ pub(crate) mod tests {
         });
         address
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::double::serve;
+    use super::*;
 
     #[test]
     fn services_come_in_their_order_by_both_protocols() {

@@ -4,6 +4,7 @@
 
 use crate::cluster::bootstrap::{self, Plan, PlanError};
 use crate::config::{Config, Gate};
+use crate::discovery;
 use crate::home::data_file::{DataFile, DataFileError};
 use crate::home::{HomeLog, HomeMember, HomeStore, Pace, Profile, RequestLimits};
 use crate::resources;
@@ -256,6 +257,11 @@ async fn begin(
     log: &mut HomeLog,
     entries: &mut RecoveredLog,
 ) -> Result<(Identity, Vec<plinth_raft::Member>), BootError> {
+    let discovered = match discovery::is_wanted(config) {
+        true => Some(discovery::with_founders(config.clone()).await.map_err(PlanError::Flags)?),
+        false => None,
+    };
+    let config = discovered.as_ref().unwrap_or(config);
     config.check_before_bootstrap().map_err(PlanError::Flags)?;
     let (identity, members, what) = match bootstrap::plan(config, connector).await? {
         Plan::Found { identity, members } => {

@@ -3,7 +3,7 @@
 use crate::answer::status;
 use crate::api;
 use crate::cluster::Link;
-use crate::config::{FeatureGates, version};
+use crate::config::FeatureGates;
 use crate::console::{Console, Rpcs, SAMPLE_INTERVAL};
 use crate::home::{Home, space};
 use crate::http::{
@@ -140,7 +140,7 @@ impl HttpEndpoints {
             Route::Health(health) => self.health(&health).await,
             Route::Probe(probe) => self.probe(&probe).await,
             Route::Metrics => http::metrics(self.scrape().await),
-            Route::Version => http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
+            Route::Version => http::version(self.home.cluster_version()),
             Route::DebugVars => self.debug_vars(read_process().await),
             Route::LogLevel(level) => {
                 tracing::warn!(?level, "the level of the log is changed");
@@ -231,7 +231,7 @@ impl HttpEndpoints {
         let mut facts = Facts {
             server_id: own,
             peers: metrics.peers.facts(own, &peer_figures(&self.link)),
-            cluster_version: version::CLUSTER_VERSION.rsplit_once('.').map(|(minor, _)| minor.to_string()),
+            cluster_version: Some(self.home.cluster_version().minor()),
             alarms,
             gates: self.gates.clone(),
             process: ProcessStats::default(),

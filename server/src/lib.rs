@@ -17,6 +17,7 @@
 //! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies; [`export`]: one of
 //!   etcd's from one of ours; [`follow`]: a standby of a running etcd cluster
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
+//! - [`discovery`]: who founds the cluster, as a domain or a registry tells it
 //! - [`config`]: command line, environment and configuration file become one typed [`config::Config`]
 //! - [`tls`]: certificates and keys of both sides, as their files are now
 //! - [`logging`]: the process's log: JSON lines in etcd's shape, written by a thread of its own
@@ -36,6 +37,7 @@ pub mod config;
 pub mod console;
 pub mod conversion;
 pub mod datadir;
+pub mod discovery;
 pub mod endpoints;
 pub mod export;
 pub mod failpoints;

@@ -257,3 +257,61 @@ fn a_founder_waits_once_for_all_who_do_not_answer() {
     assert!(apart < 1.5, "they were asked one after the other, {apart} s apart");
     server.wait_for("bootstrapped a new cluster");
 }
+
+/// Those who found a cluster find each other in a registry of another one, and one too many is told so.
+#[test]
+fn founders_find_each_other_in_a_registry() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let registry = Server::start(&data_dir("registry"));
+    registry.wait_for("ready to serve client requests");
+    let endpoint = registry.client_port.url();
+    let ctl = |server: &Server, arguments: &[&str]| {
+        let endpoint = server.client_port.url();
+        let (code, stdout, stderr) = output(&[&["ctl", "--endpoints", &endpoint], arguments].concat());
+        assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+        stdout
+    };
+    let discovery = ["--discovery-token=blue", "--discovery-endpoints", &endpoint];
+    let unknown = Server::start_as(&data_dir("unknown"), |command| {
+        command.args(discovery);
+    });
+    let failure = unknown.wait_for("the server stopped");
+    assert_eq!(failure["error"], "discovery: size key not found");
+
+    ctl(&registry, &["put", "/_etcd/registry/blue/_config/size", "2"]);
+    let start = |name: &'static str| {
+        Server::start_as(&data_dir(name), |command| {
+            command.args(discovery).args(["--name", name]);
+        })
+    };
+    let first = start("first");
+    first.wait_for("entered the registry of discovery; waiting for the others");
+    let second = start("second");
+    for founder in [&first, &second] {
+        founder.wait_for("ready to serve client requests");
+    }
+    let members = ctl(&second, &["member", "list"]);
+    assert!(members.contains("first") && members.contains("second") && members.lines().count() == 2, "{members}");
+    assert_eq!(
+        ctl(&registry, &["get", "--prefix", "/_etcd/registry/blue/members/", "--keys-only"]).matches('\n').count(),
+        4
+    );
+    let late = start("late");
+    assert_eq!(late.wait_for("the server stopped")["error"], "discovery: cluster is full");
+}
+
+/// A founder that waits for others ends when it is told to.
+#[test]
+fn a_founder_that_waits_for_others_can_be_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = silent.local_addr().expect("bound").to_string();
+    let mut server = Server::start_as(folder.path().join("data").to_str().expect("UTF-8"), |command| {
+        command.args(["--discovery-token=t", "--discovery-endpoints", &endpoint]);
+    });
+    server.wait_for("the registry of discovery does not answer; trying again");
+    send_signal(&server.child, "-TERM");
+    let status = server.child.wait().expect("it ends");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{status}");
+}

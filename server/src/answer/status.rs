@@ -99,6 +99,12 @@ statuses! {
     UNKNOWN_QUESTION = Unimplemented, "a question that this member does not understand";
     /// A piece of a snapshot that is not kept any more.
     SNAPSHOT_GONE = FailedPrecondition, "the snapshot is not kept any more";
+    /// A version to go back to that is none.
+    DOWNGRADE_FORMAT = InvalidArgument, "etcdserver: wrong downgrade target version format";
+    /// A version to go back to that is not the one before.
+    DOWNGRADE_TARGET = InvalidArgument, "etcdserver: invalid downgrade target version";
+    /// The cluster goes back already.
+    DOWNGRADE_IN_PROGRESS = FailedPrecondition, "etcdserver: cluster has a downgrade job in progress";
     /// An unknown action in a downgrade request.
     UNKNOWN_METHOD = Unknown, "etcdserver: unknown method";
     /// `RangeStream` with a sort order.

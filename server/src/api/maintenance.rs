@@ -90,6 +90,7 @@ pub fn alarm_name(kind: AlarmKind) -> &'static str {
 /// `Status`: local, never linearized.
 pub fn status(Request { home, reply, .. }: Request) {
     let errors = errors(&home);
+    let (version, underway) = (home.cluster_version(), home.downgrade_target());
     let state = home.state();
     let (member, store) = (&state.member, state.member.store());
     reply.send(|out| {
@@ -105,9 +106,14 @@ pub fn status(Request { home, reply, .. }: Request) {
         }
         field_varint(out, 9, store.trees().in_use_bytes());
         field_varint(out, 10, u64::from(home.is_learner()));
-        field_bytes(out, 11, version::STORAGE_VERSION.as_bytes());
+        field_bytes(out, 11, version.to_string().as_bytes());
         field_varint(out, 12, home.profile.quota_bytes as u64);
-        field_message(out, 13, |_| {});
+        field_message(out, 13, |out| {
+            if let Some(target) = underway {
+                field_varint(out, 1, 1);
+                field_bytes(out, 2, target.to_string().as_bytes());
+            }
+        });
     });
 }
 

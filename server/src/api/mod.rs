@@ -6,7 +6,8 @@
 pub mod auth;
 pub mod cluster;
 pub mod convert;
-pub mod election;
+pub mod downgrade;
+mod election;
 mod guard;
 pub mod health;
 pub mod ids;
@@ -107,6 +108,7 @@ handlers! {
     Unary Admin DEFRAGMENT => maintenance::defragment;
     Unary Admin HASH => maintenance::hash;
     Unary Admin HASH_KV => maintenance::hash_kv;
+    Unary Admin DOWNGRADE => downgrade::downgrade;
     Unary Open AUTHENTICATE => sign_in::authenticate;
     Unary Identity AUTH_ENABLE => auth::enable;
     Unary Identity AUTH_DISABLE => auth::disable;

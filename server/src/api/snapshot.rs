@@ -6,13 +6,14 @@
 use super::StreamRequest;
 use crate::answer::status;
 use crate::caller::Caller;
-use crate::config::version::STORAGE_VERSION;
+use crate::config::version::CLUSTER_VERSION;
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_api::wire::{field_bytes, field_varint};
 use plinth_engine::auth::Auth;
 use plinth_engine::pagefile::{FileStore, Pin, PinnedView};
 use plinth_member::backup::{Export, ExportError, Progress};
+use plinth_member::downgrade::cluster_version;
 use plinth_net::grpc::{Code, Status, StreamHandler, StreamReply};
 use plinth_net::{rt, turn};
 use sha2::{Digest, Sha256};
@@ -124,13 +125,15 @@ impl<'h> Pinned<'h> {
 async fn send(home: &Rc<Home>, reply: &StreamReply) -> Result<(), Status> {
     let start = Instant::now();
     let pinned = Pinned::new(home).await;
-    let mut export = pinned.step(|view| Export::<Vec<u8>>::new(view, STORAGE_VERSION))?;
+    let version = pinned.step(|view| Ok(cluster_version(view, CLUSTER_VERSION)?))?.to_string();
+    let mut export = pinned.step(|view| Export::<Vec<u8>>::new(view, &version))?;
     while pinned.step(|view| export.plan(view, PLAN_ENTRIES))? == Progress::More {
         turn::pass().await;
     }
     let file_bytes = export.file_bytes().expect("the plan is done");
-    tracing::info!(total_bytes = file_bytes, storage_version = STORAGE_VERSION, "sending database snapshot to client");
-    let mut pieces = Pieces { reply, queued: Vec::new(), hash: Sha256::new(), remaining: file_bytes };
+    tracing::info!(total_bytes = file_bytes, storage_version = %version, "sending database snapshot to client");
+    let mut pieces =
+        Pieces { reply, version: &version, queued: Vec::new(), hash: Sha256::new(), remaining: file_bytes };
     pinned.step(|_| export.begin(Vec::new()))?;
     loop {
         while reply.queued_bytes() > QUEUE_BYTES && !reply.is_closed() {
@@ -157,6 +160,8 @@ async fn send(home: &Rc<Home>, reply: &StreamReply) -> Result<(), Status> {
 /// The database on its way to the client.
 struct Pieces<'r> {
     reply: &'r StreamReply,
+    /// The release whose schema the database has.
+    version: &'r str,
     queued: Vec<u8>,
     hash: Sha256,
     /// Bytes of the database that were not sent yet.
@@ -177,7 +182,7 @@ impl Pieces<'_> {
 
     fn send(&mut self, piece: &[u8]) {
         self.remaining = self.remaining.checked_sub(piece.len() as u64).expect("the plan knows the size of the file");
-        message(self.reply, self.remaining, piece);
+        message(self.reply, self.version, self.remaining, piece);
     }
 
     fn finish(mut self) {
@@ -187,15 +192,15 @@ impl Pieces<'_> {
         }
         assert_eq!(self.remaining, 0, "the plan knows the size of the file");
         let hash = std::mem::take(&mut self.hash).finalize();
-        message(self.reply, 0, &hash);
+        message(self.reply, self.version, 0, &hash);
     }
 }
 
 /// Sends a `SnapshotResponse`: remaining bytes, a piece, the version of the schema; etcd sets no header.
-fn message(reply: &StreamReply, remaining: u64, piece: &[u8]) {
+fn message(reply: &StreamReply, version: &str, remaining: u64, piece: &[u8]) {
     reply.send(|out| {
         field_varint(out, 2, remaining);
         field_bytes(out, 3, piece);
-        field_bytes(out, 4, STORAGE_VERSION.as_bytes());
+        field_bytes(out, 4, version.as_bytes());
     });
 }

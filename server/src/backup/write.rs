@@ -5,11 +5,12 @@
 //! core is ever its own.
 
 use super::shelf::Shelf;
-use crate::config::version::STORAGE_VERSION;
+use crate::config::version::CLUSTER_VERSION;
 use plinth_bbolt::check;
 use plinth_bbolt::{Database, DatabaseFile, Sink};
 use plinth_engine::pagefile::{FileReader, FileWriter, PageWriter, PinnedFile};
 use plinth_member::backup::{Export, ExportError, Progress};
+use plinth_member::downgrade::cluster_version;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -168,7 +169,8 @@ pub fn write(
 fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, stop: &AtomicBool) -> Result<Written, BackupError> {
     let mut pace = Pace::new(stop);
     let view = state.view();
-    let mut export = Export::<Paced<'_>>::new(&view, STORAGE_VERSION)?;
+    let version = cluster_version(&view, CLUSTER_VERSION).map_err(ExportError::from)?.to_string();
+    let mut export = Export::<Paced<'_>>::new(&view, &version)?;
     while export.plan(&view, STEP_ENTRIES)? == Progress::More {
         pace.check()?;
         state.let_go();

@@ -5,7 +5,6 @@ use super::Link;
 use super::forward::{self, Question};
 use super::{member_list, snapshots};
 use crate::answer::status;
-use crate::config::version;
 use crate::home::Home;
 use bytes::Bytes;
 use plinth_member::records;
@@ -158,7 +157,7 @@ fn respond(home: &Home, request: &Http1Request) -> Response {
             let members = records::list(home.state().member.store()).unwrap_or_default();
             Response::with_body(200, "application/json", member_list::encode(members) + "\n")
         }
-        "/version" => crate::http::version(Some(version::CLUSTER_VERSION), Some(version::STORAGE_VERSION)),
+        "/version" => crate::http::version(home.cluster_version()),
         "/health" => Response::with_body(200, "application/json", r#"{"health":"true"}"#),
         _ => Response::error(404, "404 page not found"),
     };

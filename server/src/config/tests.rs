@@ -306,8 +306,6 @@ fn unusable_settings_of_tls_exit_with_1() {
 fn what_is_not_built_yet_is_refused_by_name_or_warned_about() {
     const REFUSED: &[(&[&str], &str)] = &[
         (&["--listen-peer-urls=unix://x"], "Unix sockets between members"),
-        (&["--discovery-token=t", "--discovery-endpoints=a"], "discovery"),
-        (&["--discovery-srv=example.com"], "discovery"),
         (&["--enable-distributed-tracing"], "tracing"),
     ];
     for (arguments, what) in REFUSED {

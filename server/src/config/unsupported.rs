@@ -1,6 +1,6 @@
 //! What is understood but not built yet. A feature that arrives removes its line here and nothing else.
 //!
-//! A setting is refused if ignoring it would break a promise its name makes (encryption, discovery, other members),
+//! A setting is refused if ignoring it would break a promise its name makes (encryption, other members),
 //! and only warned about if the server is as correct without it. Defaults that differ from etcd's are not told.
 
 use super::gates::Gate;
@@ -36,7 +36,6 @@ const NO_SUCH_FILES: &str = "files that are not needed any more are reused or re
 /// The list.
 const MISSING: &[Missing] = &[
     Missing { what: "Unix sockets between members", consequence: Refuse, asked: members_on_unix_sockets },
-    Missing { what: "Bootstrap by discovery", consequence: Refuse, asked: wants_discovery },
     Missing { what: "Distributed tracing", consequence: Refuse, asked: |c| c.monitoring.tracing },
     Missing { what: "--memory-mlock", consequence: Warn, asked: |c| c.memory_mlock },
     Missing { what: "--enable-pprof", consequence: Warn, asked: wants_profiles },
@@ -63,7 +62,7 @@ const MISSING: &[Missing] = &[
     },
     Missing {
         what: "--downgrade-check-time",
-        consequence: Warn,
+        consequence: Idle("a downgrade ends when it is cancelled: no member ever is of the older release"),
         asked: |c| c.cluster.downgrade_check_interval != DOWNGRADE_INTERVAL,
     },
     Missing {
@@ -93,11 +92,6 @@ fn peer_urls(config: &Config) -> impl Iterator<Item = &Url> {
 
 fn members_on_unix_sockets(config: &Config) -> bool {
     peer_urls(config).any(|url| url.scheme().is_unix())
-}
-
-fn wants_discovery(config: &Config) -> bool {
-    let discovery = &config.cluster.discovery;
-    !discovery.endpoints.is_empty() || !discovery.srv_domain.is_empty()
 }
 
 /// By its flag; log level debug implies it without asking for it.

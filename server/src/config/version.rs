@@ -3,14 +3,15 @@
 //! Clients and operators look at etcd's version to know what they can use, so the version of the API that Plinth is
 //! compatible with comes first everywhere; Plinth's own is added where there is room for it.
 
+use plinth_member::downgrade::Release;
+
 /// The etcd release whose behaviour Plinth has.
 pub const ETCD_VERSION: &str = "3.7.1";
-/// The cluster version of a cluster whose members are all of this version.
-pub const CLUSTER_VERSION: &str = "3.7.0";
+/// The cluster version of a cluster whose members are all of this version; that of the storage format as etcd counts it
+/// follows it.
+pub const CLUSTER_VERSION: Release = Release::new(3, 7);
 /// The oldest cluster version this server can be part of.
 pub const MIN_CLUSTER_VERSION: &str = "3.0.0";
-/// The version of the storage format as etcd counts it.
-pub const STORAGE_VERSION: &str = "3.7.0";
 /// Plinth's own version.
 pub const PLINTH_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit the binary was built from, if the build was told (`PLINTH_GIT_SHA`).

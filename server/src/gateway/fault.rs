@@ -1,21 +1,12 @@
 //! Calls that failed: the bodies and HTTP statuses of etcd's gateway.
 
-use plinth_api::json::{Escapes, ROUTES, push_string};
+use plinth_api::json::{Escapes, push_string};
 use plinth_net::grpc::{Code, Status};
 use plinth_net::http1::Response;
 use std::borrow::Cow;
 
-/// No such path.
+/// Nothing to call: no such path.
 pub const NOT_FOUND: Status = Status { code: Code::NotFound, message: Cow::Borrowed("Not Found") };
-/// Nothing to call: no such path, or a method that is not served, which is told as over gRPC.
-pub fn unknown(path: &str) -> Status {
-    let route = ROUTES.iter().find(|route| path.strip_prefix("/v3") == Some(route.path));
-    let named = route.and_then(|route| route.method.strip_prefix('/')?.split_once('/'));
-    named.map_or(NOT_FOUND, |(service, method)| {
-        Status::new(Code::Unimplemented, format!("unknown method {method} for service {service}"))
-    })
-}
-
 /// Paths are for POST. The code is what etcd gives.
 pub const METHOD_NOT_ALLOWED: Status =
     Status { code: Code::Unimplemented, message: Cow::Borrowed("Method Not Allowed") };
@@ -84,9 +75,6 @@ mod tests {
         let odd = Status::new(Code::Cancelled, "a \"<b>\"\n");
         assert_eq!(body(&odd), br#"{"code":1,"message":"a \"<b>\"\n"}"#);
         assert_eq!(line(&odd), br#"{"error":{"code":1,"message":"a \"\u003cb\u003e\"\n"}}"#);
-        assert_eq!(unknown("/v3/nothing"), NOT_FOUND);
-        let unserved = "unknown method Downgrade for service etcdserverpb.Maintenance";
-        assert_eq!(unknown("/v3/maintenance/downgrade"), Status::new(Code::Unimplemented, unserved));
         let statuses = Code::ALL.map(http_status);
         let expected = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
         assert_eq!(statuses, expected);

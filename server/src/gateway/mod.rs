@@ -133,7 +133,7 @@ impl Gateway {
             reply.respond(&admission.finish(http::redirect("/v3/", request.query())));
             return None;
         }
-        let found = self.target(path).ok_or_else(|| fault::unknown(path)).and_then(|target| {
+        let found = self.target(path).ok_or(fault::NOT_FOUND).and_then(|target| {
             if request.method != Method::Post {
                 return Err(fault::METHOD_NOT_ALLOWED);
             }
@@ -162,7 +162,7 @@ impl Gateway {
         let peer = reply.peer();
         let output = Output::socket(reply.upgrade(&headers));
         let Some(target) = self.target(path) else {
-            output.end_with(&fault::body(&fault::unknown(path)));
+            output.end_with(&fault::body(&fault::NOT_FOUND));
             return Box::new(input::Ignored);
         };
         let head = Head::of_socket(request, peer);

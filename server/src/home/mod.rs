@@ -31,6 +31,7 @@ pub mod stages;
 pub mod standby;
 mod timeout;
 pub mod v2;
+mod versions;
 pub mod waiter;
 pub mod watching;
 

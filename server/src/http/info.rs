@@ -1,19 +1,16 @@
 //! Endpoints that tell about the server: `/version`, `/metrics`, `/debug/vars`.
 
-use plinth_net::http1::Response;
-
 use crate::config::version::ETCD_VERSION;
 use crate::logging::push_json_string;
 use crate::metrics::ProcessStats;
+use plinth_member::downgrade::Release;
+use plinth_net::http1::Response;
 
-/// `/version`. The versions of cluster and storage may not be known yet.
-pub fn version(cluster: Option<&str>, storage: Option<&str>) -> Response {
-    let text = format!(
-        r#"{{"etcdserver":{},"etcdcluster":{},"storage":{}}}"#,
-        json_string(ETCD_VERSION),
-        json_string(cluster.unwrap_or("not_decided")),
-        json_string(storage.unwrap_or("unknown"))
-    );
+/// `/version`. The version of the storage follows that of the cluster.
+pub fn version(cluster: Release) -> Response {
+    let cluster = json_string(&cluster.to_string());
+    let server = json_string(ETCD_VERSION);
+    let text = format!(r#"{{"etcdserver":{server},"etcdcluster":{cluster},"storage":{cluster}}}"#);
     Response::with_body(200, "application/json", text)
 }
 

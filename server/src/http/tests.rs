@@ -1,5 +1,6 @@
 //! Requests and answers, as a probe or a browser sees them.
 
+use plinth_member::downgrade::Release;
 use plinth_net::http1::{Http1Request, Limits, Response, parse};
 
 use super::*;
@@ -216,11 +217,10 @@ fn a_check_cannot_be_forgotten() {
 
 #[test]
 fn versions() {
-    let known = version(Some("3.7.0"), Some("3.7.0"));
+    let known = version(Release::new(3, 7));
     assert_eq!(body(&known), r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#);
     assert_eq!(known.get("content-type"), Some("application/json"));
-    let early = version(None, None);
-    assert_eq!(body(&early), r#"{"etcdserver":"3.7.1","etcdcluster":"not_decided","storage":"unknown"}"#);
+    assert_eq!(body(&version(Release::new(3, 6))), r#"{"etcdserver":"3.7.1","etcdcluster":"3.6.0","storage":"3.6.0"}"#);
 }
 
 #[test]

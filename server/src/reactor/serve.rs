@@ -8,6 +8,7 @@ use crate::boot::{self, Booted};
 use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
 use crate::conversion;
+use crate::discovery;
 use crate::endpoints::HttpEndpoints;
 use crate::follow;
 use crate::home::flush::{self, Flusher};
@@ -53,9 +54,13 @@ pub async fn run(
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let (listeners, connector) = (peers::bind(&config).await?, security.connector());
     let converted = conversion::convert(&config, member_dir, log_dir).map_err(|error| text(&error))?;
+    let mut stop =
+        std::pin::pin!(async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) });
     let booted = boot::boot(&config, member_dir, log_dir, &connector);
-    let booted = peers::turn_away_until(&listeners, booted).await;
-    let Booted { member, log, profile, data, writer, first_members } = booted.map_err(|error| text(&error))?;
+    let booted = async { peers::turn_away_until(&listeners, booted).await.map(Some).map_err(|error| text(&error)) };
+    // It may wait for other founders.
+    let Some(booted) = booted.or(async { (&mut stop).await.map(|()| None) }).await? else { return Ok(()) };
+    let Booted { member, log, profile, data, writer, first_members } = booted;
     if let Some(converted) = converted {
         // From here on consensus may add to the log.
         converted.set_aside().map_err(|error| text(&error))?;
@@ -72,12 +77,11 @@ pub async fn run(
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), reactor.queues.background);
     peers::connect(&home, &link, &config, &security, listeners);
     home.reactor.pump.notify();
-    let is_founded_alone = !config.cluster.initial.contains(',');
+    let is_founded_alone = !config.cluster.initial.contains(',') && !discovery::is_wanted(&config);
     let following = follow::follow(home.clone(), config.follow.clone(), is_founded_alone);
     let following = rt::spawn_into(following, reactor.queues.background);
     let followed = async { Err(format!("following another cluster: {}", following.await)) };
 
-    let stop = async { wait_for_signal(signals, taken.clone()).await.map_err(|error| text(&error)) };
     let broken = async { Err(flush_fault((&mut flushing).await)) };
     let removed = async {
         peers::wait_for_removal(&home, &link).await;

@@ -11,6 +11,7 @@ mod backups;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod downgrade;
 mod leases;
 mod lifecycle;
 mod metrics;

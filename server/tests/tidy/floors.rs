@@ -23,7 +23,7 @@ const CRATES: &[&[&str]] = &[
 /// Rooms of the server from the ground up. A room names rooms of lower floors and of its own.
 const SERVER: &[&[&str]] = &[
     &["caller", "config", "failpoints", "notify", "passwords", "resources", "sys", "tokens", "wake"],
-    &["datadir", "logging", "metrics"],
+    &["datadir", "discovery", "logging", "metrics"],
     &["tls"],
     &["answer", "http"],
     &["home"],

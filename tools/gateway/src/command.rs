@@ -1,10 +1,12 @@
 //! The command line of `etcd gateway`: flags only, no variables and no file, as etcd's.
 
+use crate::discovery::Domain;
 use crate::log;
 use crate::pool::{Endpoint, Pool};
 use crate::proxy::Proxy;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use plinth_companion::systemd;
+use plinth_ctl::services::name_servers;
 use plinth_ctl::{quote, signals, usage};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ enum Gateway {
         /// comma separated etcd cluster endpoints
         #[arg(long, default_value = "127.0.0.1:2379", value_delimiter = ',')]
         endpoints: Vec<String>,
+        #[command(flatten)]
+        domain: Domain,
         /// duration of delay before retrying failed endpoints
         #[arg(long, default_value = "1m0s", value_parser = quote::parse_duration)]
         retry_delay: Duration,
@@ -40,23 +44,27 @@ pub fn main(words: Vec<String>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
     let named = std::iter::once(OsString::from("etcd gateway")).chain(words.clone());
     let parsed = definition.clone().try_get_matches_from(named).and_then(|found| Cli::from_arg_matches(&found));
-    let Gateway::Start { listen_addr, endpoints, retry_delay } = match parsed {
+    let Gateway::Start { listen_addr, endpoints, domain, retry_delay } = match parsed {
         Ok(cli) => cli.command,
         Err(error) => return usage::report(&error, &definition, &words),
     };
-    let ran = pool(&endpoints).and_then(|pool| {
-        check_address(&listen_addr)?;
-        leads_elsewhere(&pool, &listen_addr)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.map_err(|error| error.to_string())?.block_on(run(pool, &listen_addr, retry_delay))
-    });
-    match ran {
+    match start(&listen_addr, &endpoints, &domain, retry_delay) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprintln!("{text}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(listen: &str, endpoints: &[String], domain: &Domain, retry_delay: Duration) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let found = runtime.block_on(domain.endpoints(&name_servers()))?;
+    let pool = if found.is_empty() { pool(endpoints)? } else { Pool::new(found) };
+    check_address(listen)?;
+    leads_elsewhere(&pool, listen)?;
+    runtime.block_on(run(pool, listen, retry_delay))
 }
 
 /// The endpoints: hosts and ports, of which a scheme is cut off.

@@ -2,6 +2,7 @@
 //! nothing that it carries.
 //!
 //! - [`command`] is the command line, with etcd's texts
+//! - [`discovery`] asks a domain for endpoints
 //! - [`pool`] says which endpoint is next, and which are left out because they did not answer
 //! - [`proxy`] accepts, dials and copies; [`log`] are its lines, in etcd's shape
 //!
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod discovery;
 pub mod log;
 pub mod pool;
 pub mod proxy;
