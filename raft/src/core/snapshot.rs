@@ -1,18 +1,19 @@
-//! Followers that need more than the log has (chapter 5).
+//! Followers that need more than the log has (Raft dissertation, chapter 5).
 //!
 //! Snapshots travel by reference: the leader asks its shell to pin one, the shell offers what it has pinned, and the message
 //! names it; the bytes go beside it. When they have arrived, the follower takes the snapshot over and its log begins anew
-//! behind it. The entry it ends with is committed, so nothing that was acknowledged is lost with the old log, and all that
-//! the old log had beyond it the leader sends again.
+//! behind it (5.1, InstallSnapshot). The entry it ends with is committed, so nothing that was acknowledged is lost with the old
+//! log, and all that the old log had beyond it the leader sends again.
 //!
 //! - *A snapshot is asked for once* for each follower, and not for one that has not been heard from lately.
 //! - *What follows an offered snapshot is kept* in the leader's log until the follower has it (`Log::trim`), within bounds that
 //!   the shell can watch: a follower that installs one does not find that it needs the next.
 //! - *It may be announced again* as long as it travels: whoever copies it already ignores that, and a follower that went down
 //!   in the middle begins anew at once.
-//! - *A snapshot the log already has the end of* only moves the commit index (log matching).
+//! - *A snapshot the log already has the end of* only moves the commit index (log matching, 3.5).
 //! - *An older one* is answered with what is committed: the leader goes on from there.
-//! - *Who is not in its configuration* does not take it: a member counts on being among the members it knows.
+//! - *Who is not in its configuration* does not take it: a member counts on being among the members it knows (a configuration
+//!   is used as soon as it is in the log, 4.1, and a snapshot stands for the log).
 
 use super::{Core, PeerState, Wish};
 use crate::message::{PeerBody, SnapshotMeta};

@@ -3,7 +3,8 @@
 //! It is directed, and by life: a sign names the life (the run of the process) of its sender, and the life of the receiver
 //! that the sender hears. So a machine knows of each other one whether it hears it, whether it is heard, and whether the
 //! other has started anew, and forgotten what it led. Only silence is judged, by ticks: nothing here makes anything safe, it
-//! only decides when groups wake and who may lead them, and so none of it has to survive a crash.
+//! only decides when groups wake and who may lead them, and so none of it has to survive a crash. (CockroachDB's store liveness
+//! is the model; there support is stored, since leases for reads rest on it.)
 //!
 //! Invariant: the machines with a member of a group here are known, in the order of their ids; another one only as long as
 //! something waits to be sent there.

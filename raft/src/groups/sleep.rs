@@ -16,6 +16,8 @@
 //!   there is one it sleeps on: a machine whose signs come and go does not wake all that it follows.
 //! - *A machine that has started anew* does not know who leads: groups led here that it is a member of wake for it.
 //!
+//! What others got wrong here has its tests, each with their issue: `tests/groups/sleep.rs`.
+//!
 //! In between, while a group is awake, its heartbeats are spared to whom appends went and from whom answers came
 //! (`Group::save_heartbeats`).
 
