@@ -13,6 +13,7 @@ mod access;
 mod change;
 mod record;
 mod spans;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

@@ -6,12 +6,13 @@ use super::{Request, StreamRequest, convert};
 use crate::answer::refusal::op_status;
 use crate::answer::status;
 use crate::caller::Caller;
-use crate::home::Home;
 use crate::home::reading::{self, Read};
 use crate::home::scrub;
 use crate::home::waiter::Waiter;
+use crate::home::{Home, RequestLimits};
 use crate::metrics::Op;
 use bytes::Bytes;
+use plinth_api::methods;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::field_message;
 use plinth_engine::budget::Budget;
@@ -72,15 +73,38 @@ pub fn delete_range(Request { home, caller, body, reply }: Request) {
     home.submit_for(caller.author(), |out| delete.encode_into(out), Waiter::Reply(reply, home.asked(Op::DeleteRange)));
 }
 
+/// What a write has wrong in itself, whoever sends it; nothing of other methods.
+pub(super) fn fault(path: &str, body: Bytes, limits: &RequestLimits) -> Option<Status> {
+    let checked = if path == methods::PUT.path {
+        convert::put(pb::PutRequest::decode(body).ok()?).check()
+    } else if path == methods::DELETE_RANGE.path {
+        convert::delete_range(pb::DeleteRangeRequest::decode(body).ok()?).check()
+    } else if path == methods::TXN.path {
+        match decode_txn(body, limits) {
+            Ok(request) => convert::txn(request).check(limits.txn_ops_max),
+            Err(fault) => return Some(fault),
+        }
+    } else {
+        return None;
+    };
+    checked.err().map(op_status)
+}
+
+fn decode_txn(body: Bytes, limits: &RequestLimits) -> Result<pb::TxnRequest, Status> {
+    // Each level takes an operation; one that is empty may stand below the last of them.
+    nested::decode_txn(body, limits.txn_ops_max.saturating_add(1)).map_err(|error| match error {
+        NestedError::TooDeep => status::TOO_MANY_OPS,
+        NestedError::Malformed(error) => status::undecodable(&error),
+    })
+}
+
 /// `Txn`.
 pub fn txn(Request { home, caller, body, reply }: Request) {
     let size = body.len();
     let limits = &home.profile.limits;
-    // Each level takes an operation; one that is empty may stand below the last of them.
-    let request = match nested::decode_txn(body, limits.txn_ops_max.saturating_add(1)) {
+    let request = match decode_txn(body, limits) {
         Ok(request) => request,
-        Err(NestedError::TooDeep) => return reply.fail(status::TOO_MANY_OPS),
-        Err(NestedError::Malformed(error)) => return reply.fail(status::undecodable(&error)),
+        Err(fault) => return reply.fail(fault),
     };
     let serializable = is_serializable(&request);
     let txn = convert::txn(request);

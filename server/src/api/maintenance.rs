@@ -15,6 +15,7 @@ use plinth_api::wire::{field_bytes, field_message, field_varint};
 use plinth_engine::auth::Auth;
 use plinth_engine::budget::WorkBudget;
 use plinth_engine::command::{Alarm, AlarmAction, AlarmKind, Command};
+use plinth_engine::store::hash::HashKv;
 use plinth_engine::trees::Trees;
 use plinth_net::grpc::{Code, Status};
 use plinth_net::rt;
@@ -122,15 +123,23 @@ pub fn hash_kv(Request { home, body, reply, .. }: Request) {
     let Some((request, reply)) = decode::<pb::HashKvRequest>(body, reply) else { return };
     rt::spawn(async move {
         let start = Instant::now();
-        match corruption::hash(&home, request.revision).await {
-            Ok(hashed) => {
+        // A compaction up to revision 0 leaves a hash as well. etcd then takes the question for the present state for one
+        // about that; so clients are answered; members ask each other otherwise.
+        let is_kept = |hash: &&HashKv| hash.revision == request.revision;
+        let kept = home.state().member.store().compaction_hashes().iter().find(is_kept).copied();
+        let hash = match kept {
+            Some(hash) => Ok(hash),
+            None => corruption::hash(&home, request.revision).await.map(|hashed| hashed.hash),
+        };
+        match hash {
+            Ok(hash) => {
                 home.reactor.metrics.hash_kv_duration.record_duration(start.elapsed());
                 let state = home.state();
                 reply.send(|out| {
                     state.header.append(out, state.member.store().revision());
-                    field_varint(out, 2, u64::from(hashed.hash.hash));
-                    field_varint(out, 3, hashed.hash.compact_revision as u64);
-                    field_varint(out, 4, hashed.hash.revision as u64);
+                    field_varint(out, 2, u64::from(hash.hash));
+                    field_varint(out, 3, hash.compact_revision as u64);
+                    field_varint(out, 4, hash.revision as u64);
                 });
             }
             Err(status) => reply.fail(status),

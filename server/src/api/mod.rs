@@ -169,7 +169,10 @@ impl Api {
                 let home = self.home.clone();
                 guard(&self.home, RULES[method], call.caller, move |admitted| match admitted {
                     Ok(caller) => handler(Request { home, caller, body, reply }),
-                    Err(refusal) => reply.fail(refusal),
+                    // What is wrong with a write is told before it is looked at whose it is.
+                    Err(refusal) => {
+                        reply.fail(kv::fault(METHODS[method].path, body, &home.profile.limits).unwrap_or(refusal))
+                    }
                 });
             }
             Handler::Stream(_) => unreachable!("the transport goes by the method's kind"),

@@ -78,6 +78,7 @@ async fn the_branch_not_taken_counts_too() {
     assert_eq!(refusal(user.txn(Txn::new().and_then([mine(), theirs()])).await), DENIED);
     let after = realm.root.get("mine/a", None).await.expect("root may");
     assert_eq!(before.header().map(Header::revision), after.header().map(Header::revision), "nothing was done");
+    realm.nobody().await.txn(Txn::new()).await.expect("there is nothing in it that anybody could be refused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Tokens: whose they are, how long they live, and what ends them.
 
+use super::common::client::{Txn, TxnOp};
 use super::realm::*;
 use plinth_api::methods;
 use plinth_api::proto::etcdserverpb as pb;
@@ -15,6 +16,13 @@ async fn what_is_no_token_is_refused_even_where_none_is_needed() {
         let refused = client.get("mine/a", None).await.expect_err("no token");
         assert_eq!((refused.code(), refused.message()), (Code::Unauthenticated, BAD_TOKEN), "{token:?}");
         assert_eq!(refusal(client.put("mine/a", "1", None).await), BAD_TOKEN, "{token:?}");
+        // What is wrong in itself is told first.
+        for empty in [client.put("", "1", None).await.err(), client.delete("", None).await.err()] {
+            assert_eq!(empty.expect("no key").message(), "etcdserver: key is not provided", "{token:?}");
+        }
+        let twice = [TxnOp::put("a", "1", None), TxnOp::put("a", "2", None)];
+        let twice = client.txn(Txn::new().and_then(twice)).await.expect_err("twice");
+        assert_eq!(twice.message(), "etcdserver: duplicate key given in txn request", "{token:?}");
         assert_eq!(refusal(client.call(&methods::AUTH_STATUS, pb::AuthStatusRequest {}).await), BAD_TOKEN, "{token:?}");
     }
     client.authenticate("u", "u").await.expect("a token sent along does no harm");
