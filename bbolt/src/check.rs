@@ -7,6 +7,7 @@ use crate::database::{Database, Source};
 use crate::error::Error;
 use crate::format::{NO_FREELIST, PAGE_HEADER_BYTES, PageKind, u64_at};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 /// Bucket of revisions.
 const KEY_BUCKET: &[u8] = b"key";
@@ -53,8 +54,12 @@ impl Checksum {
     }
 }
 
-/// Walks all buckets once for the checksum alone. `pause` is called behind each entry, so that whoever has time takes it.
-pub fn checksum<S: Source + ?Sized>(database: &Database<'_, S>, pause: &mut dyn FnMut(usize)) -> Result<u32, Error> {
+/// Walks all buckets once for the checksum alone. `pause` is called with the bytes of each entry, so that whoever has time
+/// takes it, or ends it: then there is none.
+pub fn checksum<S: Source + ?Sized>(
+    database: &Database<'_, S>,
+    pause: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<u32>, Error> {
     walk(database, |_, key, value| pause(key.len() + value.len()))
 }
 
@@ -69,26 +74,30 @@ pub fn status<S: Source + ?Sized>(database: &Database<'_, S>) -> Result<Status, 
         } else if bucket == META_BUCKET && key == STORAGE_VERSION {
             status.version = String::from_utf8_lossy(value).into_owned();
         }
-    })?;
+        ControlFlow::Continue(())
+    })?
+    .expect("the walk goes to the end");
     status.total_keys = keys.len() as u64;
     Ok(status)
 }
 
-/// Shows each entry, with its bucket's name, and sums all of them up.
+/// Shows each entry, with its bucket's name, and sums all of them up, unless it is told to stop.
 fn walk<S: Source + ?Sized>(
     database: &Database<'_, S>,
-    mut seen: impl FnMut(&[u8], &[u8], &[u8]),
-) -> Result<u32, Error> {
+    mut seen: impl FnMut(&[u8], &[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<Option<u32>, Error> {
     let mut sum = Checksum::default();
     for (name, bucket) in database.buckets()? {
         sum.bucket(&name);
         let mut entries = database.entries(&bucket);
         while let Some((key, value)) = entries.next()? {
             sum.entry(key, value);
-            seen(&name, key, value);
+            if seen(&name, key, value).is_break() {
+                return Ok(None);
+            }
         }
     }
-    Ok(sum.get())
+    Ok(Some(sum.get()))
 }
 
 fn note_revision(key: &[u8], value: &[u8], status: &mut Status, keys: &mut HashSet<Box<[u8]>>) {

@@ -15,9 +15,10 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes after which the thread rests, and lets the device write.
@@ -74,16 +75,31 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     move |source| BackupError::Io { path, source }
 }
 
-/// Lets others work: rests for as long as was worked since it rested last.
-struct Pace<'s> {
-    since: Instant,
-    bytes: usize,
-    stop: &'s AtomicBool,
+/// What passes between the thread and whoever waits for it.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// It is to end.
+    pub stop: AtomicBool,
+    /// Steps that it has done.
+    pub steps: AtomicU64,
 }
 
-impl<'s> Pace<'s> {
-    fn new(stop: &'s AtomicBool) -> Pace<'s> {
-        Pace { since: Instant::now(), bytes: 0, stop }
+impl Course {
+    fn check(&self) -> Result<(), BackupError> {
+        if self.stop.load(Ordering::Relaxed) { Err(BackupError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Lets others work: rests for as long as was worked since it rested last.
+struct Pace<'c> {
+    since: Instant,
+    bytes: usize,
+    course: &'c Course,
+}
+
+impl<'c> Pace<'c> {
+    fn new(course: &'c Course) -> Pace<'c> {
+        Pace { since: Instant::now(), bytes: 0, course }
     }
 
     /// So many bytes were worked on; true once in a chunk, before the rest.
@@ -93,7 +109,8 @@ impl<'s> Pace<'s> {
     }
 
     fn rest(&mut self) {
-        if !self.stop.load(Ordering::Relaxed) {
+        self.course.steps.fetch_add(1, Ordering::Relaxed);
+        if self.course.check().is_ok() {
             std::thread::sleep(self.since.elapsed().min(REST_MAX));
         }
         (self.since, self.bytes) = (Instant::now(), 0);
@@ -104,18 +121,14 @@ impl<'s> Pace<'s> {
             self.rest();
         }
     }
-
-    fn check(&self) -> Result<(), BackupError> {
-        if self.stop.load(Ordering::Relaxed) { Err(BackupError::Stopped) } else { Ok(()) }
-    }
 }
 
 /// The file under way.
-struct Paced<'s> {
+struct Paced<'c> {
     file: FileWriter,
     offset: u64,
     hash: Sha256,
-    pace: Pace<'s>,
+    pace: Pace<'c>,
 }
 
 impl Sink for Paced<'_> {
@@ -148,10 +161,10 @@ pub fn write(
     state: &PinnedFile<FileReader>,
     shelf: &Shelf,
     time: SystemTime,
-    stop: &AtomicBool,
+    course: &Course,
 ) -> Result<Written, BackupError> {
     let unfinished = shelf.unfinished(time);
-    let written = write_unfinished(state, &unfinished, stop).and_then(|written| {
+    let written = write_unfinished(state, &unfinished, course).and_then(|written| {
         crate::fail_point!("backupBeforeRename");
         let place = shelf.place(time, written.revision);
         fs::rename(&unfinished, &place).map_err(at(&place))?;
@@ -166,13 +179,13 @@ pub fn write(
     written
 }
 
-fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, stop: &AtomicBool) -> Result<Written, BackupError> {
-    let mut pace = Pace::new(stop);
+fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, course: &Course) -> Result<Written, BackupError> {
+    let mut pace = Pace::new(course);
     let view = state.view();
     let version = cluster_version(&view, CLUSTER_VERSION).map_err(ExportError::from)?.to_string();
     let mut export = Export::<Paced<'_>>::new(&view, &version)?;
     while export.plan(&view, STEP_ENTRIES)? == Progress::More {
-        pace.check()?;
+        pace.course.check()?;
         state.let_go();
         pace.rest();
     }
@@ -181,7 +194,7 @@ fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, stop: &AtomicBo
     crate::fail_point!("backupBeforeWrite", |text| Err(at(path)(io::Error::other(text))));
     export.begin(Paced { file: FileWriter::new(file), offset: 0, hash: Sha256::new(), pace })?;
     while export.write(&view, STEP_ENTRIES, STEP_BYTES)? == Progress::More {
-        export.sink_mut().pace.check()?;
+        export.sink_mut().pace.course.check()?;
         state.let_go();
     }
     let (entries, revision) = export.written();
@@ -190,7 +203,7 @@ fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, stop: &AtomicBo
     file.write_at(offset, &hash).and_then(|()| file.sync()).map_err(at(path))?;
     drop(file);
     crate::fail_point!("backupBeforeVerify");
-    verify(path, database_bytes, &hash, entries, stop)?;
+    verify(path, database_bytes, &hash, entries, course)?;
     Ok(Written { bytes: database_bytes + HASH_BYTES, revision })
 }
 
@@ -205,7 +218,7 @@ fn create(path: &Path, bytes: u64) -> Result<File, BackupError> {
 }
 
 /// Reads the file back, from the device as far as the system lets go of what it remembers.
-fn verify(path: &Path, bytes: u64, hash: &[u8], entries: u32, stop: &AtomicBool) -> Result<(), BackupError> {
+fn verify(path: &Path, bytes: u64, hash: &[u8], entries: u32, course: &Course) -> Result<(), BackupError> {
     let file = File::open(path).map_err(at(path))?;
     // A hint: what is still remembered was written by us, and is compared all the same.
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
@@ -213,7 +226,7 @@ fn verify(path: &Path, bytes: u64, hash: &[u8], entries: u32, stop: &AtomicBool)
     if file.metadata().map_err(at(path))?.len() != bytes + HASH_BYTES {
         return differs("length");
     }
-    let mut pace = Pace::new(stop);
+    let mut pace = Pace::new(course);
     let (mut read, mut buffer) = (Sha256::new(), vec![0; CHUNK_BYTES]);
     let mut left = (&file).take(bytes);
     loop {
@@ -221,7 +234,7 @@ fn verify(path: &Path, bytes: u64, hash: &[u8], entries: u32, stop: &AtomicBool)
             0 => break,
             count => {
                 read.update(&buffer[..count]);
-                pace.check()?;
+                pace.course.check()?;
                 pace.pass(count);
             }
         }
@@ -234,6 +247,13 @@ fn verify(path: &Path, bytes: u64, hash: &[u8], entries: u32, stop: &AtomicBool)
     let source = DatabaseFile::new(file, bytes);
     let damaged = |source| BackupError::Damaged { path: path.display().to_string(), source };
     let database = Database::open(&source).map_err(damaged)?;
-    let found = check::checksum(&database, &mut |bytes| pace.pass(bytes)).map_err(damaged)?;
-    if found == entries { Ok(()) } else { differs("content") }
+    let mut go_on = |bytes| {
+        pace.pass(bytes);
+        if course.check().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    match check::checksum(&database, &mut go_on).map_err(damaged)? {
+        None => Err(BackupError::Stopped),
+        Some(found) if found == entries => Ok(()),
+        Some(_) => differs("content"),
+    }
 }

@@ -39,7 +39,7 @@ use crate::answer::header::HeaderTemplate;
 use crate::answer::refusal::submit_status;
 use crate::answer::status;
 use crate::metrics::Op;
-use crate::notify::Notify;
+use crate::notify::{Latch, Notify};
 use data_file::DataFile;
 use flushes::Flushes;
 use identity::Identities;
@@ -184,9 +184,8 @@ pub struct Home {
     alarm_pending: Cell<bool>,
     /// How often a snapshot took the place of the data: what was pinned before is gone.
     data_replacements: Cell<u64>,
-    stopping: Cell<bool>,
-    /// Wakes what would otherwise sleep on when the member stops.
-    stopped: Notify,
+    /// The member stops: wakes what would otherwise sleep on.
+    stopping: Latch,
 }
 
 impl Home {
@@ -233,8 +232,7 @@ impl Home {
             flushes: Flushes::default(),
             alarm_pending: Cell::new(false),
             data_replacements: Cell::new(0),
-            stopping: Cell::new(false),
-            stopped: Notify::new(),
+            stopping: Latch::new(),
         });
         home.reactor.add(&home);
         home
@@ -262,7 +260,7 @@ impl Home {
 
     /// Queues the command that `encode` appends, on behalf of its author, for `waiter`.
     pub fn submit_for(&self, author: Option<Author<'_>>, encode: impl FnOnce(&mut Vec<u8>), waiter: Waiter) {
-        if self.stopping.get() {
+        if self.stopping.is_set() {
             return waiter.fail(status::STOPPED);
         }
         let now = self.reactor.moment();
@@ -285,7 +283,7 @@ impl Home {
 
     /// Queues a linearizable read.
     pub fn read(&self, waiter: Waiter) {
-        if self.stopping.get() {
+        if self.stopping.is_set() {
             return waiter.fail(status::STOPPED);
         }
         let refused = self.state.borrow_mut().member.read(waiter, self.reactor.moment().millis());
@@ -360,7 +358,7 @@ impl Home {
         const RETRY: Duration = Duration::from_millis(20);
         let (since, deadline) = (self.reactor.clock.now(), Instant::now() + self.profile.request_timeout);
         loop {
-            if self.stopping.get() {
+            if self.stopping.is_set() {
                 return Err(status::STOPPED);
             }
             let (sender, receiver) = channel();
@@ -548,8 +546,7 @@ impl Home {
 
     /// Refuses everything new and answers everything that waits.
     pub fn stop(&self) {
-        self.stopping.set(true);
-        self.stopped.notify();
+        self.stopping.set();
         v2::stop(self);
         let mut effects = Effects::default();
         self.state.borrow_mut().member.stop(&mut effects);
@@ -562,13 +559,13 @@ impl Home {
         }
     }
 
-    /// Waits until [`Home::stop`] is called. One task at a time may.
+    /// Waits until [`Home::stop`] is called.
     pub async fn wait_for_stop(&self) {
-        self.stopped.wait().await;
+        self.stopping.wait().await;
     }
 
     /// Whether [`Home::stop`] was called.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
+        self.stopping.is_set()
     }
 }

@@ -435,6 +435,7 @@ catalog! { methods:
     follow_comparisons: Gauge = gauge(), Gauge "plinth_follow_compared_revision" "Last revision at which the hash of the cluster that is followed was equal.";
     backups: Counter = counter(), Counter "plinth_backups_total" "Scheduled backups that were made and read back.";
     backup_failures: Counter = counter(), Counter "plinth_backup_failures_total" "Scheduled backups that failed.";
+    backup_stuck: Gauge = gauge(), Gauge "plinth_backup_stuck" "Whether the scheduled backup under way comes no further.";
     backup_time: Gauge = gauge(), Gauge "plinth_backup_last_success_timestamp_seconds" "When the last good backup was begun, in seconds since 1970; 0 if there is none.";
     backup_revision: Gauge = gauge(), Gauge "plinth_backup_last_success_revision" "Revision of the last good backup.";
     backup_bytes: Gauge = gauge(), Gauge "plinth_backup_last_success_bytes" "Size of the last good backup.";

@@ -4,6 +4,7 @@ use super::listen::{self, Servers, Sharing};
 use super::part::part;
 use super::{EdgeChannels, new_tally, peers, wait_for_signal};
 use crate::api::{self, Api, maintenance};
+use crate::backup;
 use crate::boot::{self, Booted};
 use crate::cluster::{Link, corruption};
 use crate::config::{Config, Gate};
@@ -121,6 +122,7 @@ pub async fn run(
     let mut flusher = flushing.await.map_err(|error| format!("data file: {error}"))?;
     flush::flush_once(&home, &mut flusher).await.map_err(|error| format!("data file: {error}"))?;
     driver::mark_at_stop(&home.reactor).await.map_err(|error| text(&error))?;
+    backup::wait_for_end(&home).await;
     events::closed(&config);
     Ok(())
 }
@@ -211,7 +213,7 @@ fn start_tasks(
         rt::spawn_into(corruption::check_regularly(home.clone(), link.clone(), interval), queues.background).detach();
     }
     if let Some(backup) = config.backup.clone() {
-        rt::spawn_into(crate::backup::run(home.clone(), backup), queues.background).detach();
+        rt::spawn_into(backup::run(home.clone(), backup), queues.background).detach();
     }
     if config.gates.enabled(Gate::CompactHashCheck) {
         let interval = config.cluster.compact_hash_check_interval;

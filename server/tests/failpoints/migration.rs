@@ -3,6 +3,8 @@
 
 use super::common::{PATIENCE, Port, Process};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -92,8 +94,9 @@ impl Place {
     }
 }
 
+/// A fault that says nothing else panics.
 fn panics_at(fault: &str) -> String {
-    if fault.is_empty() { String::new() } else { format!("{fault}=panic") }
+    if fault.is_empty() || fault.contains('=') { fault.to_owned() } else { format!("{fault}=panic") }
 }
 
 fn util(fault: &str, words: &[&str]) -> Output {
@@ -191,6 +194,45 @@ fn a_backup_that_was_cut_off_is_none() {
     }
     let _process = place.serve(&arguments);
     wait_for("a good one", || (ends(".db"), ends(".part")) == (1, 0));
+}
+
+/// What `GET` answers.
+fn page(place: &Place, path: &str) -> String {
+    let mut stream = TcpStream::connect(place.client.address()).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+/// As one onto a network file system that hangs.
+#[test]
+fn a_backup_that_hangs_is_told_and_keeps_no_member_from_stopping() {
+    let place = Place::new();
+    let folder = place.folder.path().join("backups");
+    fs::create_dir(&folder).expect("created");
+    let arguments = [format!("--backup-dir={}", folder.display()), "--backup-interval=1s".to_owned()];
+    let rests = || fs::read_dir(&folder).expect("a folder").count();
+    let mut process = place.start("backupBeforeVerify=1*sleep(10000)", &arguments);
+    process.wait_until_ready();
+    wait_for("it is told", || page(&place, "/readyz?verbose").contains("[!]backup stuck since 20"));
+    assert!(page(&place, "/metrics").contains("\nplinth_backup_stuck 1\n"));
+    assert!(process.log().contains("the backup under way comes no further"));
+    wait_for("it goes on", || page(&place, "/readyz?verbose").contains("[+]backup ok: last 20"));
+    assert!(page(&place, "/metrics").contains("\nplinth_backup_stuck 0\n"));
+    process.terminate();
+
+    // One that goes on soon takes its file away before the process ends; one that does not is not waited for.
+    for (sleep, left) in [(700, 0), (60_000, 1)] {
+        fs::remove_dir_all(&folder).and_then(|()| fs::create_dir(&folder)).expect("created anew");
+        let mut process = place.start(&format!("backupBeforeVerify=sleep({sleep})"), &arguments);
+        process.wait_until_ready();
+        wait_for("it is under way", || rests() == 1);
+        let asked = Instant::now();
+        process.terminate();
+        assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+        assert_eq!(rests(), left, "after {sleep} ms");
+    }
 }
 
 #[test]
