@@ -6,15 +6,16 @@
 //!
 //! Invariants: the data directory is only read, but for what every start does (a torn end of the log is cut); all of the
 //! log counts, as with `--force-new-cluster`: what was acknowledged is in it; the new directory gets its name when all of it
-//! is durable, so that no etcd finds half of one.
+//! is durable, so that no etcd finds half of one. Into an empty directory that is there, which may be a mount point or
+//! behind a link, it is written, and its `member` gets its name last. What fails leaves nothing.
 
 use crate::boot::{self, BootError};
 use crate::config::{self, Command, Config};
-use crate::datadir::{DataDir, DataDirError, sync_directory};
+use crate::datadir::{CONVERTED, CONVERTING, DataDir, DataDirError, sync_directory};
 use crate::home::data_file::{DataFile, DataFileError};
 use crate::home::{HomeLog, HomeStore};
 use clap::Parser;
-use plinth_bbolt::position::{self, Position};
+use plinth_bbolt::position::{self as files, Position};
 use plinth_bbolt::schema;
 use plinth_bbolt::snap::MemberTree;
 use plinth_bbolt::wal;
@@ -28,6 +29,7 @@ use plinth_member::{Effects, Fatal, META_CONF_STATE, Member, MemberConfig, Pumpe
 use plinth_raft::error::ConfError;
 use plinth_raft::{ConfState, EntryId, GroupConfig};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -44,6 +46,12 @@ const BAD_ARGUMENTS: u8 = 128;
 
 /// Behind the name of a directory that is not whole yet.
 const UNFINISHED: &str = ".exporting";
+
+/// What an empty file system has.
+const LOST: &str = "lost+found";
+
+/// The folder of a member in a data directory.
+const MEMBER: &str = "member";
 
 /// Entries and bytes of a step, which nobody waits for.
 const STEP_ENTRIES: usize = 10_000;
@@ -62,7 +70,7 @@ struct Cli {
     /// Its log, if that is not in the data directory
     #[arg(long, value_name = "FOLDER")]
     wal_dir: Option<PathBuf>,
-    /// The new data directory, which is not there yet
+    /// The new data directory, which is empty or not there yet
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     /// The oldest etcd that is to open it: 3.5, 3.6 or 3.7. Newer ones do as well
@@ -161,19 +169,21 @@ fn export(cli: &Cli) -> Result<Made, FailedExport> {
     let Some((_, version)) = RELEASES.into_iter().find(|(release, _)| *release == cli.target_version) else {
         return refused(format!("target version {:?} not supported: 3.5, 3.6 or 3.7", cli.target_version));
     };
-    refuse_used(&cli.to)?;
+    let place = Place::at(&cli.to)?;
     let config = source(cli)?;
-    // Opened like that, a directory of etcd's would be marked to be converted, and an empty one be filled.
-    if !cli.data_dir.join("member").join("data.plinth").exists() {
-        return refused(format!("{} is no data directory of Plinth", cli.data_dir.display()));
-    }
+    refuse_others(&cli.data_dir)?;
     let folder = DataDir::open(&config)?;
     let standing = stand(&config, &folder)?;
     let identity = Identity { member: chosen(&standing, cli.member.as_deref())?, ..standing.identity };
     if holds_v2(&standing.store)? {
         eprintln!("Warning: data of the v2 API stay behind: etcd's newer releases have no place for them");
     }
-    write(&standing, &identity, &cli.to, version)?;
+    let written = write(&standing, &identity, &place, version);
+    if written.is_err() {
+        // What stays is removed before the next one.
+        let _ = fs::remove_dir_all(&place.unfinished);
+    }
+    written?;
     Ok(Made { identity, revision: standing.store.revision(), last: standing.last })
 }
 
@@ -188,15 +198,60 @@ fn holds_v2(store: &HomeStore) -> Result<bool, FailedExport> {
     Ok(found)
 }
 
-fn refuse_used(to: &Path) -> Result<(), FailedExport> {
-    let is_free = match fs::read_dir(to) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    };
-    match is_free {
-        true => Ok(()),
-        false => refused(format!("data-dir {:?} not empty or could not be read", to.display().to_string())),
+/// Refuses what is no member's data. Opened like others, a directory of etcd's would be marked to be converted, and an empty
+/// one be filled.
+fn refuse_others(data_dir: &Path) -> Result<(), FailedExport> {
+    let (name, member) = (data_dir.display(), data_dir.join(MEMBER));
+    if [CONVERTING, CONVERTED].iter().any(|mark| member.join(mark).exists()) {
+        return refused(format!(
+            "{name} was etcd's, and its conversion has not ended: etcd's own files are still in it. Start Plinth on it once, \
+             which ends it, or etcd, which goes on where it was"
+        ));
     }
+    match member.join("data.plinth").exists() {
+        true => Ok(()),
+        false => refused(format!("{name} is no data directory of Plinth")),
+    }
+}
+
+/// Where the directory is made.
+struct Place {
+    /// What is not whole yet.
+    unfinished: PathBuf,
+    /// Which of it gets its name last, and the name.
+    last: (PathBuf, PathBuf),
+}
+
+impl Place {
+    /// Beside a directory that is not there yet, or in one that is empty.
+    fn at(to: &Path) -> Result<Place, FailedExport> {
+        // Without a slash at its end.
+        let to: PathBuf = to.components().collect();
+        let is_there = match fs::read_dir(&to) {
+            Ok(mut entries) => match entries.all(|entry| entry.is_ok_and(|entry| is_nothing(&entry.file_name()))) {
+                true => Ok(true),
+                false => Err(()),
+            },
+            // A link to nothing is there, but leads nowhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !to.is_symlink() => Ok(false),
+            Err(_) => Err(()),
+        };
+        let mut beside = to.clone().into_os_string();
+        beside.push(UNFINISHED);
+        match is_there {
+            Ok(true) => {
+                let unfinished = to.join(UNFINISHED);
+                Ok(Place { last: (unfinished.join(MEMBER), to.join(MEMBER)), unfinished })
+            }
+            Ok(false) => Ok(Place { last: (beside.clone().into(), to), unfinished: beside.into() }),
+            Err(()) => refused(format!("data-dir {:?} not empty or could not be read", to.display().to_string())),
+        }
+    }
+}
+
+/// Whether a directory counts as empty with an entry of this name.
+fn is_nothing(name: &OsStr) -> bool {
+    name == LOST || name == UNFINISHED
 }
 
 /// The configuration of the member as far as its folders need it.
@@ -232,7 +287,11 @@ fn stand(config: &Config, folder: &DataDir) -> Result<Standing, FailedExport> {
     }
     let applied = EntryId { index: store.applied().index, term: store.applied().term };
     let (mut log, recovered) = boot::recover_log(config, folder.log_dir(), applied)?;
-    let Some(identity) = recovered.identity else { return refused("the log says of no member whose it is") };
+    let Some(identity) = recovered.identity else {
+        return refused(
+            "the log does not say whose it is: is it elsewhere (--wal-dir), or was the member never started?",
+        );
+    };
     let (last, hard_state) = (recovered.log.last(), recovered.log.hard_state);
     if last.index == 0 {
         return refused("the member has no part in a cluster yet: it has nothing to give");
@@ -305,16 +364,14 @@ fn chosen(standing: &Standing, wanted: Option<&str>) -> Result<plinth_raft::Memb
     }
 }
 
-/// Writes the directory beside its place, and puts it there when it is durable.
-fn write(standing: &Standing, identity: &Identity, to: &Path, version: &str) -> Result<(), FailedExport> {
-    let mut unfinished = to.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
+/// Writes the directory, and gives it its name when it is durable.
+fn write(standing: &Standing, identity: &Identity, place: &Place, version: &str) -> Result<(), FailedExport> {
+    let Place { unfinished, last: (last, name) } = place;
     if unfinished.exists() {
         // Of an export that was cut off.
-        fs::remove_dir_all(&unfinished).map_err(at(&unfinished))?;
+        fs::remove_dir_all(unfinished).map_err(at(unfinished))?;
     }
-    let member = unfinished.join("member");
+    let member = unfinished.join(MEMBER);
     let (snap, wal) = (member.join("snap"), member.join("wal"));
     for path in [&snap, &wal] {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(at(path))?;
@@ -324,22 +381,26 @@ fn write(standing: &Standing, identity: &Identity, to: &Path, version: &str) -> 
     let ConfState { voters, learners, .. } = standing.conf.clone();
     let conf_state = schema::ConfState { voters, learners, ..schema::ConfState::default() };
     let EntryId { index, term } = standing.last;
-    let place = Position { index, term, conf_state };
+    let position = Position { index, term, conf_state };
     let tree = tree(&standing.store)?;
-    write_file(&snap.join(place.snap_name()), &position::snap_file(&place, &tree, version))?;
+    write_file(&snap.join(position.snap_name()), &files::snap_file(&position, &tree, version))?;
     let owner = wal::Identity { member: identity.member.0, cluster: identity.cluster };
     // What this member has promised is its own matter. The term counts for all.
     let vote = if identity.member == standing.identity.member { standing.vote } else { 0 };
     let hard_state = wal::HardState { term: standing.term, vote, commit: index };
-    write_file(&wal.join(position::WAL_NAME), &position::wal_file(&owner, &place, &hard_state))?;
-    for path in [&snap, &wal, &member, &unfinished] {
+    write_file(&wal.join(files::WAL_NAME), &files::wal_file(&owner, &position, &hard_state))?;
+    for path in [&snap, &wal, &member, unfinished] {
         sync_directory(path)?;
     }
     crate::fail_point!("exportBeforeRename");
-    // An empty directory in its place makes room for it.
-    fs::rename(&unfinished, to).map_err(at(to))?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(sync_directory(parent)?)
+    fs::rename(last, name).map_err(at(name))?;
+    let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_directory(parent)?;
+    if unfinished.exists() {
+        // Empty now. That it stays would harm nobody.
+        let _ = fs::remove_dir(unfinished);
+    }
+    Ok(())
 }
 
 fn tree(store: &HomeStore) -> Result<MemberTree, FailedExport> {

@@ -5,6 +5,8 @@ use super::same::find_etcdctl;
 use super::server::Server;
 use super::snapshot::{content, etcd, fill, text, util};
 use super::tool::Tool;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use tempfile::TempDir;
@@ -31,14 +33,34 @@ fn filled() -> (Server, Expected) {
     ] {
         ctl.run(words, b"").ok();
     }
+    activate_alarm(&server.endpoint, &ctl);
     let expected = Expected::of(&ctl);
+    assert!(expected.alarms.contains("alarm:NOSPACE"), "{expected:?}");
     (server, expected)
+}
+
+/// Which no command of the tool does.
+fn activate_alarm(endpoint: &str, ctl: &Tool) {
+    let member = Expected::of(ctl).member;
+    let body = format!(
+        r#"{{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"{}"}}"#,
+        member.split(' ').next().expect("an id")
+    );
+    let mut stream = TcpStream::connect(endpoint).expect("it listens");
+    let length = body.len();
+    let head =
+        format!("POST /v3/maintenance/alarm HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}");
+    write!(stream, "{head}\r\n\r\n{body}").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 /// What both sides must say.
 #[derive(Debug, PartialEq)]
 struct Expected {
     content: (String, String, String),
+    alarms: String,
     user: String,
     role: String,
     /// Id and peer URLs of the member.
@@ -53,6 +75,7 @@ impl Expected {
         let member = &members["members"][0];
         Expected {
             content: content(ctl),
+            alarms: ctl.run(&["alarm", "list"], b"").ok(),
             user: ctl.run(&["user", "get", "ann"], b"").ok(),
             role: ctl.run(&["role", "get", "reader"], b"").ok(),
             member: format!("{} {}", member["ID"], member["peerURLs"]),
@@ -90,6 +113,9 @@ fn etcd_opens_what_was_exported() {
         assert!(output.status.success(), "{output:?}");
         let etcd = etcd(program, place);
         assert_eq!(Expected::of(&etcd.ctl), expected, "etcd {release}, made for {target}");
+        let refused = etcd.ctl.run(&["put", "after", "it"], b"");
+        assert!(refused.failure().1.contains("database space exceeded"), "{refused:?}");
+        etcd.ctl.run(&["alarm", "disarm"], b"").ok();
         etcd.ctl.run(&["put", "after", "it"], b"").ok();
         etcd.ctl.run(&["get", "after"], b"").ok();
         println!("etcd {release} opened what was made for {target}");
@@ -127,4 +153,72 @@ fn what_cannot_be_exported_is_refused() {
     assert!(output.status.success() && to.join("member/snap/db").exists() && !rest.exists(), "{output:?}");
     let output = export(&server.data_dir(), &to, &[]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("not empty or could not be read"), "{output:?}");
+}
+
+/// Names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// With a slash at its end, into an empty directory, behind a link, into what another file system has below this name.
+#[test]
+fn an_export_goes_where_it_is_told() {
+    let (mut server, _) = filled();
+    server.kill();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    for empty in ["empty", "behind", "kept open"] {
+        std::fs::create_dir(at(empty)).expect("created");
+    }
+    std::fs::create_dir(at("empty/lost+found")).expect("created");
+    std::os::unix::fs::symlink(at("behind"), at("link")).expect("linked");
+    for to in ["new/", "deep/er/", "empty/", "link", "kept open"] {
+        let output = export(&server.data_dir(), &at(to), &[]);
+        assert!(output.status.success() && at(to).join("member/snap/db").exists(), "{to}: {output:?}");
+        let rest = names(&at(to)).into_iter().filter(|name| name != "lost+found").collect::<Vec<_>>();
+        assert_eq!(rest, ["member"], "{to}");
+    }
+    assert!(at("link").is_symlink() && at("behind/member").exists(), "the link stays one");
+    assert_eq!(names(folder.path()), ["behind", "deep", "empty", "kept open", "link", "new"], "nothing is left beside");
+    // The directory that is there is a file system of its own, which nothing can be renamed onto; one that is too small.
+    let script = r#"mount -t tmpfs -o "size=$4" none "$1" && "$2" util export --data-dir "$3" --to "$1"; ls -A "$1""#;
+    std::fs::create_dir(at("mounted")).expect("created");
+    for (size, left, told) in [("9M", "member\n", "exported data directory"), ("40k", "", "No space left on device")] {
+        let data = server.data_dir();
+        let words = [text(&at("mounted")), env!("CARGO_BIN_EXE_plinth"), text(&data), size].map(str::to_owned);
+        let mut command = std::process::Command::new("unshare");
+        let Ok(output) = command.args(["-rm", "sh", "-c", script, "sh"]).args(words).output() else { return };
+        let text = String::from_utf8_lossy(&output.stderr);
+        if text.contains("unshare:") || text.contains("mount:") {
+            return eprintln!("skipped in part: no mounts in a namespace of one's own here");
+        }
+        assert!(text.contains(told) && output.stdout == left.as_bytes(), "{output:?}");
+    }
+}
+
+/// Whatever fails leaves nothing behind; a conversion that has not ended is no member to export.
+#[test]
+fn an_export_that_fails_leaves_nothing() {
+    let (mut server, _) = filled();
+    server.kill();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dangling, file) = (folder.path().join("dangling"), folder.path().join("file"));
+    std::os::unix::fs::symlink(folder.path().join("nothing"), &dangling).expect("linked");
+    std::fs::write(&file, "mine").expect("written");
+    for to in [&dangling, &file] {
+        let output = export(&server.data_dir(), to, &[]);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("not empty or could not be read"), "{output:?}");
+    }
+    assert_eq!(names(folder.path()), ["dangling", "file"]);
+    for mark in ["converting", "converted"] {
+        let mark = server.data_dir().join("member").join(mark);
+        std::fs::write(&mark, "").expect("written");
+        let output = export(&server.data_dir(), &folder.path().join("new"), &[]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains("its conversion has not ended"), "{output:?}");
+        std::fs::remove_file(&mark).expect("removed");
+    }
 }
