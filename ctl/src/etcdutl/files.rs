@@ -5,7 +5,7 @@ use plinth_bbolt::copy::{self, Changes};
 use plinth_bbolt::{Database, DatabaseFile};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,7 @@ impl Locked {
         let layout = copy::plan(database, changes).map_err(failed)?;
         let file =
             File::options().create(true).truncate(true).write(true).mode(0o600).open(temporary).map_err(cannot)?;
+        self.hand_over(&file).map_err(cannot)?;
         let out = BufWriter::with_capacity(WRITE_BYTES, file);
         let out = copy::write(database, changes, layout, out, database.meta().txid + 1).map_err(failed)?;
         let file = out.into_inner().map_err(|error| cannot(error.into_error()))?;
@@ -103,5 +104,40 @@ impl Locked {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
         Ok(Rewritten { before, after: layout.file_bytes() })
+    }
+
+    /// Gives a file the owner, group and mode of the one whose place it takes: etcd may run as another user than whoever
+    /// tends its files.
+    fn hand_over(&self, file: &File) -> io::Result<()> {
+        let (old, new) = (fs::metadata(&self.path)?, file.metadata()?);
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            fchown(file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(old.permissions())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_that_is_written_anew_stays_its_owners() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, new) = (folder.path().join("db"), folder.path().join("new"));
+        fs::write(&path, "").expect("written");
+        // Only root can give files away; anybody can say who reads them.
+        let mut ids = (fs::metadata(&path).expect("there").uid(), fs::metadata(&path).expect("there").gid());
+        if std::os::unix::fs::chown(&path, Some(4711), Some(4712)).is_ok() {
+            ids = (4711, 4712);
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+        let open = || File::open(&path).expect("opens");
+        let locked = Locked { path: path.clone(), _lock: open(), file: DatabaseFile::whole(open()).expect("a file") };
+        let file = File::options().create_new(true).write(true).mode(0o600).open(&new).expect("created");
+        locked.hand_over(&file).expect("handed over");
+        let made = fs::metadata(&new).expect("there");
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (ids.0, ids.1, 0o640));
     }
 }
