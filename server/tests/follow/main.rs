@@ -3,13 +3,16 @@
 //!
 //! The cluster that is followed is an etcd if `PLINTH_ETCD_BIN` names one, else this program.
 
+#[allow(dead_code, reason = "shared with the tests of TLS")]
+#[path = "../tls/authority.rs"]
+mod authority;
 #[path = "../common/mod.rs"]
 mod common;
 mod sides;
 mod watcher;
 
 use common::client::{Client, DeleteOptions, Error, GetOptions, PutOptions, Txn, TxnOp};
-use plinth_api::methods::{AUTH_STATUS, CUT_OVER, MIGRATION_STATUS};
+use plinth_api::methods::{CUT_OVER, MIGRATION_STATUS};
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::proto::plinthpb::{MigrationRequest, MigrationStatus};
 use sides::{Side, ctl, wait_for};
@@ -22,9 +25,13 @@ use watcher::Watcher;
 const STOPPED: &str = "the other cluster takes no writes any more";
 
 async fn connect(side: &Side) -> Client {
+    connect_to(side.endpoint()).await
+}
+
+async fn connect_to(endpoint: String) -> Client {
     let deadline = Instant::now() + common::PATIENCE;
     loop {
-        match Client::connect(side.endpoint(), None).await {
+        match Client::connect(endpoint.clone(), None).await {
             Ok(client) => return client,
             Err(error) => assert!(Instant::now() < deadline, "no connection: {error}"),
         }
@@ -350,12 +357,69 @@ async fn users_and_roles_come_along() {
     assert!(text.starts_with("took over"), "{text}");
     let users = ctl(&new, &[&["user", "list"][..], &root].concat()).expect("users");
     assert_eq!(users, "bob\nroot\n");
-    let revision = |client: Client| async move {
-        let mut client = client;
-        client.call(&AUTH_STATUS, pb::AuthStatusRequest {}).await.map(|status| status.auth_revision)
+    // By root: not every release tells anybody.
+    let status = |side: &Side| ctl(side, &[&["auth", "status"][..], &root].concat()).expect("a status");
+    assert_eq!(status(&new), status(&old), "the revision of users and roles, too");
+}
+
+/// Without a password: root is whose certificate says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_may_come_with_a_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = authority::Authority::new(folder.path());
+    let sign = |name: &str, hosts: &[&str]| authority.sign(name, authority::params(name, hosts)).texts();
+    let ([cert, key], root, ann) = (sign("server", &["127.0.0.1"]), sign("root", &[]), sign("ann", &[]));
+    let ca = authority.file.display().to_string();
+    let arguments = ["--cert-file", &cert, "--key-file", &key, "--client-cert-auth", "--trusted-ca-file", &ca];
+    let old = Side::old_with(arguments.map(str::to_owned).into(), true);
+    let as_root = ["--cacert", &ca, "--cert", &root[0], "--key", &root[1]];
+    for words in [
+        &["put", "k", "v"][..],
+        &["user", "add", "root", "--no-password"],
+        &["user", "add", "ann", "--no-password"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        ctl(&old, &[words, &as_root].concat()).unwrap_or_else(|| panic!("{words:?}"));
+    }
+    let flags = |[cert, key]: &[String; 2]| {
+        [("trusted-ca", &ca), ("cert", cert), ("key", key)].map(|(name, file)| format!("--follow-{name}-file={file}"))
     };
-    let (here, there) = (revision(connect(&new).await).await, revision(connect(&old).await).await);
-    assert_eq!(here.expect("a revision"), there.expect("a revision"));
+    let mut refused = Side::standby_that_starts(&old, &flags(&ann).each_ref().map(String::as_str));
+    assert!(!refused.wait_for_end().success());
+    assert!(refused.log().contains("Without the role root"), "{}", refused.log());
+    let new = Side::standby(&old, &flags(&root).each_ref().map(String::as_str));
+    ctl(&old, &[&["put", "k", "w"][..], &as_root].concat()).expect("a put");
+    wait_for("it follows", || new.log().contains("the hashes of both sides are equal"));
+    let refusal = connect(&new).await.get("k", None).await.expect_err("users came along, and nobody is one here");
+    assert!(!refusal.message().is_empty());
+}
+
+/// As after a restore of another backup under the same names: ids and revisions go together, and the data do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_ends_the_standby() {
+    let put = |side: &Side, prefix: &'static str, count: usize| {
+        let client = connect_to(side.endpoint());
+        async move {
+            let mut client = client.await;
+            for number in 0..count {
+                client.put(format!("{prefix}/{number}"), "v", None).await.expect("a put");
+            }
+        }
+    };
+    let old = Side::old();
+    put(&old, "first", 9).await;
+    connect(&old).await.put("last", "1", None).await.expect("a put");
+    let mut new = Side::standby(&old, &[]);
+    catch_up(&old, &new).await;
+    let old = old.emptied().started();
+    old.wait_until_ready();
+    put(&old, "second", 30).await;
+    assert!(!new.wait_for_end().success());
+    let log = new.log();
+    assert!(log.contains("the data differ from those of") && log.contains("to follow anew"), "{log}");
+    let mut new = new.started();
+    assert!(!new.wait_for_end().success(), "it stays so");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,8 @@ pub struct Side {
     peer: Port,
     folder: TempDir,
     arguments: Vec<String>,
+    /// Clients come with TLS.
+    is_secure: bool,
     /// Another member, whose cluster it joins.
     joins: Option<String>,
 }
@@ -23,8 +25,13 @@ pub struct Side {
 impl Side {
     /// The cluster to be followed.
     pub fn old() -> Side {
+        Side::old_with(Vec::new(), false)
+    }
+
+    /// The same, with these arguments; clients come with TLS if it is secure.
+    pub fn old_with(arguments: Vec<String>, is_secure: bool) -> Side {
         let binary = std::env::var_os("PLINTH_ETCD_BIN").map_or_else(|| PathBuf::from(PLINTH), PathBuf::from);
-        let side = Side::new(&binary, Vec::new()).started();
+        let side = Side { is_secure, ..Side::new(&binary, arguments) }.started();
         side.wait_until_ready();
         side
     }
@@ -58,6 +65,7 @@ impl Side {
             peer: Port::reserve(),
             folder: tempfile::tempdir().expect("a temporary folder"),
             arguments,
+            is_secure: false,
             joins: None,
         }
     }
@@ -74,7 +82,8 @@ impl Side {
 
     /// Where clients reach it.
     pub fn endpoint(&self) -> String {
-        self.client.url()
+        let url = self.client.url();
+        if self.is_secure { url.replacen("http:", "https:", 1) } else { url }
     }
 
     /// Starts it.
@@ -89,7 +98,7 @@ impl Side {
             .arg(self.folder.path().join("data"))
             .args(["--name", name, "--initial-cluster", &members])
             .args(["--initial-advertise-peer-urls", &self.peer.url(), "--listen-peer-urls", &self.peer.url()])
-            .args(["--listen-client-urls", &self.client.url(), "--advertise-client-urls", &self.client.url()])
+            .args(["--listen-client-urls", &self.endpoint(), "--advertise-client-urls", &self.endpoint()])
             .args(&self.arguments);
         let process = Process::start(&mut command, &self.folder.path().join("log")).expect("the binary starts");
         self.process = Some(process);
@@ -112,6 +121,13 @@ impl Side {
     pub fn killed(mut self) -> Side {
         self.process().kill();
         self
+    }
+
+    /// Ends it without a warning, and takes its data away.
+    pub fn emptied(self) -> Side {
+        let side = self.killed();
+        std::fs::remove_dir_all(side.folder.path().join("data")).expect("removed");
+        side
     }
 
     /// Ends it without a warning, and starts it again.
