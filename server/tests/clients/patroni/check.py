@@ -1,7 +1,8 @@
 """Runs Patroni on a server: two nodes of PostgreSQL, of which the leading one is killed; the other takes over.
 
 Usage: check.py HTTP_URL PATRONI_BIN POSTGRES_BIN_FOLDER [CA_FILE], as root; the nodes run as `postgres`. It speaks to the
-server by the JSON gateway alone, as a user whose password it is given; users are made first, and turned off at the end.
+server by the JSON gateway alone, or with CHECK_API=v2 by the v2 API alone, as a user whose password it is given; users are made
+first, and turned off at the end.
 Exits non-zero at the first thing that is not as it should be.
 """
 import base64
@@ -26,13 +27,11 @@ CONTEXT = ssl.create_default_context(cafile=CA) if CA else None
 PATIENCE = 120
 
 
-def call(path, body, token=None):
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = token
-    request = urllib.request.Request(f"{URL}/v3/{path}", json.dumps(body).encode(), headers)
+def ask(method, path, body, headers):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{URL}/{path}", data, {"Content-Type": "application/json", **headers}, method=method)
     with urllib.request.urlopen(request, context=CONTEXT, timeout=10) as answer:
-        return json.load(answer)
+        return answer.read()
 
 
 def text(value):
@@ -45,16 +44,58 @@ def free_port():
         return s.getsockname()[1]
 
 
-def make_users():
-    call("auth/user/add", {"name": "root", "password": "root-secret"})
-    call("auth/role/add", {"name": "root"})
-    call("auth/user/grant", {"user": "root", "role": "root"})
-    call("auth/user/add", {"name": "patroni", "password": "patroni-secret"})
-    call("auth/role/add", {"name": "patroni"})
-    allowed = {"permType": "READWRITE", "key": text("/service/"), "range_end": text("/service0")}
-    call("auth/role/grant", {"name": "patroni", "perm": allowed})
-    call("auth/user/grant", {"user": "patroni", "role": "patroni"})
-    call("auth/enable", {})
+class V3:
+    section = "etcd3"
+
+    def call(self, path, body, token=None):
+        return json.loads(ask("POST", f"v3/{path}", body, {"Authorization": token} if token else {}))
+
+    def make_users(self):
+        self.call("auth/user/add", {"name": "root", "password": "root-secret"})
+        self.call("auth/role/add", {"name": "root"})
+        self.call("auth/user/grant", {"user": "root", "role": "root"})
+        self.call("auth/user/add", {"name": "patroni", "password": "patroni-secret"})
+        self.call("auth/role/add", {"name": "patroni"})
+        allowed = {"permType": "READWRITE", "key": text("/service/"), "range_end": text("/service0")}
+        self.call("auth/role/grant", {"name": "patroni", "perm": allowed})
+        self.call("auth/user/grant", {"user": "patroni", "role": "patroni"})
+        self.call("auth/enable", {})
+
+    def root(self):
+        return self.call("auth/authenticate", {"name": "root", "password": "root-secret"})["token"]
+
+    def leader(self):
+        keys = self.call("kv/range", {"key": text("/service/demo/leader")}, self.root())
+        return base64.b64decode(keys["kvs"][0]["value"]).decode()
+
+    def end(self):
+        self.call("auth/disable", {}, self.root())
+
+
+class V2:
+    section = "etcd"
+    root = {"Authorization": "Basic " + text("root:root-secret")}
+
+    def call(self, method, path, body=None, headers=None):
+        return ask(method, f"v2/{path}", body, headers or {})
+
+    def make_users(self):
+        self.call("PUT", "auth/users/root", {"user": "root", "password": "root-secret"})
+        own = {"kv": {"read": ["/service/*"], "write": ["/service/*"]}}
+        self.call("PUT", "auth/roles/patroni", {"role": "patroni", "permissions": own})
+        self.call("PUT", "auth/users/patroni", {"user": "patroni", "password": "patroni-secret", "roles": ["patroni"]})
+        # Who does not say who it is may do nothing.
+        self.call("PUT", "auth/roles/guest", {"role": "guest", "permissions": {"kv": {"read": [], "write": []}}})
+        self.call("PUT", "auth/enable")
+
+    def leader(self):
+        return json.loads(self.call("GET", "keys/service/demo/leader", None, self.root))["node"]["value"]
+
+    def end(self):
+        self.call("DELETE", "auth/enable", None, self.root)
+
+
+API = V2() if os.environ.get("CHECK_API") == "v2" else V3()
 
 
 class Node:
@@ -63,15 +104,15 @@ class Node:
         self.folder.mkdir()
         self.rest, self.port = free_port(), free_port()
         host, protocol = URL.split("://")[1], URL.split("://")[0]
-        etcd3 = {"hosts": host, "protocol": protocol, "username": "patroni", "password": "patroni-secret"}
+        store = {"hosts": host, "protocol": protocol, "username": "patroni", "password": "patroni-secret"}
         if CA:
-            etcd3["cacert"] = CA
+            store["cacert"] = CA
         users = {"superuser": {"username": "postgres", "password": "s"}, "replication": {"username": "rep", "password": "r"}}
         config = {
             "scope": "demo",
             "name": name,
             "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{self.rest}"},
-            "etcd3": etcd3,
+            API.section: store,
             "bootstrap": {
                 "dcs": {"ttl": 20, "loop_wait": 2, "retry_timeout": 3},
                 "initdb": [{"encoding": "UTF8"}, "no-sync"],
@@ -146,25 +187,19 @@ def check(nodes):
     wait("the leader cannot be written to", lambda: leader.sql("create table if not exists t (n int)") == "")
     assert leader.sql("insert into t values (42)") == ""
     wait("what was written does not arrive", lambda: other.sql("select n from t") == "42")
-    keys = call("kv/range", {"key": text("/service/demo/leader")}, root())
-    assert base64.b64decode(keys["kvs"][0]["value"]).decode() == leader.name, keys
+    assert API.leader() == leader.name, API.leader()
     started = time.monotonic()
     leader.kill()
     wait("nobody takes over", lambda: other.role() in ("primary", "master"))
     print(f"patroni: {other.name} took over {time.monotonic() - started:.1f} s after the end of {leader.name}")
     wait("what was written is lost", lambda: other.sql("select n from t") == "42")
     wait("the new leader cannot be written to", lambda: other.sql("insert into t values (43)") == "")
-    keys = call("kv/range", {"key": text("/service/demo/leader")}, root())
-    assert base64.b64decode(keys["kvs"][0]["value"]).decode() == other.name, keys
-
-
-def root():
-    return call("auth/authenticate", {"name": "root", "password": "root-secret"})["token"]
+    assert API.leader() == other.name, API.leader()
 
 
 def main():
     pwd.getpwnam("postgres")
-    make_users()
+    API.make_users()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="patroni-"))
     folder.chmod(0o755)
     nodes = []
@@ -181,9 +216,9 @@ def main():
     finally:
         for node in nodes:
             node.kill()
-        call("auth/disable", {}, root())
+        API.end()
         shutil.rmtree(folder, ignore_errors=True)
-    print("patroni ok")
+    print(f"patroni ok, as section {API.section}")
 
 
 main()
