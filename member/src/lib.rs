@@ -4,7 +4,8 @@
 //! Tour: `member` joins log, consensus and store, with `batching`, `reads` and `changes` for who waits; [`log`] is what the
 //! members of a machine share; [`round`] is the order in which it is driven; [`keeper`] decides about leases (since when,
 //! says `tenure`), [`history`] feeds watchers and compacts, [`compare`] looks whether all members hold the same,
-//! [`handover`] gives leadership away, [`downgrade`] says which release of etcd the cluster has, [`space`] looks after a full disk, [`addresses`] says where others are found,
+//! [`handover`] gives leadership away, [`downgrade`] says which release of etcd the cluster has, [`space`] looks after a full disk,
+//! [`stall`] notices one that does not answer, [`addresses`] says where others are found,
 //! [`transfer`] copies snapshots, `install` takes one over, [`backup`] makes one in etcd's format; [`recover`] (with
 //! `identity`) and [`records`] read what is stored; [`planted`] holds mistakes for the simulator to find.
 //!
@@ -43,6 +44,7 @@ pub mod records;
 pub mod recover;
 pub mod round;
 pub mod space;
+pub mod stall;
 mod tenure;
 pub mod transfer;
 

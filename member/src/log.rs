@@ -11,6 +11,7 @@
 //! last, so that no term and no vote goes back.
 
 use crate::identity::{Identity, METADATA_SCHEMA};
+use crate::stall::Asked;
 use plinth_raft::groups::LogSpace;
 use plinth_raft::log::{LOG_SCHEMA, encode_hard_state, encode_snapshot_mark, entry_header};
 use plinth_raft::{Entry, EntryId, HardState};
@@ -91,6 +92,11 @@ impl<D: Disk> Log<D> {
     /// Whether everything that was appended is durable.
     pub fn is_durable(&self) -> bool {
         self.wal.durable() == self.wal.last()
+    }
+
+    /// What is asked of its disk.
+    pub fn asked(&self) -> Asked {
+        Asked { awaits: self.wal.awaits_disk(), ended: self.wal.stats().completions }
     }
 
     /// Time passes: a full disk may have room again.

@@ -14,6 +14,7 @@ use crate::planted::{Planted, is_planted};
 use crate::reads::Reads;
 use crate::records;
 use crate::recover::Identity;
+use crate::stall::{Asked, DiskWatch, Stalled};
 use crate::tenure::Tenure;
 use bytes::Bytes;
 use plinth_engine::auth::{ROOT, SignIn};
@@ -229,6 +230,7 @@ pub struct Member<T: Trees, W> {
     request_timeout_millis: u64,
     event_mode: EventMode,
     pub(crate) tenure: Tenure,
+    disk: DiskWatch,
     /// The leader that could not be reached since the last tick.
     unreached: Option<MemberId>,
     lost: Vec<W>,
@@ -239,6 +241,7 @@ impl<T: Trees, W> Member<T, W> {
     pub fn new(config: MemberConfig, log: RecoveredLog, store: Store<T>) -> Result<Self, Fatal> {
         let group_id = GroupId(config.group.group.0);
         assert!(log.applied.index == store.applied().index, "the log was read for what the store has applied");
+        let disk = DiskWatch::new(config.group.election_ticks);
         let mut group = Group::new(config.group, log)?;
         if store.follows().is_some() || store.has_followed()?.is_some() {
             // Part of the data came from another cluster, and not by this log: whoever joins begins with a snapshot.
@@ -262,6 +265,7 @@ impl<T: Trees, W> Member<T, W> {
             request_timeout_millis: config.request_timeout_millis,
             event_mode: EventMode::Off,
             tenure: Tenure::new(config.lease_extension_millis),
+            disk,
             unreached: None,
             lost: Vec::new(),
         })
@@ -307,6 +311,28 @@ impl<T: Trees, W> Member<T, W> {
         self.give_up(Lost::Timeout, out);
     }
 
+    /// Looks whether the disks answer; to be called with each tick of consensus. Whether leadership should be given away now, if
+    /// there is any. See [`crate::stall`].
+    pub fn watch_disks(&mut self, log: Asked, data: Asked, out: &mut Effects<W>) -> bool {
+        let should_leave = self.disk.tick(log, data);
+        if self.serves_nothing() {
+            self.reads.drain_all(&mut self.lost);
+            self.give_up(Lost::LeaderChanged, out);
+        }
+        should_leave && self.group.transferring_to().is_none()
+    }
+
+    /// Which disk has not answered for an election time.
+    pub fn stalled(&self) -> Option<Stalled> {
+        self.disk.stalled()
+    }
+
+    /// Whether nothing that clients ask is answered here until the disk answers, while another member leads.
+    pub fn serves_nothing(&self) -> bool {
+        let is_led = self.group.leader().is_some_and(|leader| leader != self.identity.member);
+        self.stalled() == Some(Stalled::Log) && is_led
+    }
+
     /// Tells those in `lost` why they get no outcome.
     fn give_up(&mut self, why: Lost, out: &mut Effects<W>) {
         out.lost.extend(self.lost.drain(..).map(|waiter| (waiter, why)));
@@ -334,7 +360,9 @@ impl<T: Trees, W> Member<T, W> {
     pub fn fill<D: Disk>(&mut self, log: &mut Log<D>, now: Millis, out: &mut Effects<W>) -> Result<bool, Fatal> {
         self.persisted_to(log.wal().durable(), out);
         self.propose_changes();
-        let mut moved = log.can_flush() && self.propose();
+        // A leader's batch waits for a place in its own log; what another one leads goes on without.
+        let passes_on = self.stalled().is_some() && !self.is_leader();
+        let mut moved = (log.can_flush() || passes_on) && self.propose();
         moved |= self.start_reads();
         while let Some(ready) = self.group.ready() {
             self.take_ready(log, ready, now, out)?;
@@ -822,7 +850,7 @@ impl<T: Trees, W> Member<T, W> {
     fn must_decline<D: Disk>(&self, log: &Log<D>, message: &PeerMessage) -> bool {
         match message.body {
             PeerBody::Append { .. } => !message.entries.is_empty() && !self.takes_entries(log),
-            PeerBody::TimeoutNow => !self.has_space(log),
+            PeerBody::TimeoutNow => !self.has_space(log) || self.stalled().is_some(),
             _ => false,
         }
     }

@@ -22,6 +22,8 @@ pub enum Planted {
     HistoryWithoutPrev,
     /// A leader whose disk is full goes on leading.
     LeadsWithoutSpace,
+    /// A leader whose data file does not answer goes on leading.
+    LeadsWithStalledData,
     /// What members say of where they are found is not heard.
     SendersNotFound,
     /// The mark on a snapshot names an entry that is not in it, and who copies it does not look.

@@ -98,6 +98,15 @@ impl<W> Reads<W> {
         }
         self.count = self.confirmed.iter().map(|(_, waiters)| waiters.len()).sum();
     }
+
+    /// Takes every read, also those that wait for what is not applied yet.
+    pub(crate) fn drain_all(&mut self, out: &mut Vec<W>) {
+        self.drain(out);
+        for (_, mut waiters) in self.confirmed.drain(..) {
+            out.append(&mut waiters);
+        }
+        self.count = 0;
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +129,11 @@ mod tests {
         assert_eq!(out, ['a', 'b']);
         assert_eq!(reads.len(), 1);
         assert_eq!(reads.start(), Some(8));
+        reads.push('d', Millis(4));
+        reads.confirm(8, 11);
+        let mut all = Vec::new();
+        reads.drain_all(&mut all);
+        assert_eq!((all, reads.len()), (vec!['d', 'c'], 0));
     }
 
     #[test]

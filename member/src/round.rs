@@ -13,10 +13,12 @@
 //!
 //! The server's home and the simulator's machines both drive members by [`run`]; what differs between them is [`Outside`].
 
+use crate::handover;
 use crate::history;
 use crate::log::Log;
 use crate::member::{Applied, Changed, Effects, Fatal, Lost, Member, Pumped};
 use crate::planted::{Planted, is_planted};
+use crate::stall::Asked;
 use plinth_engine::lease::Millis;
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode, Hub};
@@ -47,6 +49,11 @@ pub trait Outside {
     /// What is collected of the entries, if watchers want this much.
     fn event_mode(&mut self, watched: EventMode) -> EventMode {
         watched
+    }
+
+    /// What is asked of the data file's disk.
+    fn data_asked(&mut self) -> Asked {
+        Asked::default()
     }
 
     /// The log has its work; what follows is sent and applied.
@@ -132,10 +139,17 @@ pub fn run<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) -> Res
 
 /// Time passes by one tick of consensus. A round should follow.
 pub fn tick<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) -> Result<(), O::Stop> {
-    let now = outside.now();
+    let (now, data) = (outside.now(), outside.data_asked());
     outside.with_log(|member, log| {
         log.tick();
         member.tick(now, effects);
+        if member.watch_disks(log.asked(), data, effects)
+            && !is_planted(Planted::LeadsWithStalledData)
+            && let Some(to) = handover::successor(member, |_| true)
+        {
+            // The successor votes, and this member leads: it is not refused.
+            let _ = member.transfer_leader(to);
+        }
     });
     hand_over(outside, effects)
 }

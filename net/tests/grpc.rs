@@ -503,6 +503,46 @@ fn a_farewell_ends_streams() {
     server.join();
 }
 
+/// Clients are told to go, and new ones hear nothing, until they are welcome again; what was asked before is still answered.
+#[test]
+fn clients_are_turned_away_and_taken_again() {
+    let farewell = Status::new(Code::Unavailable, "gone");
+    let (server, _) = start(ServerOptions { farewell: Some(farewell), ..ServerOptions::default() });
+    run_client(async {
+        for _ in 0..2 {
+            let client = connect(&server).await;
+            let mut chat = open(&client, "/t.Test/Chat", &[]).await;
+            chat.send.send_data(framed(b"x"), false).unwrap();
+            let mut body = chat.response.await.unwrap().into_body();
+            assert_eq!(read(&mut body, 6).await, framed(b"x"));
+            let mut later = open(&client, "/t.Test/Later", &[]).await;
+            later.send.send_data(framed(b"y"), true).unwrap();
+            server.turn_away(true);
+            assert_eq!(support::status(&body.trailers().await.unwrap().unwrap()), Code::Unavailable as u32);
+            assert_eq!(answer(later.response).await.unwrap(), ok(&[b"y"]));
+            let gone = async {
+                while client.clone().ready().await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the connection ends");
+            assert!(is_turned_away(&server).await);
+            server.turn_away(false);
+            let welcome = async { while is_turned_away(&server).await {} };
+            tokio::time::timeout(Duration::from_secs(10), welcome).await.expect("it takes clients again");
+        }
+        assert_eq!(call(&connect(&server).await, ECHO, b"x").await.unwrap(), ok(&[b"x"]));
+    });
+}
+
+/// Whether a new client hears nothing before its connection ends.
+async fn is_turned_away(server: &Server) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    matches!(stream.read(&mut [0; 9]).await, Ok(0) | Err(_))
+}
+
 #[test]
 fn a_drain_does_not_wait_forever() {
     let options = ServerOptions { drain_timeout: Duration::from_millis(100), ..ServerOptions::default() };

@@ -181,7 +181,10 @@ impl HttpEndpoints {
                 },
                 Check::SerializableRead => self.read(false).await,
                 Check::LinearizableRead if self.is_short_of_space() => Err(space::NOT_READY.to_string()),
-                Check::LinearizableRead => self.read(true).await,
+                Check::LinearizableRead => match self.home.stall.reason() {
+                    Some(reason) => Err(reason),
+                    None => self.read(true).await,
+                },
                 Check::NonLearner => match self.home.is_learner() {
                     true => Err("not supported for learner".to_string()),
                     false => Ok(()),

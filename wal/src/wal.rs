@@ -118,6 +118,8 @@ pub struct WalStats {
     pub pending_bytes: usize,
     /// Segments holding records now.
     pub segments_live: usize,
+    /// What the disk has done since open of what it was asked for: writes with their syncs, new segments.
+    pub completions: u64,
 }
 
 /// A segment with records.
@@ -327,6 +329,12 @@ impl<D: Disk> Wal<D> {
         self.stats.segments_cut += 1;
     }
 
+    /// Whether records wait for the disk, and the disk is to do something about it. As long as it does,
+    /// [`WalStats::completions`] grow.
+    pub fn awaits_disk(&self) -> bool {
+        !self.in_flight.is_empty() || (self.preparing && !self.sealed.is_empty())
+    }
+
     /// Whether a flush asked for now would be on its way at once.
     pub fn can_flush(&self) -> bool {
         self.fault.is_none() && self.sealed.is_empty() && self.in_flight.len() < self.options.flushes_in_flight
@@ -347,6 +355,7 @@ impl<D: Disk> Wal<D> {
     pub fn poll(&mut self) -> Result<Lsn, WalError> {
         self.check()?;
         while let Some(completion) = self.disk.poll() {
+            self.stats.completions += 1;
             match completion {
                 Completion::Flushed { ticket, buffer, result } => {
                     self.disk.give_buffer(buffer);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use super::now;
 use super::read_buffer::ReadBuffer;
-use super::shutdown::{Phase, Shutdown, Subscription};
+use super::shutdown::{Phase, Subscription};
 use crate::grpc::{Action, CallKey, GrpcConnection, ReplySink, Service, Status, StreamReply, Tally, UnaryReply};
 use crate::h2::frame::ErrorCode;
 use crate::http1::{Http1Reply, HttpSink, Response};
@@ -185,7 +185,6 @@ pub(super) struct ConnectionTask {
     pub(super) service: Rc<dyn Service>,
     pub(super) read_buffer: Rc<RefCell<ReadBuffer>>,
     pub(super) max_in_flight: usize,
-    pub(super) shutdown: Shutdown,
     /// What streams are told when the shutdown begins.
     pub(super) farewell: Option<Status>,
     pub(super) subscription: Subscription,
@@ -344,7 +343,7 @@ impl ConnectionTask {
 
     /// False if the connection is to be cut.
     fn follow_shutdown(&mut self, cx: &Context<'_>) -> bool {
-        let phase = self.shutdown.phase();
+        let phase = self.subscription.phase();
         if phase > self.phase {
             self.phase = phase;
             self.subscription.listen(cx);

@@ -188,6 +188,8 @@ impl NewConnection {
             }
         };
         match protocol {
+            // A client that has heard nothing turns to another server.
+            Protocol::Http2 if self.common.shutdown.turns_away() => {}
             Protocol::Http2 => self.run_http2(first).await,
             Protocol::Http1 => self.run_http1(first).await,
             Protocol::Unknown | Protocol::None => {}
@@ -230,7 +232,6 @@ impl NewConnection {
             service: Rc::clone(&self.common.service),
             read_buffer: Rc::clone(&self.common.read_buffer),
             max_in_flight: options.max_in_flight_per_connection,
-            shutdown: self.common.shutdown.clone(),
             farewell: options.farewell.clone(),
             subscription: self.subscription,
             timer: ConnectionTimer::default(),

@@ -27,6 +27,9 @@ struct Inner {
     next: Cell<u64>,
     listeners: RefCell<BTreeMap<u64, Waker>>,
     connections: Cell<usize>,
+    /// How often connections were sent away: those from before are draining.
+    times_turned: Cell<u64>,
+    turns_away: Cell<bool>,
 }
 
 impl Default for Shutdown {
@@ -43,6 +46,8 @@ impl Shutdown {
             next: Cell::new(0),
             listeners: RefCell::default(),
             connections: Cell::new(0),
+            times_turned: Cell::new(0),
+            turns_away: Cell::new(false),
         };
         Shutdown { inner: Rc::new(inner) }
     }
@@ -50,6 +55,24 @@ impl Shutdown {
     /// Stops accepting, tells clients to go, lets open calls end.
     pub fn drain(&self) {
         self.advance(Phase::Draining);
+    }
+
+    /// Lets the connections that there are go, as [`Shutdown::drain`] does, and closes new ones that speak HTTP/2 before a word is
+    /// said, so that clients turn to other servers; or takes them again.
+    pub fn turn_away(&self, turns_away: bool) {
+        let inner = &self.inner;
+        if inner.turns_away.replace(turns_away) || !turns_away {
+            return;
+        }
+        inner.times_turned.set(inner.times_turned.get() + 1);
+        // They stay in the list: those that are draining already do not put themselves there again.
+        let listeners: Vec<Waker> = inner.listeners.borrow().values().cloned().collect();
+        listeners.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether new connections are closed.
+    pub(super) fn turns_away(&self) -> bool {
+        self.inner.turns_away.get()
     }
 
     /// Cuts everything off.
@@ -87,7 +110,7 @@ impl Shutdown {
         if counts {
             self.inner.connections.set(self.inner.connections.get() + 1);
         }
-        Subscription { shutdown: self.clone(), id, counts }
+        Subscription { shutdown: self.clone(), id, counts, times_turned: self.inner.times_turned.get() }
     }
 }
 
@@ -97,12 +120,21 @@ pub(crate) struct Subscription {
     id: u64,
     /// It is a connection.
     counts: bool,
+    /// How often connections had been sent away when it began.
+    times_turned: u64,
 }
 
 impl Subscription {
     /// The signal it listens to.
     pub(super) fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+
+    /// How far this connection is to be ended: as all of them, or as those that are sent away.
+    pub(super) fn phase(&self) -> Phase {
+        let is_sent_away = self.times_turned < self.shutdown.inner.times_turned.get();
+        let least = if is_sent_away { Phase::Draining } else { Phase::Running };
+        self.shutdown.phase().max(least)
     }
 
     /// Wakes the task at the next change.

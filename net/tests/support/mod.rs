@@ -17,6 +17,7 @@ use plinth_net::server::{ListenOptions, Listener, ServerOptions, Shutdown, serve
 
 /// What a test may ask of its server.
 enum Order {
+    TurnAway(bool),
     Drain,
     Close,
 }
@@ -43,6 +44,7 @@ impl Server {
                 rt::spawn(async move {
                     loop {
                         match inbox.try_recv() {
+                            Ok(Order::TurnAway(turns_away)) => signal.turn_away(turns_away),
                             Ok(Order::Drain) => signal.drain(),
                             Ok(Order::Close) | Err(mpsc::TryRecvError::Disconnected) => return signal.close(),
                             Err(mpsc::TryRecvError::Empty) => {}
@@ -55,6 +57,10 @@ impl Server {
             });
         });
         Server { address: address.recv().unwrap(), orders, thread: Some(thread) }
+    }
+
+    pub fn turn_away(&self, turns_away: bool) {
+        self.orders.send(Order::TurnAway(turns_away)).unwrap();
     }
 
     pub fn drain(&self) {

@@ -15,7 +15,7 @@
 //! Invariants of this layer, between the core and the disk:
 //! - Nothing is sent in a term that is not durable here. A leader sends before its own write (Raft dissertation, 10.2.1), which
 //!   is safe after an election by others (they waited for the durable vote) but not for a voter that elected itself: after a
-//!   crash it would lead the same term again, with other entries.
+//!   crash it would lead the same term again, with other entries. (A proposal that is passed on is of no term.)
 //! - What promises something durable is sent when it is (3.8); everything else does not wait for the disk, above all answers
 //!   to heartbeats: a follower with a slow disk is alive.
 //! - A hard state is written before the entries of the same `Ready`, and its commit index does not reach into them.

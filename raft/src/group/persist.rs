@@ -78,7 +78,8 @@ impl Group {
         }
     }
 
-    /// Promises wait for the disk, everything waits for a term that is not durable. What a barrier is needed for waits for
+    /// Promises wait for the disk, everything waits for a term that is not durable, but for proposals that are passed on: they
+    /// are of no term, and a member whose disk does not answer can still have them carried out by others. What a barrier is needed for waits for
     /// the next `Ready`, which has the hard state.
     pub(super) fn hand_out_messages(&mut self, ready: &mut Ready) {
         let is_term_durable = self.durable.term >= self.core.role().term;
@@ -87,7 +88,9 @@ impl Group {
         let are_promises_held = self.needs_barrier();
         let is_due = |outgoing: &mut Outgoing| !(are_promises_held && outgoing.is_promise);
         for Outgoing { message, is_promise } in self.core.outbox.extract_if(.., is_due) {
-            let at_once = is_idle || (is_term_durable && !is_promise);
+            let is_of_no_term = message.body == PeerBody::Propose;
+            assert!(!is_of_no_term || (message.term == 0 && !is_promise), "who passes something on promises nothing");
+            let at_once = is_idle || is_of_no_term || (is_term_durable && !is_promise);
             if at_once { &mut ready.messages } else { &mut ready.persisted_messages }.push(message);
         }
     }

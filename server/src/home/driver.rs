@@ -4,7 +4,7 @@ use super::calm::Calm;
 use super::clock::Nanos;
 use super::reactor::Reactor;
 use super::waiter::Waiter;
-use super::{Home, HomeLog, HomeMember, State, flush, v2, watching};
+use super::{Home, HomeLog, HomeMember, State, flush, stall, v2, watching};
 use crate::answer::header::HeaderTemplate;
 use crate::answer::status;
 use crate::caller;
@@ -15,6 +15,7 @@ use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::{FileStore, PageFile};
 use plinth_engine::watch::Hub;
 use plinth_member::round::{self, Outside};
+use plinth_member::stall::Asked;
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped};
 use plinth_net::rt::{self, sleep};
 use plinth_net::turn;
@@ -104,6 +105,10 @@ impl Outside for Turn<'_> {
 
     fn now(&mut self) -> Millis {
         self.at.millis()
+    }
+
+    fn data_asked(&mut self) -> Asked {
+        self.home.flushes.asked()
     }
 
     fn advanced(&mut self) {
@@ -376,6 +381,7 @@ pub async fn tick(home: Rc<Home>, interval: Duration) {
         if let Err(fatal) = mark_at_rest(&home) {
             home.reactor.fail(fatal);
         }
+        stall::look(&home);
         home.sweep_tokens();
         home.reactor.pump.notify();
     }

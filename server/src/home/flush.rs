@@ -9,6 +9,8 @@ use plinth_net::rt::sleep;
 use plinth_net::turn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -51,12 +53,13 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the thread. Call on the home reactor.
-    pub fn start(writer: FileWriter) -> io::Result<Flusher> {
+    /// Starts the thread, which counts in `ended` what it has done. Call on the home reactor.
+    pub fn start(writer: FileWriter, ended: Arc<AtomicU64>) -> io::Result<Flusher> {
         let (waker, woken) = wake::pair()?;
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        std::thread::Builder::new().name("page-flush".into()).spawn(move || run(writer, &inbox, &outbox, &waker))?;
+        let run = move || run(Writing { writer, ended }, &inbox, &outbox, &waker);
+        std::thread::Builder::new().name("page-flush".into()).spawn(run)?;
         Ok(Flusher { jobs, done, woken })
     }
 
@@ -77,18 +80,32 @@ impl Flusher {
     }
 }
 
-fn run(mut writer: FileWriter, jobs: &Receiver<Job>, done: &Sender<Done>, waker: &Waker) {
+/// The file, and a count of what was done with it: as long as it grows, the disk answers.
+struct Writing {
+    writer: FileWriter,
+    ended: Arc<AtomicU64>,
+}
+
+impl Writing {
+    fn step<T>(&mut self, step: impl FnOnce(&mut FileWriter) -> io::Result<T>) -> io::Result<T> {
+        let done = step(&mut self.writer);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        done
+    }
+}
+
+fn run(mut writing: Writing, jobs: &Receiver<Job>, done: &Sender<Done>, waker: &Waker) {
     while let Ok(job) = jobs.recv() {
         let flush = match job {
             Job::Flush(flush) => flush,
             Job::Writer(new) => {
-                writer = new;
+                writing.writer = new;
                 continue;
             }
         };
         let start = Instant::now();
-        let result = flush.as_ref().map_or(Ok(Duration::ZERO), |flush| write(flush, &mut writer));
-        let result = result.and_then(|written| cut(&mut writer).map(|()| written));
+        let result = flush.as_ref().map_or(Ok(Duration::ZERO), |flush| write(flush, &mut writing));
+        let result = result.and_then(|written| cut(&mut writing).map(|()| written));
         if done.send((flush, result, start.elapsed())).is_err() {
             return;
         }
@@ -107,26 +124,26 @@ fn pause(flush_bytes: u64) -> Duration {
 }
 
 /// Writes everything durably; how long it took until the pages were written.
-fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
+fn write(flush: &Flush, writing: &mut Writing) -> io::Result<Duration> {
     let start = Instant::now();
     let pause = pause(flush.bytes());
     let mut writes = flush.writes(CHUNK_BYTES);
     let mut chunk = 0;
     while let Some((offset, bytes)) = writes.next() {
-        writer.write_at(offset, bytes)?;
+        writing.step(|writer| writer.write_at(offset, bytes))?;
         chunk += bytes.len();
         if chunk >= CHUNK_BYTES {
-            writer.write_back()?;
+            writing.step(FileWriter::write_back)?;
             std::thread::sleep(pause);
             chunk = 0;
         }
     }
     let written = start.elapsed();
-    writer.sync()?;
+    writing.step(FileWriter::sync)?;
     crate::fail_point!("beforeCommit");
     let (offset, bytes) = flush.meta();
-    writer.write_at(offset, bytes)?;
-    writer.sync()?;
+    writing.step(|writer| writer.write_at(offset, bytes))?;
+    writing.step(FileWriter::sync)?;
     crate::fail_point!("afterCommit");
     Ok(written)
 }
@@ -135,8 +152,8 @@ fn write(flush: &Flush, writer: &mut FileWriter) -> io::Result<Duration> {
 const CUT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Shortens the file, as far as it is longer than it has to be.
-fn cut(writer: &mut FileWriter) -> io::Result<()> {
-    while writer.cut()? {
+fn cut(writing: &mut Writing) -> io::Result<()> {
+    while writing.step(FileWriter::cut)? {
         std::thread::sleep(CUT_PAUSE);
     }
     Ok(())
@@ -217,7 +234,10 @@ async fn flush_changes(home: &Rc<Home>, flusher: &mut Flusher) -> io::Result<()>
     if flush.is_none() && !home.state().member.store().trees().store().has_surplus() {
         return Ok(());
     }
-    let (flush, result, took) = flusher.carry_out(flush).await?;
+    home.flushes.at_disk(true);
+    let done = flusher.carry_out(flush).await;
+    home.flushes.at_disk(false);
+    let (flush, result, took) = done?;
     // Never tried again: the kernel may have dropped the pages it could not write.
     let written = result?;
     let Some(flush) = flush else { return Ok(()) };

@@ -1,7 +1,10 @@
 //! Which flush of the page file is under way, who waits for one, and what the last one holds.
 
 use super::oneshot::{Receiver, Sender, channel};
+use plinth_member::stall::Asked;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module.
 #[derive(Default)]
@@ -9,6 +12,10 @@ pub struct Flushes {
     begun: Cell<u64>,
     is_under_way: Cell<bool>,
     stored: Cell<u64>,
+    /// The thread has something to do.
+    is_at_disk: Cell<bool>,
+    /// Writes and syncs that the thread has done.
+    ended: Arc<AtomicU64>,
     waiters: RefCell<Vec<(u64, Sender<()>)>>,
 }
 
@@ -41,6 +48,21 @@ impl Flushes {
     /// Whether a flush is under way.
     pub fn is_under_way(&self) -> bool {
         self.is_under_way.get()
+    }
+
+    /// The thread has something to do from now on, or nothing any more.
+    pub fn at_disk(&self, is_at_disk: bool) {
+        self.is_at_disk.set(is_at_disk);
+    }
+
+    /// Where the thread counts what it has done.
+    pub fn count(&self) -> Arc<AtomicU64> {
+        self.ended.clone()
+    }
+
+    /// What is asked of the disk.
+    pub fn asked(&self) -> Asked {
+        Asked { awaits: self.is_at_disk.get(), ended: self.ended.load(Ordering::Relaxed) }
     }
 
     /// Whether somebody waits for one.

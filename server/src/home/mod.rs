@@ -28,6 +28,7 @@ pub mod scrub;
 pub mod slow;
 pub mod space;
 pub mod stages;
+pub mod stall;
 pub mod standby;
 mod timeout;
 pub mod v2;
@@ -175,6 +176,8 @@ pub struct Home {
     pub slow: Rc<SlowRequests>,
     /// Pages of the data file that are damaged.
     pub damage: scrub::Damage,
+    /// A disk that does not answer.
+    pub stall: stall::Stall,
     /// Reads whose moment has come, and which wait for their turn.
     readable: RefCell<VecDeque<Waiter>>,
     /// Streams whose clients want them to end when there is no leader.
@@ -227,6 +230,7 @@ impl Home {
             is_removed: Cell::new(false),
             elected: Cell::new(None),
             damage: scrub::Damage::default(),
+            stall: stall::Stall::default(),
             readable: RefCell::default(),
             leader_bound: RefCell::default(),
             flushes: Flushes::default(),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use plinth_net::grpc::{Call, Method, Service, Status, StreamHandler, StreamReply, UnaryReply};
 use plinth_net::h2::limits::STREAM_LOW_WATER_BYTES;
 use plinth_net::http1::{Http1Body, Http1Reply, Http1Request, Response};
+use plinth_net::server::Shutdown;
 use plinth_raft::GroupId;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
@@ -91,17 +92,17 @@ impl Edge {
         batch
     }
 
-    /// Hands the home's answers on; returns when the home tells the edge to drain, or is gone.
-    pub async fn receive(&self, receiver: &Receiver<Vec<ToEdge>>) -> bool {
+    /// Hands the home's answers on, and tells the server when connections are to go, until the home is gone.
+    pub async fn receive(&self, receiver: &Receiver<Vec<ToEdge>>, shutdown: &Shutdown) {
         while let Some(batch) = receiver.receive().await {
             for message in batch {
-                if matches!(message, ToEdge::Drain) {
-                    return true;
+                match message {
+                    ToEdge::Drain => shutdown.drain(),
+                    ToEdge::TurnAway(turns_away) => shutdown.turn_away(turns_away),
+                    answer => self.hand_on(answer),
                 }
-                self.hand_on(message);
             }
         }
-        false
     }
 
     fn hand_on(&self, message: ToEdge) {
@@ -139,7 +140,7 @@ impl Edge {
                 let left = self.in_flight.get().checked_sub(bytes);
                 self.in_flight.set(left.expect("the home takes no more than was sent"));
             }
-            ToEdge::Drain => {}
+            ToEdge::Drain | ToEdge::TurnAway(_) => unreachable!("no answer"),
         }
     }
 

@@ -57,6 +57,11 @@ impl EdgeSink {
         self.post(ToEdge::Drain);
     }
 
+    /// Tells the edge that this member can serve nothing, or can again.
+    pub fn turn_away(&self, turns_away: bool) {
+        self.post(ToEdge::TurnAway(turns_away));
+    }
+
     /// Sends what handlers have answered, as one batch for all since the last.
     pub async fn send(self: Rc<Self>, sender: Sender<Vec<ToEdge>>) {
         loop {

@@ -95,6 +95,8 @@ pub enum ToEdge {
     HttpHead(CallId, Response),
     /// The home has taken so many bytes of what the edge has sent.
     Taken(usize),
+    /// The member can serve nothing: let connections go and take no new ones; or it can again.
+    TurnAway(bool),
     /// The member stops: let connections go.
     Drain,
 }

@@ -428,6 +428,9 @@ catalog! { methods:
     requests_in_flight: Gauge = gauge(), Gauge "plinth_requests_in_flight" "Requests of clients not answered yet.";
     requests_refused: Counter = counter(), Counter "plinth_requests_refused_total" "Requests refused because too many were in flight.";
     disk_full: Gauge = gauge(), Gauge "plinth_disk_full" "Whether log or data file cannot grow, so that writes are refused.";
+    disk_stalled: Gauge = gauge(), Gauge "plinth_disk_stalled" "Whether the disk of log or data file does not answer.";
+    disk_stalls: Counter = counter(), Counter "plinth_disk_stalls_total" "Times that a disk has not answered for an election timeout.";
+    disk_stalled_millis: Counter = counter(), Counter "plinth_disk_stalled_milliseconds_total" "How long disks have not answered, those times that are over.";
     damaged_pages: Gauge = gauge(), Gauge "plinth_data_damaged_pages" "Pages of the data file that are damaged, as far as is known.";
     damaged_pages_found: Counter = counter(), Counter "plinth_data_damaged_pages_found_total" "Damaged pages of the data file that were found.";
     follow_lag_revisions: Gauge = gauge(), Gauge "plinth_follow_lag_revisions" "Revisions behind the cluster that is followed.";

@@ -61,9 +61,7 @@ async fn run(
     let receiving = {
         let (edge, shutdown) = (edge.clone(), shutdown.clone());
         let receive = async move {
-            while edge.receive(&to_edge).await {
-                shutdown.drain();
-            }
+            edge.receive(&to_edge, &shutdown).await;
             // The home is gone: nothing can be answered any more.
             shutdown.close();
         };

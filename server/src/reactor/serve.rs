@@ -16,6 +16,7 @@ use crate::home::flush::{self, Flusher};
 use crate::home::identity::Identities;
 use crate::home::queues::Queues;
 use crate::home::reactor::Reactor;
+use crate::home::stall::Doorkeeper;
 use crate::home::{Home, auto_compaction, background, driver, leases, scrub, space};
 use crate::http::Endpoints;
 use crate::logging::{self, events, notify_ready, notify_stopping};
@@ -74,7 +75,7 @@ pub async fn run(
     let link = peers::link((&reactor, member.group_id()), &profile, &config, &security, first_members);
     let home = Home::new(profile, data, reactor.clone(), (member, hub), link.clone(), users);
     let failed = start_tasks(&home, &link, &config, Woken::on(log_woken))?;
-    let flusher = Flusher::start(writer).map_err(|error| text(&error))?;
+    let flusher = Flusher::start(writer, home.flushes.count()).map_err(|error| text(&error))?;
     let mut flushing = rt::spawn_into(flush::flush_regularly(home.clone(), flusher), reactor.queues.background);
     peers::connect(&home, &link, &config, &security, listeners);
     home.reactor.pump.notify();
@@ -103,6 +104,7 @@ pub async fn run(
     if is_ready {
         let starting = async { serve(&home, &config, &http, channels, &tally, &security).await.map(Some) };
         if let Some(started) = starting.or(async { (&mut ends).await.map(|()| None) }).await? {
+            home.stall.admit_by(started.doorkeeper());
             serving = started;
             ends.await?;
         }
@@ -143,6 +145,16 @@ impl Serving {
             edge.drain();
         }
         self.shutdown.drain();
+    }
+
+    /// Sends clients away, and takes them again.
+    fn doorkeeper(&self) -> Doorkeeper {
+        let edges: Vec<_> = self.edges.iter().map(|(edge, _)| edge.clone()).collect();
+        let shutdown = self.shutdown.clone();
+        Box::new(move |sends_away| {
+            edges.iter().for_each(|edge| edge.turn_away(sends_away));
+            shutdown.turn_away(sends_away);
+        })
     }
 
     /// Waits until the last connection is closed; true.

@@ -23,6 +23,7 @@ mod membership;
 mod net;
 mod reads;
 mod robustness;
+mod stalls;
 mod stop;
 mod streams;
 mod trouble;

@@ -114,6 +114,32 @@ fn sleeps_and_returns_do_what_they_say() {
     assert_eq!(ask(&server.client.address(), "POST", "/v3/maintenance/defragment", "{}").0, 200);
 }
 
+/// The data file's disk does not answer for a while: the member says so, goes on serving, and is well again.
+#[test]
+fn a_data_file_that_stalls_is_told_and_over_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = fresh(folder.path(), "");
+    let ready = || ask(&server.client.address(), "GET", "/readyz?verbose", "");
+    assert_eq!(ready().0, 200);
+    assert_eq!(server.point("PUT", "beforeCommit", "1*sleep(\"4s\")").0, 204);
+    assert_eq!(server.put(), 200);
+    let wait_for = |status: u16| {
+        let begin = Instant::now();
+        while ready().0 != status {
+            assert!(begin.elapsed() < PATIENCE, "{:?}", ready());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for(503);
+    let (_, why) = ready();
+    assert!(why.contains("the disk of the data file has not answered for"), "{why}");
+    assert_eq!(server.put(), 200, "acknowledgements do not wait for the data file");
+    wait_for(200);
+    let log = server.process.log();
+    let count = |text| log.matches(text).count();
+    assert!(count("the disk does not answer: ") > 0 && count("the disk answers again") > 0, "{log}");
+}
+
 #[test]
 fn what_cannot_be_read_is_no_start() {
     let folder = tempfile::tempdir().expect("a folder");

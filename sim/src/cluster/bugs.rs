@@ -34,7 +34,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, each with the number of seeds within which it is found.
-    pub const ALL: [(Bug, u64); 25] = [
+    pub const ALL: [(Bug, u64); 26] = [
         (Bug::VotesForgotten, 100),
         (Bug::CommitWithoutQuorum, 20),
         (Bug::SyncsLie, 20),
@@ -58,6 +58,7 @@ impl Bug {
         (Bug::Shell(Planted::HistoryWithoutPrev), 20),
         (Bug::Shell(Planted::ComparedTooEarly), 40),
         (Bug::Shell(Planted::LeadsWithoutSpace), 20),
+        (Bug::Shell(Planted::LeadsWithStalledData), 20),
         (Bug::Shell(Planted::SendersNotFound), 100),
         (Bug::Shell(Planted::RightsWhereAsked), 20),
     ];
@@ -104,6 +105,7 @@ impl Bug {
                 (options.loss, options.window, options.calm) = (10, 5, 300 * MS);
             }
             Bug::Shell(Planted::LeadsWithoutSpace) => options.full_leader = true,
+            Bug::Shell(Planted::LeadsWithStalledData) => options.stalled_leader = true,
             Bug::Shell(Planted::RightsWhereAsked) => options.users = true,
             Bug::Shell(Planted::LeasesTrickle) => options.crowd = 1000,
             _ => {}

@@ -26,7 +26,7 @@ impl World {
         self.net.calm_down();
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
-            (node.stands_until, node.wakes_in, node.slow) = (0, 0, (1, 0));
+            (node.stands_until, node.wakes_in, node.slow, node.stuck.1) = (0, 0, (1, 0), 0);
             node.log.crash_at(u64::MAX);
             node.log.fail_at(u64::MAX, 0);
             node.full_until = 0;

@@ -11,6 +11,7 @@ use plinth_engine::store::Store;
 use plinth_engine::trees::Trees;
 use plinth_member::compare::{self, Check, Hashed};
 use plinth_member::handover::{self, Handover};
+use plinth_member::stall::Stalled;
 use plinth_raft::MemberId;
 use std::collections::BTreeMap;
 
@@ -20,6 +21,9 @@ pub(super) const COMPARE_EVERY: Time = 4 * SECOND;
 const ANSWERS_WITHIN: Time = 500 * MS;
 /// A handover in a calm must have succeeded by then.
 const HANDOVER_MAX: Time = 20 * SECOND;
+/// A leader's disk does not answer for this long; another member has taken over by then, and takes what is passed on.
+const STUCK: Time = 20 * SECOND;
+const STALL_TAKEN_OVER: Time = 8 * SECOND;
 /// Seconds for which the leases of a crowd are granted.
 const CROWD_TTL: i64 = 2;
 /// A crowd of leases has ended so long after it was granted, whatever clocks do: thousands end in a second.
@@ -190,6 +194,41 @@ impl World {
             self.pass(50 * MS)?;
         }
         self.outcome.handed_over += 1;
+        self.calm()
+    }
+
+    /// In a calm: a disk of the leader does not answer, and something is written through all members. Somebody else leads soon,
+    /// and what is then asked of the one with the disk is passed on.
+    pub(super) fn stall_leader(&mut self) -> Result<(), Broken> {
+        let (leader, members) = (self.leader(), self.members());
+        let Some(leader) = leader.filter(|_| self.options.stalled_leader && members.len() > 2) else { return Ok(()) };
+        let disk = if self.random.chance(50) { Stalled::Log } else { Stalled::Data };
+        self.tell(|| format!("a disk of member {leader}, which leads, does not answer: {disk:?}"));
+        self.nodes[leader].stuck = (disk, self.now + STUCK);
+        let key = vec![self.options.keys + 3];
+        let end = self.now + STALL_TAKEN_OVER;
+        while self.leader().is_none_or(|now| now == leader) {
+            if self.now >= end {
+                return Err(format!("nobody takes over from member {leader}, whose disk does not answer").into());
+            }
+            let other = members[self.random.below(members.len() as u64) as usize];
+            self.call(Caller::Crowd, other, Ask::Put(key.clone()));
+            self.pass(50 * MS)?;
+        }
+        self.outcome.handed_over += 1;
+        self.pass(500 * MS)?;
+        let revision = |world: &World| {
+            let processes = members.iter().filter_map(|at| world.nodes[*at].process.as_ref());
+            processes.map(|process| process.member.store().revision()).max()
+        };
+        let (before, end) = (revision(self), self.now + STALL_TAKEN_OVER);
+        self.call(Caller::Crowd, leader, Ask::Put(key));
+        while revision(self) == before {
+            if self.now >= end {
+                return Err(format!("member {leader}, whose disk does not answer, passes nothing on").into());
+            }
+            self.pass(50 * MS)?;
+        }
         self.calm()
     }
 

@@ -17,6 +17,7 @@ use plinth_engine::store::compact::CompactProgress;
 use plinth_engine::trees::Trees;
 use plinth_engine::watch::{EventBatch, EventMode, Hub};
 use plinth_member::round::{self, Outside};
+use plinth_member::stall::{Asked, Stalled};
 use plinth_member::transfer::Lost as LostPiece;
 use plinth_member::{Applied, Changed, Effects, Fatal, Lost, Pumped, history, records};
 use plinth_raft::{MemberId, PeerBody, PeerMessage, Role, RoleChange, SnapshotMeta};
@@ -97,7 +98,7 @@ impl World {
     fn plan_disk(&mut self, at: usize) {
         let now = self.now;
         let node = &mut self.nodes[at];
-        let pause = node.disk_time(now, &mut self.random, &self.options);
+        let pause = node.disk_time(Stalled::Log, now, &mut self.random, &self.options);
         let life = node.life;
         let Some(process) = &mut node.process else { return };
         if !process.disk_planned && process.log.disk_mut().ready() > 0 {
@@ -384,13 +385,14 @@ impl World {
     /// Moves the flush of the data file on; the time until the next step.
     fn flush(&mut self, at: usize) -> Result<Time, Broken> {
         let now = self.now;
-        let disk_time = self.nodes[at].disk_time(now, &mut self.random, &self.options);
+        let disk_time = self.nodes[at].disk_time(Stalled::Data, now, &mut self.random, &self.options);
         let failed = |error: String| Broken(format!("member {at}: flush: {error}"));
         let process = self.nodes[at].process.as_mut().expect("it runs");
         let trees = process.member.store_mut().trees_mut();
         if let Some(job) = process.flush.take() {
             let applied = job.applied;
             process.flush = job.step(trees, &mut self.random).map_err(|error| failed(error.to_string()))?;
+            process.flush_steps += 1;
             if process.flush.is_some() {
                 return Ok(disk_time);
             }
@@ -467,6 +469,11 @@ impl Outside for Around<'_> {
     fn event_mode(&mut self, watched: EventMode) -> EventMode {
         // The truth is told by events.
         watched.max(EventMode::Plain)
+    }
+
+    fn data_asked(&mut self) -> Asked {
+        let process = self.world.nodes[self.at].process.as_ref().expect("it runs");
+        Asked { awaits: process.flush.is_some(), ended: process.flush_steps }
     }
 
     fn applied(&mut self, effects: &mut Effects<u64>) -> Result<(), Stop> {

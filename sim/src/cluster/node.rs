@@ -19,6 +19,7 @@ use plinth_member::limits::APPLY_PER_PUMP;
 use plinth_member::log::Log;
 use plinth_member::recover::{self, Identity, RecoveredMember};
 use plinth_member::space::Lookout;
+use plinth_member::stall::Stalled;
 use plinth_member::transfer::{Fetch, Source};
 use plinth_member::{Effects, Member, MemberConfig};
 use plinth_raft::{GroupConfig, MemberChange, MemberId, WindowBounds};
@@ -91,6 +92,8 @@ pub struct Node {
     pub wakes_in: Time,
     /// Effects of the disk take so many times longer until then.
     pub slow: (u64, Time),
+    /// Its disks do not answer until then: that of the data alone, or that of the log as well.
+    pub stuck: (Stalled, Time),
     /// Its disks are full until then.
     pub full_until: Time,
     /// Where it listens, the newest place last: by these URLs, and no others, it is reached.
@@ -120,6 +123,8 @@ pub struct Process {
     pub taps: BTreeMap<usize, Tap>,
     /// The flush of the data file under way.
     pub flush: Option<FlushJob>,
+    /// Steps of flushes that have ended.
+    pub flush_steps: u64,
     /// The last entry that the flush before held.
     pub stored: u64,
     /// Followers that need a snapshot.
@@ -179,6 +184,7 @@ impl Node {
             stands_until: 0,
             wakes_in: 0,
             slow: (1, 0),
+            stuck: (Stalled::Data, 0),
             full_until: 0,
             urls: vec![url_of(at, 0)],
             first: Vec::new(),
@@ -207,6 +213,7 @@ impl Node {
                     hub,
                     taps: BTreeMap::new(),
                     flush: None,
+                    flush_steps: 0,
                     stored,
                     wanted: Vec::new(),
                     flushed_for: Vec::new(),
@@ -334,11 +341,14 @@ impl Node {
         self.process.as_ref().is_some_and(|process| process.member.is_leader())
     }
 
-    /// The time of one effect of its disk.
-    pub fn disk_time(&self, now: Time, random: &mut Rng, options: &Options) -> Time {
+    /// The time of one effect of a disk of it.
+    pub fn disk_time(&self, disk: Stalled, now: Time, random: &mut Rng, options: &Options) -> Time {
         let (factor, until) = self.slow;
         let usual = 10 + random.below(options.disk);
-        if now < until { usual * factor } else { usual }
+        let time = if now < until { usual * factor } else { usual };
+        let (stuck, until) = self.stuck;
+        let is_stuck = stuck == Stalled::Log || disk == Stalled::Data;
+        if is_stuck { time.max(until.saturating_sub(now)) } else { time }
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Options {
     pub crowd: u64,
     /// Whether the leader's disk is full in the end, for a while.
     pub full_leader: bool,
+    /// Whether a disk of the leader does not answer in the end, for a while.
+    pub stalled_leader: bool,
     pub watchers: usize,
     pub keys: u64,
     /// Longest value, in bytes.
@@ -132,6 +134,7 @@ impl Options {
             hold: pick(&[3, 8]) * SECOND,
             crowd: pick(&[0, 0, 0, 40, 400]),
             full_leader: pick(&[0, 0, 0, 1]) == 1,
+            stalled_leader: false,
             watchers: pick(&[1, 2]) as usize,
             keys: pick(&[1, 3, 8]),
             value_bytes: pick(&[16, 16, 200, 4000]),
@@ -158,6 +161,8 @@ impl Options {
         };
         options.faults =
             FAULTS.iter().filter(|(_, percent)| random.chance(*percent)).map(|(fault, _)| *fault).collect();
+        // Not drawn: seeds mean what they meant before there was this.
+        options.stalled_leader = !options.full_leader && options.keys != 1;
         options
     }
 }

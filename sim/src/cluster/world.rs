@@ -252,6 +252,7 @@ impl World {
         }
         self.hand_over()?;
         self.fill_leader()?;
+        self.stall_leader()?;
         self.grant_crowd()?;
         self.await_ends_of_leases()?;
         self.compare()?;
