@@ -16,7 +16,7 @@ const goto = async (url, hash) => {
   await page.goto(`${url}/console/${hash}`);
 };
 const text = (selector) => page.textContent(selector);
-const sees = (words, selector = "body") => page.waitForFunction(([selector, words]) => (document.querySelector(selector) || document.body).innerText.includes(words), [selector, words], { timeout: 8000 });
+const sees = (words, selector = "body") => page.waitForFunction(([selector, words]) => (document.querySelector(selector) || document.body).innerText.includes(words), [selector, words], { timeout: 30000 });
 const typed = async (name) => {
   await page.fill("#typed", name);
   await page.press("#typed", "Enter");
@@ -58,9 +58,9 @@ const FLOWS = {
 
   async "tree of many keys"() {
     await fillMany(alone.url);
-    // The best of three: other work of the machine is not meant.
+    // The best of five: other work of the machine is not meant.
     let took = Infinity;
-    for (let attempt = 0; attempt < 3; attempt++) {
+    for (let attempt = 0; attempt < 5; attempt++) {
       const started = Date.now();
       await goto(alone.url, "#/keys");
       await page.waitForFunction(() => document.querySelectorAll("[role=tree] .count").length >= 4);
