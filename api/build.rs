@@ -5,8 +5,16 @@
 
 #[cfg(feature = "types")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 7] =
-        ["rpc.proto", "kv.proto", "auth.proto", "lock.proto", "election.proto", "health.proto", "migration.proto"];
+    const FILES: [&str; 8] = [
+        "rpc.proto",
+        "kv.proto",
+        "auth.proto",
+        "lock.proto",
+        "election.proto",
+        "health.proto",
+        "migration.proto",
+        "snapshot.proto",
+    ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     #[cfg(feature = "json")]

@@ -75,7 +75,7 @@ methods! {
     write DEFRAGMENT: Unary "/etcdserverpb.Maintenance/Defragment", pb::DefragmentRequest => pb::DefragmentResponse;
     read HASH: Unary "/etcdserverpb.Maintenance/Hash", pb::HashRequest => pb::HashResponse;
     read HASH_KV: Unary "/etcdserverpb.Maintenance/HashKV", pb::HashKvRequest => pb::HashKvResponse;
-    read SNAPSHOT: ServerStream "/etcdserverpb.Maintenance/Snapshot", pb::SnapshotRequest => pb::SnapshotResponse;
+    read SNAPSHOT: ServerStream "/etcdserverpb.Maintenance/Snapshot", own::SnapshotRequest => pb::SnapshotResponse;
     write MOVE_LEADER: Unary "/etcdserverpb.Maintenance/MoveLeader", pb::MoveLeaderRequest => pb::MoveLeaderResponse;
     write DOWNGRADE: Unary "/etcdserverpb.Maintenance/Downgrade", pb::DowngradeRequest => pb::DowngradeResponse;
     write AUTHENTICATE: Unary "/etcdserverpb.Auth/Authenticate", pb::AuthenticateRequest => pb::AuthenticateResponse;

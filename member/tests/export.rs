@@ -6,7 +6,7 @@ use plinth_engine::command::{Command, MemberAttributes, Put};
 use plinth_engine::lease::Millis;
 use plinth_engine::store::{EntryId, Store, StoreConfig};
 use plinth_engine::trees::{MemTrees, TreeId};
-use plinth_member::backup::{Bump, Export, Progress, import, import_v2};
+use plinth_member::backup::{Bump, Content, Export, Progress, import, import_v2};
 
 fn apply(store: &mut Store<MemTrees>, command: Command) {
     let mut bytes = Vec::new();
@@ -30,8 +30,12 @@ fn filled() -> Store<MemTrees> {
 }
 
 fn export(store: &Store<MemTrees>, entries: usize, bytes: u64) -> Vec<u8> {
+    export_of(store, Content::Whole, entries, bytes)
+}
+
+fn export_of(store: &Store<MemTrees>, content: Content, entries: usize, bytes: u64) -> Vec<u8> {
     let view = store.trees();
-    let mut export = Export::new(view, "3.7.0").expect("readable");
+    let mut export = Export::new(view, "3.7.0", content).expect("readable");
     while export.plan(view, entries).expect("planned") == Progress::More {}
     let size = export.file_bytes().expect("planned");
     export.begin(Vec::new()).expect("begun");
@@ -69,6 +73,8 @@ fn the_v2_store_has_buckets_of_its_own() {
     assert!(again.v2().nodes().eq(store.v2().nodes()));
     assert!(again.v2().history().from(0).eq(store.v2().history().from(0)));
     assert_eq!(again.v2().index(), store.v2().index());
+    let without = export_of(&store, Content::WithoutV2, 7, 900);
+    assert!(without == export(&filled(), 7, 900), "as if nobody had used it");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use plinth_engine::error::StoreError;
 use plinth_engine::lease::{LessorConfig, Millis};
 use plinth_engine::store::StoreConfig;
 use plinth_engine::trees::{TreeId, View};
-use plinth_member::backup::{self, Export, ExportError, Progress};
+use plinth_member::backup::{self, Content, Export, ExportError, Progress};
 use plinth_member::recover::{Identity, RecoveredMember};
 use plinth_member::{Effects, Fatal, META_CONF_STATE, Member, MemberConfig, Pumped, records};
 use plinth_raft::error::ConfError;
@@ -423,7 +423,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FailedExport> {
 
 fn write_database(standing: &Standing, path: &Path, version: &str) -> Result<(), FailedExport> {
     let trees = standing.store.trees();
-    let mut export = Export::<BufWriter<File>>::new(trees, version)?;
+    let mut export = Export::<BufWriter<File>>::new(trees, version, Content::WithoutV2)?;
     while export.plan(trees, STEP_ENTRIES)? == Progress::More {}
     export.begin(BufWriter::with_capacity(1 << 20, create(path)?))?;
     while export.write(trees, STEP_ENTRIES, STEP_BYTES)? == Progress::More {}

@@ -7,7 +7,7 @@ use crate::quote;
 use clap::Subcommand;
 use plinth_api::go::format_duration;
 use plinth_api::methods::SNAPSHOT;
-use plinth_api::proto::etcdserverpb::SnapshotRequest;
+use plinth_api::proto::plinthpb::SnapshotRequest;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -27,16 +27,19 @@ pub enum Command {
         /// Where to save
         #[arg(value_name = "FILE")]
         args: Vec<String>,
+        /// Leave the keys of the v2 API out (Plinth only)
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+        without_v2: bool,
     },
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
-    let Command::Save { args } = command;
+    let Command::Save { args, without_v2 } = command;
     let [path] = args.as_slice() else {
         return Err(Failure::arguments("snapshot save expects one argument"));
     };
-    let saved = save(context, path);
+    let saved = save(context, path, SnapshotRequest { without_v2 });
     // Without a limit of the user's own, it takes as long as it takes.
     let saved = if context.command_timeout_given { context.limited(saved).await } else { saved.await };
     let version = saved.map_err(|failure| failure.exiting(Exit::Interrupted))?;
@@ -58,7 +61,7 @@ impl Drop for Part<'_> {
 }
 
 /// Saves, and tells the server's version.
-async fn save(context: &Context, path: &str) -> Result<String, Failure> {
+async fn save(context: &Context, path: &str, request: SnapshotRequest) -> Result<String, Failure> {
     if context.endpoints.len() != 1 {
         let given = context.endpoints.join(" ");
         let text = format!("snapshot must be requested to one selected node, not multiple [{given}]");
@@ -76,7 +79,7 @@ async fn save(context: &Context, path: &str) -> Result<String, Failure> {
         })?;
     log(json!({ "level": "info", "msg": "created temporary db file", "path": part_path }));
     let start = Instant::now();
-    let (bytes, version) = fetch(context, &mut file).await?;
+    let (bytes, version) = fetch(context, request, &mut file).await?;
     if bytes % SECTOR_BYTES != CHECKSUM_BYTES {
         let text = format!("sha256 checksum not found [bytes: {bytes}]");
         return Err(Failure::new(Exit::Interrupted, text));
@@ -93,8 +96,8 @@ async fn save(context: &Context, path: &str) -> Result<String, Failure> {
 }
 
 /// Writes what the server sends; its size, and the server's version.
-async fn fetch(context: &Context, file: &mut File) -> Result<(u64, String), Failure> {
-    let mut pieces = context.cluster().client().await?.server_stream(&SNAPSHOT, SnapshotRequest {}).await?;
+async fn fetch(context: &Context, request: SnapshotRequest, file: &mut File) -> Result<(u64, String), Failure> {
+    let mut pieces = context.cluster().client().await?.server_stream(&SNAPSHOT, request).await?;
     log(json!({ "level": "info", "msg": "fetching snapshot", "endpoint": context.endpoints[0] }));
     let (mut bytes, mut version) = (0, String::new());
     while let Some(piece) = pieces.message().await? {

@@ -34,6 +34,15 @@ pub enum ExportError {
     File(#[from] plinth_bbolt::Error),
 }
 
+/// What goes into the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// All that a member has: the v2 store, if it is used, in buckets of its own.
+    Whole,
+    /// What an etcd has a use for.
+    WithoutV2,
+}
+
 /// How far a pass has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
@@ -91,16 +100,15 @@ impl<K: Sink> Target for Summed<K> {
 }
 
 impl<K: Sink> Export<K> {
-    /// Begins with the plan. `version` is the release whose schema the file has, as `3.7.0`. The v2 store goes into buckets of
-    /// its own, if it is used.
-    pub fn new(view: &impl View, version: &str) -> Result<Self, ExportError> {
+    /// Begins with the plan. `version` is the release whose schema the file has, as `3.7.0`.
+    pub fn new(view: &impl View, version: &str, content: Content) -> Result<Self, ExportError> {
         let mut names = BUCKETS.to_vec();
         let mut has_v2 = false;
         view.walk(TreeId::V2, &[], &mut |_, _| {
             has_v2 = true;
             ControlFlow::Break(())
         })?;
-        if has_v2 {
+        if has_v2 && content == Content::Whole {
             names.extend(V2_BUCKETS);
         }
         Ok(Export {

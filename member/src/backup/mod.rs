@@ -12,7 +12,7 @@ mod import;
 mod small;
 mod standing;
 
-pub use export::{Export, ExportError, Progress};
+pub use export::{Content, Export, ExportError, Progress};
 pub use import::{Bump, ImportError, Imported, import, import_v2};
 pub use small::etcd_member;
 pub use standing::Standing;

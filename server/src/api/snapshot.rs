@@ -9,13 +9,15 @@ use crate::caller::Caller;
 use crate::config::version::CLUSTER_VERSION;
 use crate::home::Home;
 use bytes::Bytes;
+use plinth_api::proto::plinthpb::SnapshotRequest;
 use plinth_api::wire::{field_bytes, field_varint};
 use plinth_engine::auth::Auth;
 use plinth_engine::pagefile::{FileStore, Pin, PinnedView};
-use plinth_member::backup::{Export, ExportError, Progress};
+use plinth_member::backup::{Content, Export, ExportError, Progress};
 use plinth_member::downgrade::cluster_version;
 use plinth_net::grpc::{Code, Status, StreamHandler, StreamReply};
 use plinth_net::{rt, turn};
+use prost::Message as _;
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -53,16 +55,21 @@ impl Snapshot {
 }
 
 impl StreamHandler for Snapshot {
-    fn message(&mut self, _body: Bytes) {
+    fn message(&mut self, body: Bytes) {
         if std::mem::replace(&mut self.is_asked, true) {
             return;
         }
+        // What cannot be read asks for nothing, as in etcd, whose request has no fields.
+        let content = match SnapshotRequest::decode(body).unwrap_or_default() {
+            SnapshotRequest { without_v2: true } => Content::WithoutV2,
+            SnapshotRequest { without_v2: false } => Content::Whole,
+        };
         let (home, caller, reply) = (self.home.clone(), self.caller.clone(), self.reply.clone());
         rt::spawn(async move {
             if let Err(refusal) = may_copy(&home, &caller).await {
                 return reply.finish(refusal);
             }
-            let result = send(&home, &reply).await;
+            let result = send(&home, &reply, content).await;
             if let Err(status) = &result {
                 tracing::warn!(error = %status.message, "failed to send a snapshot");
             }
@@ -122,11 +129,11 @@ impl<'h> Pinned<'h> {
     }
 }
 
-async fn send(home: &Rc<Home>, reply: &StreamReply) -> Result<(), Status> {
+async fn send(home: &Rc<Home>, reply: &StreamReply, content: Content) -> Result<(), Status> {
     let start = Instant::now();
     let pinned = Pinned::new(home).await;
     let version = pinned.step(|view| Ok(cluster_version(view, CLUSTER_VERSION)?))?.to_string();
-    let mut export = pinned.step(|view| Export::<Vec<u8>>::new(view, &version))?;
+    let mut export = pinned.step(|view| Export::<Vec<u8>>::new(view, &version, content))?;
     while pinned.step(|view| export.plan(view, PLAN_ENTRIES))? == Progress::More {
         turn::pass().await;
     }

@@ -9,7 +9,7 @@ use crate::config::version::CLUSTER_VERSION;
 use plinth_bbolt::check;
 use plinth_bbolt::{Database, DatabaseFile, Sink};
 use plinth_engine::pagefile::{FileReader, FileWriter, PageWriter, PinnedFile};
-use plinth_member::backup::{Export, ExportError, Progress};
+use plinth_member::backup::{Content, Export, ExportError, Progress};
 use plinth_member::downgrade::cluster_version;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use sha2::{Digest, Sha256};
@@ -183,7 +183,7 @@ fn write_unfinished(state: &PinnedFile<FileReader>, path: &Path, course: &Course
     let mut pace = Pace::new(course);
     let view = state.view();
     let version = cluster_version(&view, CLUSTER_VERSION).map_err(ExportError::from)?.to_string();
-    let mut export = Export::<Paced<'_>>::new(&view, &version)?;
+    let mut export = Export::<Paced<'_>>::new(&view, &version, Content::Whole)?;
     while export.plan(&view, STEP_ENTRIES)? == Progress::More {
         pace.course.check()?;
         state.let_go();

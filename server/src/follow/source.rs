@@ -7,6 +7,7 @@ use plinth_api::methods::{
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::proto::etcdserverpb::alarm_request::AlarmAction;
 use plinth_api::proto::etcdserverpb::watch_request::RequestUnion;
+use plinth_api::proto::plinthpb::SnapshotRequest;
 use plinth_ctl::rpc::{ANSWER_BYTES_MAX, Client, ConnectError, Credentials, Options, REQUEST_BYTES_MAX, Stream};
 use plinth_ctl::tls::Encryption;
 use prost::Message;
@@ -206,7 +207,7 @@ impl Source {
     /// Fetches a snapshot into a file, and compares its checksum; bytes of the database.
     pub async fn snapshot(&self, path: &Path) -> Result<u64, Trouble> {
         let io = |error: std::io::Error| Trouble::Final(format!("{}: {error}", path.display()));
-        let stream = timeout(SHORT, self.client.server_stream(&SNAPSHOT, pb::SnapshotRequest {})).await;
+        let stream = timeout(SHORT, self.client.server_stream(&SNAPSHOT, SnapshotRequest::default())).await;
         let mut stream = stream.map_err(|_| Trouble::Passing("no snapshot in time".to_owned()))??;
         let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path).map_err(io)?);
         // The checksum comes last, and is known to be it only when nothing follows.

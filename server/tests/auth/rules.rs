@@ -5,6 +5,7 @@ use super::realm::*;
 use plinth_api::methods;
 use plinth_api::proto::authpb::permission::Type;
 use plinth_api::proto::etcdserverpb as pb;
+use plinth_api::proto::plinthpb::SnapshotRequest;
 use tonic::Code;
 
 fn all() -> GetOptions {
@@ -98,7 +99,7 @@ async fn what_asks_for_the_role_root() {
         texts.push(refusal(client.member_remove(1).await));
         texts.push(refusal(client.member_update(1, ["http://a:1"]).await));
         texts.push(refusal(client.member_promote(1).await));
-        let snapshot = match client.server_stream(&methods::SNAPSHOT, pb::SnapshotRequest {}).await {
+        let snapshot = match client.server_stream(&methods::SNAPSHOT, SnapshotRequest::default()).await {
             Ok(mut snapshot) => snapshot.message().await.map(|_| ()),
             Err(refusal) => Err(refusal),
         };

@@ -18,6 +18,10 @@ fn reference_tools() -> Vec<PathBuf> {
     tools.filter(|tool| tool.exists()).collect()
 }
 
+fn bytes_of(file: &str) -> u64 {
+    std::fs::metadata(file).expect("it was saved").len()
+}
+
 #[test]
 fn a_snapshot_holds_the_v2_store() {
     let plinth = Path::new(env!("CARGO_BIN_EXE_plinth"));
@@ -32,9 +36,14 @@ fn a_snapshot_holds_the_v2_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("snapshot.db").display().to_string();
     run(plinth, &["ctl", "--endpoints", &address, "snapshot", "save", &file]);
+    let without = folder.path().join("without.db").display().to_string();
+    run(plinth, &["ctl", "--endpoints", &address, "snapshot", "save", "--without-v2", &without]);
+    assert!(bytes_of(&without) < bytes_of(&file), "the buckets are left out");
     for (number, tool) in reference_tools().into_iter().enumerate() {
-        let data = folder.path().join(format!("etcd{number}")).display().to_string();
-        run(&tool, &["snapshot", "restore", &file, "--data-dir", &data]);
+        for (form, file) in [("with", &file), ("without", &without)] {
+            let data = folder.path().join(format!("etcd{number}-{form}")).display().to_string();
+            run(&tool, &["snapshot", "restore", file, "--data-dir", &data]);
+        }
     }
     side.kill();
     side.empty();
@@ -47,6 +56,11 @@ fn a_snapshot_holds_the_v2_store() {
     side.kill();
     side.empty();
     side.restore(&file, &["--without-v2"]);
+    assert_eq!(once(&address, "GET", "/v2/keys/dir", "").status, 404);
+    run(plinth, &["ctl", "--endpoints", &address, "get", "v3"]);
+    side.kill();
+    side.empty();
+    side.restore(&without, &[]);
     assert_eq!(once(&address, "GET", "/v2/keys/dir", "").status, 404);
     run(plinth, &["ctl", "--endpoints", &address, "get", "v3"]);
 }
