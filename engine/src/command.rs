@@ -621,6 +621,13 @@ mod kind {
     pub const V2: u8 = 16;
 }
 
+/// The newest kind of command that this release reads. Members tell each other, so that none is asked to apply what it cannot
+/// read.
+pub const NEWEST_KIND: u16 = V2_KIND;
+
+/// Commands of the v2 store are for those who read kinds up to this one.
+pub const V2_KIND: u16 = kind::V2 as u16;
+
 impl Command {
     /// Appends the encoded command.
     pub fn encode_into(&self, out: &mut Vec<u8>) {

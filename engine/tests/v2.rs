@@ -1,13 +1,15 @@
 //! The v2 store beside the keys: kept through a restart, and nothing of the v3 store hangs on it.
 
 use bytes::Bytes;
+use plinth_engine::budget::Budget;
 use plinth_engine::command::{Command, MemberAttributes, Put};
 use plinth_engine::error::Error;
 use plinth_engine::lease::Millis;
 use plinth_engine::pagefile::testing::MemStore;
 use plinth_engine::pagefile::{Options, PageFile};
+use plinth_engine::store::job::Job;
 use plinth_engine::store::{EntryId, Outcome, Store, StoreConfig};
-use plinth_engine::trees::Trees;
+use plinth_engine::trees::{TreeId, Trees, View};
 use plinth_v2::command::Content;
 use plinth_v2::{Answer, Change, V2Command};
 
@@ -86,4 +88,56 @@ fn a_restart_keeps_tree_history_and_time() {
     assert_eq!(again.v2().history().scan(KEY, false, 1).expect("known").map(|event| event.index()), Some(3));
     let next = apply(&mut again, &set(KEY, b"3".to_vec())).expect("set");
     assert_eq!(answer(&next).index, 6);
+}
+
+/// What ends with a large directory ends in bounded steps, and all the same as at once.
+#[test]
+fn a_large_directory_ends_in_steps() {
+    let filled = || {
+        let mut store = new_store(0);
+        for number in 0..2000 {
+            let path = Bytes::from(format!("/1/dir/{}/{number}", number % 10));
+            let change = Change::Set { path, dir: false, content: Content::default() };
+            apply(&mut store, &Command::V2(V2Command { at: 0, shown_at: 0, brief: false, change })).expect("set");
+        }
+        store
+    };
+    let delete = Change::Delete { path: Bytes::from_static(b"/1/dir"), dir: false, recursive: true };
+    let delete = Command::V2(V2Command { at: 0, shown_at: 0, brief: false, change: delete });
+    let (mut at_once, mut stepped) = (filled(), filled());
+    let expected = apply(&mut at_once, &delete).expect("deleted");
+    let index = stepped.applied().index + 1;
+    stepped.begin_entry(EntryId { index, term: 1 }).expect("begun");
+    let mut bytes = Vec::new();
+    delete.encode_into(&mut bytes);
+    let (mut job, mut steps) = (Job::default(), 0);
+    let outcome = loop {
+        let (before, mut budget) = (stepped.v2().nodes().count(), Budget::STEP);
+        let command = Command::access(&bytes).expect("a command");
+        let outcome = stepped.apply_step(&mut job, (None, command), Millis(0), true, &mut budget).expect("applied");
+        steps += 1;
+        assert!(before - stepped.v2().nodes().count() <= Budget::STEP.pairs, "a step has a bound");
+        match outcome {
+            Some(outcome) => break outcome,
+            None => assert!(job.is_under_way() && stepped.v2().is_unfinished()),
+        }
+    };
+    assert!(steps > 10, "{steps} steps");
+    assert_eq!(outcome, expected);
+    assert_eq!(answer(&outcome).status, 200);
+    for store in [&mut at_once, &mut stepped] {
+        assert_eq!(store.v2().nodes().count(), 2, "the places of keys and of the cluster");
+        store.trees_mut().flush_now().expect("memory does not fail");
+    }
+    assert!(stepped.v2().history().from(0).eq(at_once.v2().history().from(0)));
+    let entries = |store: &Store<File>| {
+        let mut all = Vec::new();
+        let mut take = |key: &[u8], value: &[u8]| {
+            all.push((key.to_vec(), value.to_vec()));
+            std::ops::ControlFlow::Continue(())
+        };
+        store.trees().walk(TreeId::V2, b"", &mut take).expect("readable");
+        all
+    };
+    assert_eq!(entries(&stepped), entries(&at_once));
 }

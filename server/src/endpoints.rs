@@ -239,6 +239,7 @@ impl HttpEndpoints {
             gates: self.gates.clone(),
             process: ProcessStats::default(),
             log_lines_dropped: logging::dropped_lines(),
+            v2: self.v2_figures(),
             certificate_days: self.security.days_left(),
         };
         let schema = self.schema.clone();
@@ -250,6 +251,12 @@ impl HttpEndpoints {
         metrics.scrapes_in_flight.add(-1);
         metrics.scrapes.with(ScrapeCode::Ok).inc();
         text
+    }
+
+    /// What the v2 store counts, and those who wait for it and have asked to.
+    fn v2_figures(&self) -> (plinth_v2::stats::Stats, u64, u64) {
+        let stats = *self.home.state().member.store().v2().stats();
+        (stats, self.home.v2.waiting() as u64, self.home.v2.asked())
     }
 
     fn debug_vars(&self, process: ProcessStats) -> Response {

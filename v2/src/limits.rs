@@ -10,6 +10,12 @@ pub const HISTORY_BYTES: usize = 64 << 20;
 /// subtree.
 pub const EXPIRED_PER_SYNC: usize = 256;
 
+/// Listings that take several steps, at a time.
+pub const LISTINGS_MAX: usize = 64;
+
+/// Nodes below a listed directory that may change while it is read.
+pub const LISTING_CHANGES_MAX: usize = 100_000;
+
 /// Length of a path. A directory's whole path is kept with each node below it.
 pub const PATH_BYTES_MAX: usize = 4 << 10;
 

@@ -79,6 +79,21 @@ impl View {
 
     /// Appends the JSON object.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write_json_head(out);
+        if let Some((first, others)) = self.nodes.split_first() {
+            View::begin_nodes(out);
+            first.write_json(out);
+            for node in others {
+                out.push(b',');
+                node.write_json(out);
+            }
+            out.push(b']');
+        }
+        self.write_json_tail(out);
+    }
+
+    /// Appends what stands before the nodes below it.
+    pub(crate) fn write_json_head(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         let key = path::shown(&self.key);
         if !key.is_empty() {
@@ -98,16 +113,16 @@ impl View {
             json::push_string(out, json::time(self.expiration).as_bytes());
         }
         number(out, "ttl", self.ttl);
-        if let Some((first, others)) = self.nodes.split_first() {
-            field(out, "nodes");
-            out.push(b'[');
-            first.write_json(out);
-            for node in others {
-                out.push(b',');
-                node.write_json(out);
-            }
-            out.push(b']');
-        }
+    }
+
+    /// Begins the list of the nodes below one whose head was written.
+    pub(crate) fn begin_nodes(out: &mut Vec<u8>) {
+        field(out, "nodes");
+        out.push(b'[');
+    }
+
+    /// Appends what stands behind the nodes below it.
+    pub(crate) fn write_json_tail(&self, out: &mut Vec<u8>) {
         number(out, "modifiedIndex", self.modified.cast_signed());
         number(out, "createdIndex", self.created.cast_signed());
         out.push(b'}');

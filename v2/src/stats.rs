@@ -21,9 +21,11 @@ impl Tried {
 
 /// The counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[expect(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Stats {
     pub gets: Tried,
+    /// Those of all gets that were to show all that is below.
+    pub recursive_gets: Tried,
     pub sets: Tried,
     pub deletes: Tried,
     pub updates: Tried,

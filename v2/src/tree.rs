@@ -16,6 +16,7 @@ use crate::error::{Code, V2Error};
 use crate::event::{Action, Event};
 use crate::history::History;
 use crate::limits::EXPIRED_PER_SYNC;
+use crate::listing::{Kept, Views};
 use crate::node::{Node, View};
 use crate::path;
 use crate::record::{self, Place, STATE_KEY, State, Write};
@@ -26,6 +27,9 @@ use std::ops::Bound;
 
 /// A time to live that ends before this does not end at all: etcd takes it for a mistake.
 const DEADLINE_MIN: i64 = 946_684_800 * 1_000_000_000;
+
+/// Nodes that are removed between two looks at what is left.
+const CLEARED_AT_ONCE: usize = 64;
 
 /// Bytes that a node takes besides path and value, about.
 const NODE_BYTES: u64 = 160;
@@ -79,18 +83,30 @@ pub struct Adopted {
     pub value: Option<Bytes>,
 }
 
+/// How far a command has come that removes much.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run {
+    /// Nodes that a sync has ended.
+    expired: usize,
+}
+
 type Done = Result<Event, V2Error>;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Tree {
-    nodes: BTreeMap<Box<[u8]>, Node>,
+    pub(crate) nodes: BTreeMap<Box<[u8]>, Node>,
     deadlines: BTreeMap<(i64, u64), Box<[u8]>>,
     state: State,
     history: History,
     stats: Stats,
     bytes: u64,
     writes: Vec<Write>,
+    /// Of listings under way.
+    pub(crate) listings: Vec<Kept>,
+    pub(crate) next_listing: u64,
+    /// Whether a command is half applied.
+    is_unfinished: bool,
 }
 
 impl Default for Tree {
@@ -103,6 +119,9 @@ impl Default for Tree {
             stats: Stats::default(),
             bytes: 0,
             writes: Vec::new(),
+            listings: Vec::new(),
+            next_listing: 0,
+            is_unfinished: false,
         };
         // These are always there, and not stored.
         for namespace in [path::CLUSTER, path::KEYS] {
@@ -290,7 +309,36 @@ impl Tree {
         self.writes.drain(..)
     }
 
-    /// Applies a command, and appends its [`Answer`] for whoever waits for it.
+    /// Goes on applying a command until it is done or has removed so many nodes; whether it is done. Its [`Answer`] is
+    /// appended then, for whoever waits for it. To be called with the same command and its run until it is done, and with no other one
+    /// before; what is seen of the tree meanwhile is half of it ([`Tree::is_unfinished`]).
+    pub fn apply_some(
+        &mut self,
+        command: &ArchivedV2Command,
+        run: &mut Run,
+        nodes: &mut usize,
+        out: Option<&mut Vec<u8>>,
+    ) -> bool {
+        let is_done = match &command.change {
+            ArchivedChange::Delete { path, recursive: true, .. } => self.clear_some(path, nodes),
+            ArchivedChange::Sync => self.expire_some(command.at.to_native(), run, nodes),
+            _ => true,
+        };
+        self.is_unfinished = !is_done;
+        match (is_done, &command.change) {
+            (false, _) => {}
+            (true, ArchivedChange::Sync) => self.write_state(),
+            (true, _) => self.apply(command, out),
+        }
+        is_done
+    }
+
+    /// Whether a command is half applied: what it has removed so far is nobody's business yet.
+    pub fn is_unfinished(&self) -> bool {
+        self.is_unfinished
+    }
+
+    /// Applies a command at once, and appends its [`Answer`] for whoever waits for it.
     pub fn apply(&mut self, command: &ArchivedV2Command, out: Option<&mut Vec<u8>>) {
         let moment = Moment { at: command.at.to_native(), shown_at: command.shown_at.to_native() };
         let result = match &command.change {
@@ -324,8 +372,15 @@ impl Tree {
     /// If it is not there.
     pub fn get(&mut self, path: &[u8], recursive: bool, now: i64) -> Done {
         let read = self.peek(path, recursive, now);
-        self.stats.gets.count(read.is_ok());
+        self.count_get(recursive, read.is_ok());
         read
+    }
+
+    pub(crate) fn count_get(&mut self, recursive: bool, is_done: bool) {
+        self.stats.gets.count(is_done);
+        if recursive {
+            self.stats.recursive_gets.count(is_done);
+        }
     }
 
     /// As [`Tree::get`], without counting.
@@ -333,44 +388,13 @@ impl Tree {
     /// # Errors
     /// If it is not there.
     pub fn peek(&self, path: &[u8], recursive: bool, now: i64) -> Done {
-        let now = now.max(self.state.time);
-        let node = self.find(path)?;
-        let mut view = View::of(path, node, now);
-        if node.is_dir() {
-            view.nodes = self.children(path, recursive, now);
-        }
-        Ok(Event { action: Action::Get, node: view, prev: None, refresh: false })
+        let mut views = Views::default();
+        self.walk_some(&mut self.listing(path, recursive, now), usize::MAX, &mut views)?;
+        let node = views.top.expect("an unbounded step is the last");
+        Ok(Event { action: Action::Get, node, prev: None, refresh: false })
     }
 
-    fn children(&self, path: &[u8], recursive: bool, now: i64) -> Vec<View> {
-        let mut views = Vec::new();
-        let mut from = [path, b"/"].concat();
-        let end = [path, b"0"].concat();
-        loop {
-            let range = (Bound::Included(&from[..]), Bound::Excluded(&end[..]));
-            let Some((key, node)) = self.nodes.range::<[u8], _>(range).next() else { return views };
-            // Behind a child lie siblings (names may have bytes before `/`), and what is below it, which is passed over.
-            let name = &key[path.len() + 1..];
-            if let Some(end_of_name) = name.iter().position(|byte| *byte == b'/') {
-                from.clear();
-                from.extend_from_slice(&key[..path.len() + 1 + end_of_name]);
-                from.push(b'0');
-                continue;
-            }
-            if !path::is_hidden(key) {
-                let mut view = View::of(key, node, now);
-                if recursive && node.is_dir() {
-                    view.nodes = self.children(key, true, now);
-                }
-                views.push(view);
-            }
-            from.clear();
-            from.extend_from_slice(key);
-            from.push(0);
-        }
-    }
-
-    fn find(&self, path: &[u8]) -> Result<&Node, V2Error> {
+    pub(crate) fn find(&self, path: &[u8]) -> Result<&Node, V2Error> {
         if let Some(node) = self.nodes.get(path) {
             return Ok(node);
         }
@@ -613,24 +637,52 @@ impl Tree {
 
     /// The leader's time is at least this: ends what is due, as much as one command may.
     pub fn sync(&mut self, at: i64) {
+        let is_done = self.expire_some(at, &mut Run::default(), &mut { usize::MAX });
+        assert!(is_done, "an unbounded step is the last");
+        self.write_state();
+    }
+
+    /// Ends what is due by a time until that is done, or so many nodes were removed; whether it is done.
+    fn expire_some(&mut self, at: i64, run: &mut Run, nodes: &mut usize) -> bool {
         self.state.time = self.state.time.max(at);
         let time = self.state.time;
-        for _ in 0..EXPIRED_PER_SYNC {
+        while run.expired < EXPIRED_PER_SYNC {
             let Some(entry) = self.deadlines.first_entry().filter(|entry| entry.key().0 <= time) else { break };
             let path = entry.get().clone();
+            if !self.clear_some(&path, nodes) || *nodes == 0 {
+                return false;
+            }
+            *nodes -= 1;
             self.end(&path, Action::Expire, time);
             self.stats.expired += 1;
+            run.expired += 1;
         }
-        self.write_state();
+        true
+    }
+
+    /// Removes what is below a directory, the deepest first, until it is empty or so many nodes were removed; whether it
+    /// is empty. What is no directory, or may not be removed, is none of its business.
+    fn clear_some(&mut self, path: &[u8], nodes: &mut usize) -> bool {
+        if self.read_only(path).is_err() || !self.nodes.get(path).is_some_and(Node::is_dir) {
+            return true;
+        }
+        loop {
+            let most = (*nodes).min(CLEARED_AT_ONCE);
+            let paths: Vec<Box<[u8]>> = self.below(path).rev().take(most).map(|(path, _)| path.clone()).collect();
+            if paths.is_empty() {
+                return self.below(path).next().is_none();
+            }
+            *nodes -= paths.len();
+            // In the opposite order of their paths, so that none is left without its parent.
+            paths.iter().for_each(|below| self.remove_node(below));
+        }
     }
 
     /// Removes a node that is there, and all below it.
     fn end(&mut self, path: &[u8], action: Action, now: i64) -> Event {
         let node = self.nodes[path].clone();
-        let paths: Vec<Box<[u8]>> = self.below(path).map(|(path, _)| path.clone()).collect();
-        for below in paths {
-            self.remove_node(&below);
-        }
+        let is_empty = self.clear_some(path, &mut { usize::MAX });
+        assert!(is_empty, "an unbounded step is the last");
         self.remove_node(path);
         let prev = View::of(path, &node, now);
         let index = self.state.index + 1;
@@ -644,7 +696,7 @@ impl Tree {
         self.changed(Event { action, node: gone, prev: Some(prev), refresh: false })
     }
 
-    fn below(&self, path: &[u8]) -> impl Iterator<Item = (&Box<[u8]>, &Node)> {
+    fn below(&self, path: &[u8]) -> impl DoubleEndedIterator<Item = (&Box<[u8]>, &Node)> {
         let (from, end) = ([path, b"/"].concat(), [path, b"0"].concat());
         self.nodes.range::<[u8], _>((Bound::Included(&from[..]), Bound::Excluded(&end[..])))
     }
@@ -674,12 +726,14 @@ impl Tree {
             self.deadlines.insert((node.deadline, node.id), path.clone());
         }
         self.bytes += weight(&path, &node);
+        self.listings.iter_mut().for_each(|before| before.note(&path, None));
         let before = self.nodes.insert(path, node);
         assert!(before.is_none(), "what is replaced is forgotten before");
     }
 
     fn forget(&mut self, path: &[u8]) -> Node {
         let node = self.nodes.remove(path).expect("it was found before");
+        self.listings.iter_mut().for_each(|before| before.note(path, Some(&node)));
         self.bytes = self.bytes.checked_sub(weight(path, &node)).expect("it was counted");
         if node.deadline != 0 {
             let place = self.deadlines.remove(&(node.deadline, node.id));

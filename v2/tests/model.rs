@@ -1,10 +1,12 @@
 //! Random commands against a model that is as simple as can be, and what follows from the invariants: the same commands
 //! make the same tree, what was stored is the tree, and a stream misses nothing.
 
+use bytes::Bytes;
 use plinth_random::Random;
+use plinth_v2::command::{ArchivedV2Command, Content};
 use plinth_v2::hub::Interest;
-use plinth_v2::tree::{Before, Leaves, Moment};
-use plinth_v2::{Action, Code, Event, Hub, Tree, V2Error, Watched, path, record};
+use plinth_v2::tree::{Before, Leaves, Moment, Run};
+use plinth_v2::{Action, Change, Code, Event, Hub, Tree, V2Command, V2Error, Watched, path, record};
 use std::collections::BTreeMap;
 
 const SECOND: i64 = 1_000_000_000;
@@ -189,6 +191,86 @@ fn agree(tree: &Tree, model: &Model) {
     }
     let is_seen = |path: &[u8]| !path::hides(path::KEYS, path);
     assert_eq!(count, model.nodes.keys().filter(|path| is_seen(path)).count());
+}
+
+/// A listing in steps, while everything changes: it shows the moment at which it began.
+#[test]
+fn a_listing_shows_one_moment() {
+    for seed in 0..200 {
+        let mut random = Random::new(2000 + seed);
+        let (mut tree, mut model) = (Tree::default(), Model { index: 3, ..Model::default() });
+        tree.begin(3);
+        let mut change = |random: &mut Random, tree: &mut Tree, times: u64| {
+            for _ in 0..times {
+                let _ = step(random, tree, &mut model, BEGIN);
+            }
+        };
+        change(&mut random, &mut tree, 60);
+        let recursive = random.below(4) > 0;
+        let mut expected = Vec::new();
+        tree.peek(path::KEYS, recursive, BEGIN).expect("the root").write_json(&mut expected, false);
+        let mut listing = tree.list(path::KEYS, recursive, BEGIN).expect("the root");
+        let mut found = Vec::new();
+        while !tree.list_some(&mut listing, random.below(3) as usize + 1, &mut found).expect("it goes on") {
+            let times = random.below(20);
+            change(&mut random, &mut tree, times);
+        }
+        assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(&expected), "seed {seed}");
+    }
+}
+
+/// Commands in steps leave the same tree, the same history and the same records as those at once.
+#[test]
+fn steps_change_nothing() {
+    let apply = |tree: &mut Tree, change: Change, at: i64, nodes: usize, out: &mut Vec<u8>| {
+        let command = V2Command { at, shown_at: at, brief: false, change };
+        let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&command).expect("encoded");
+        let command = rkyv::access::<ArchivedV2Command, rkyv::rancor::Error>(&bytes).expect("a command");
+        let mut run = Run::default();
+        let mut steps = 1;
+        while !tree.apply_some(command, &mut run, &mut { nodes }, Some(out)) {
+            assert!(tree.is_unfinished());
+            tree.check().expect("whole between two steps, too");
+            steps += 1;
+        }
+        assert!(!tree.is_unfinished());
+        steps
+    };
+    let mut ends = Vec::new();
+    for nodes in [usize::MAX, 1000, 7, 1] {
+        let (mut tree, mut answers, mut steps) = (Tree::default(), Vec::new(), 0);
+        tree.begin(3);
+        for number in 0..400 {
+            // A directory in three ends, some of them with what would end by itself within.
+            let expires = if number % 3 == 0 { BEGIN + number * SECOND } else { 0 };
+            let content = || Content { expires, ..Content::default() };
+            let directory = Bytes::from(format!("/1/{}", number % 20));
+            let key = Bytes::from(format!("/1/{}/{number}", number % 20));
+            if number < 20 {
+                let change = Change::Set { path: directory, dir: true, content: content() };
+                apply(&mut tree, change, BEGIN, nodes, &mut answers);
+            }
+            apply(&mut tree, Change::Set { path: key, dir: false, content: content() }, BEGIN, nodes, &mut answers);
+        }
+        let delete = |path: &'static [u8]| {
+            let path = Bytes::from_static(path);
+            Change::Delete { path, dir: false, recursive: true }
+        };
+        for path in [&b"/1/1"[..], b"/1/none", b"/1", b"/1/2/2"] {
+            steps += apply(&mut tree, delete(path), BEGIN, nodes, &mut answers);
+        }
+        steps += apply(&mut tree, Change::Sync, BEGIN + 60 * SECOND, nodes, &mut answers);
+        let mut records = BTreeMap::new();
+        for write in tree.take_writes() {
+            records.insert((write.place == record::Place::Events, write.key), write.value);
+        }
+        assert_eq!(steps > 5, nodes < 1000, "{steps} steps of {nodes} nodes");
+        let nodes: Vec<_> = tree.nodes().map(|(path, node)| (path.to_vec(), node.clone())).collect();
+        let events: Vec<_> = tree.history().from(0).cloned().collect();
+        ends.push((nodes, events, answers, records));
+    }
+    assert!(ends.iter().all(|end| *end == ends[0]));
+    assert!((200..300).contains(&ends[0].0.len()), "{}", ends[0].0.len());
 }
 
 #[test]

@@ -35,6 +35,7 @@ enum Run {
     Delete(DeleteRun),
     Revoke(RevokeRun),
     Txn(TxnRun),
+    V2 { run: plinth_v2::tree::Run, reply: bool },
 }
 
 #[derive(Debug)]
@@ -108,6 +109,7 @@ impl<T: Trees> Store<T> {
             CommandRef::LeaseExpire(expiry) if expiry.term.to_native() == self.applied.term => {
                 Run::Revoke(self.begin_revoke(expiry.id.to_native())?)
             }
+            CommandRef::V2(_) => Run::V2 { run: plinth_v2::tree::Run::default(), reply },
             _ => return Ok(None),
         }))
     }
@@ -123,6 +125,10 @@ impl<T: Trees> Store<T> {
             (Run::Delete(run), CommandRef::DeleteRange(delete)) => Ok(self.delete_some(run, delete, budget)?),
             (Run::Revoke(run), CommandRef::LeaseRevoke(_) | CommandRef::LeaseExpire(_)) => {
                 Ok(self.revoke_some(run, budget)?)
+            }
+            (Run::V2 { run, reply }, CommandRef::V2(command)) => {
+                let body = self.apply_v2_some(run, command, *reply, budget)?;
+                Ok(body.map(|body| Outcome { revision: self.revision, body: body.into() }))
             }
             _ => panic!("a command that was begun is applied to its end before another one"),
         }

@@ -333,10 +333,9 @@ impl<T: Trees> Store<T> {
             CommandRef::Auth(change) => self.apply_auth_change(change)?,
             CommandRef::Authenticate(request) => self.apply_authenticate(request, out)?,
             CommandRef::Follow(change) => self.apply_follow(change)?,
-            CommandRef::V2(command) => self.apply_v2(command, out)?,
             // Of an earlier term: its leader may have extended the lease since.
             CommandRef::Noop | CommandRef::LeaseExpire(_) => {}
-            CommandRef::DeleteRange(_) | CommandRef::Txn(_) | CommandRef::LeaseRevoke(_) => {
+            CommandRef::DeleteRange(_) | CommandRef::Txn(_) | CommandRef::LeaseRevoke(_) | CommandRef::V2(_) => {
                 unreachable!("these are applied in steps")
             }
         }

@@ -5,6 +5,7 @@
 //! stored before the command has an outcome. The body of the outcome is a
 //! [`plinth_v2::Answer`], that of a sync is empty.
 
+use crate::budget::Budget;
 use crate::error::StoreError;
 use crate::store::Store;
 use crate::trees::{TreeId, Trees};
@@ -12,8 +13,11 @@ use plinth_v2::Tree;
 use plinth_v2::command::ArchivedV2Command;
 use plinth_v2::limits::HISTORY_BYTES;
 use plinth_v2::record::Place;
-use plinth_v2::tree::DamagedTree;
+use plinth_v2::tree::{DamagedTree, Run};
 use std::ops::ControlFlow;
+
+/// A node that ends costs about as much as reading so many pairs: it is removed, and its end noted.
+const PAIRS_PER_NODE: usize = 4;
 
 /// Changes that etcd had made of its own when the first client came, besides two for each member: the version.
 const VERSION_CHANGES: u64 = 1;
@@ -64,17 +68,23 @@ impl<T: Trees> Store<T> {
         bad.map_or(Ok(()), Err)
     }
 
-    pub(crate) fn apply_v2(
+    /// Goes on with a command until it is done or the budget is spent; the answer, once it is done. `reply`: somebody waits for it.
+    pub(crate) fn apply_v2_some(
         &mut self,
+        run: &mut Run,
         command: &ArchivedV2Command,
-        out: Option<&mut Vec<u8>>,
-    ) -> Result<(), StoreError> {
+        reply: bool,
+        budget: &mut Budget,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         if !self.v2.has_begun() {
             let own = self.own_changes()?;
             self.v2.begin(own);
         }
-        self.v2.apply(command, out);
-        self.store_v2()
+        let mut body = Vec::new();
+        let mut nodes = (budget.pairs / PAIRS_PER_NODE).max(1);
+        let is_done = self.v2.apply_some(command, run, &mut nodes, reply.then_some(&mut body));
+        self.store_v2(budget)?;
+        Ok(is_done.then_some(body))
     }
 
     /// What etcd had counted before the first client came.
@@ -97,11 +107,12 @@ impl<T: Trees> Store<T> {
             return Ok(());
         }
         self.v2.note_own_change();
-        self.store_v2()
+        self.store_v2(&mut { Budget::UNBOUNDED })
     }
 
-    fn store_v2(&mut self) -> Result<(), StoreError> {
+    fn store_v2(&mut self, budget: &mut Budget) -> Result<(), StoreError> {
         for write in self.v2.take_writes() {
+            budget.write(write.value.as_ref().map_or(0, Vec::len));
             let tree = tree_of(write.place);
             match write.value {
                 Some(value) => self.trees.insert(tree, &write.key, &value)?,

@@ -21,7 +21,7 @@ use super::lane_task::{Connection, ConnectionError, Watch};
 use super::link::count;
 use super::opening::{read_opening, read_some};
 use super::outbox::Outbox;
-use super::wire::{Answer, FrameDecoder, HELLO_MAGIC, Hello, Verdict};
+use super::wire::{Answer, FrameDecoder, HELLO_MAGIC, Hello, Told, Verdict};
 use crate::grpc::{Call, Method, Service, StreamHandler, StreamReply, UnaryReply};
 use crate::http1::{Http1Reply, Http1Request};
 use crate::server::{Phase, Subscription, serve_http1};
@@ -98,9 +98,9 @@ async fn serve(core: &Rc<Core>, acceptor: &Acceptor, stream: TcpStream, address:
     }
     if first[0] == HELLO_MAGIC[0] {
         let hello = within(limit, read_opening(&mut stream, &core.read_buffer, first.into(), Hello::decode_with)).await;
-        let Some(Ok(((hello, addresses), rest))) = hello else { return };
+        let Some(Ok(((hello, told), rest))) = hello else { return };
         drop(place);
-        return serve_member(core, stream, hello, addresses, rest).await;
+        return serve_member(core, stream, hello, told, rest).await;
     }
     drop(place);
     let max = core.config.options.http_connections_max;
@@ -128,7 +128,7 @@ fn judge(core: &Core, hello: &Hello) -> Result<u16, Refusal> {
     Ok(version)
 }
 
-async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, addresses: Vec<String>, rest: Bytes) {
+async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, told: Told, rest: Bytes) {
     let member = core.config.member;
     let version = match judge(core, &hello) {
         Ok(version) => version,
@@ -152,7 +152,7 @@ async fn serve_member(core: &Rc<Core>, mut stream: Stream, hello: Hello, address
     if let Some(older) = older {
         older.close();
     }
-    core.handler.introduced(hello.from, addresses);
+    core.handler.introduced(hello.from, told);
     core.nudge(hello.from);
     let error = run(core, stream, &hello, &outbox, rest).await;
     outbox.close();

@@ -190,7 +190,7 @@ async fn greet(core: &Core, link: &Link, lane: Lane, mut stream: Stream, address
     let failed = |error: io::Error| DialError::Io { address: address.to_owned(), error };
     let hello = Hello::new(core.config.cluster, core.config.member, link.id, lane);
     let own_addresses = core.own_addresses.borrow().clone();
-    write_all(&mut stream, &hello.encode_with(&own_addresses)).await.map_err(failed)?;
+    write_all(&mut stream, &hello.encode_with(&own_addresses, core.config.reads)).await.map_err(failed)?;
     let read = read_opening(&mut stream, &core.read_buffer, Vec::new(), Answer::decode).await;
     let (answer, rest) = read.map_err(|error| DialError::Malformed { address: address.to_owned(), error })?;
     let version = match answer.verdict {

@@ -49,6 +49,7 @@ pub use peers::Peers;
 pub use refusal::Refusal;
 pub use requests::RequestError;
 pub use starting::turn_away;
+pub use wire::Told;
 
 use crate::http1::{Http1Reply, Http1Request};
 
@@ -95,9 +96,9 @@ pub trait PeerHandler: 'static {
     /// Whether `from` may talk to us. Cluster, receiver and version have been checked.
     fn admit(&self, from: u64, cluster: u64) -> Result<(), Refusal>;
 
-    /// `from` was let in, and says where it listens itself; nothing if it is of a version that does not say.
-    fn introduced(&self, from: u64, addresses: Vec<String>) {
-        let _ = (from, addresses);
+    /// `from` was let in, and says this of itself; nothing if it is of a version that does not say.
+    fn introduced(&self, from: u64, told: Told) {
+        let _ = (from, told);
     }
 
     /// A message arrived. Messages of one sender and lane come in the order they were sent. Small payloads share a

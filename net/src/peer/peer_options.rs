@@ -12,6 +12,8 @@ pub struct PeerConfig {
     /// The cluster all peers must belong to.
     pub cluster: u64,
     pub member: u64,
+    /// How new what is replicated may be for this member to read it: the others are told. 0 to say nothing of it.
+    pub reads: u16,
     /// Seed of the jitter between attempts to connect.
     pub seed: u64,
     /// Bounds and times.

@@ -69,7 +69,7 @@ impl PeerHandler for Busybody {
 /// Member 1, which does something whenever anything happens.
 fn busybody(act: impl Fn(&Rc<Peers>, &str) + 'static) -> (Rc<Peers>, SocketAddr) {
     let handler = Rc::new(Busybody { peers: RefCell::default(), act: Box::new(act) });
-    let config = PeerConfig { cluster: CLUSTER, member: 1, seed: 1, options: options() };
+    let config = PeerConfig { cluster: CLUSTER, member: 1, reads: 0, seed: 1, options: options() };
     let peers = Peers::new(config, Connector::clear(), Rc::clone(&handler) as _);
     *handler.peers.borrow_mut() = Rc::downgrade(&peers);
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), ListenOptions::default()).unwrap();

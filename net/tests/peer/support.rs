@@ -177,7 +177,7 @@ impl Member {
 
     pub fn with(id: u64, cluster: u64, options: PeerOptions, address: SocketAddr) -> Member {
         let log = Rc::new(Recorder::default());
-        let config = PeerConfig { cluster, member: id, seed: id, options };
+        let config = PeerConfig { cluster, member: id, reads: 0, seed: id, options };
         let peers = Peers::new(config, Connector::clear(), Rc::clone(&log) as _);
         let listener = Listener::bind(address, ListenOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use plinth_member::records;
 use plinth_net::http1::Http1Reply;
 use plinth_net::http1::{Http1Request, Response};
-use plinth_net::peer::{Answerer, Lane, PeerHandler, Refusal};
+use plinth_net::peer::{Answerer, Lane, PeerHandler, Refusal, Told};
 use plinth_net::turn;
 use plinth_raft::{GroupId, MemberId, PeerBody, PeerMessage};
 use std::cell::RefCell;
@@ -65,8 +65,8 @@ impl PeerHandler for Inbox {
         }
     }
 
-    fn introduced(&self, from: u64, addresses: Vec<String>) {
-        self.with_all(|home, link| link.introduced(home, MemberId(from), &addresses));
+    fn introduced(&self, from: u64, told: Told) {
+        self.with_all(|home, link| link.introduced(home, MemberId(from), &told));
     }
 
     fn message(&self, from: u64, _lane: Lane, payload: Bytes) {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use plinth_engine::error::StoreError;
 use plinth_member::addresses::{AddressBook, Change};
 use plinth_member::records;
-use plinth_net::peer::{Lane, PeerConfig, Peers, RequestError};
+use plinth_net::peer::{Lane, PeerConfig, Peers, RequestError, Told};
 use plinth_net::transport::Connector;
 use plinth_raft::{GroupId, Lane as MessageLane, Member, MemberId, PeerBody, PeerMessage};
 use std::cell::{Cell, RefCell};
@@ -60,6 +60,8 @@ pub struct Counts {
     pub appends_received: u64,
     /// Of the pings that it has answered: number, sum and sum of squares, least and most, in milliseconds.
     pub pings: Pings,
+    /// The newest kind of command that it reads; 0 if it does not say, nothing if it has not connected yet.
+    pub reads: Option<u16>,
 }
 
 /// Times of pings, in milliseconds.
@@ -170,10 +172,13 @@ impl Link {
         self.addresses.borrow().known().keys().copied().collect()
     }
 
-    /// A member has connected, and says where it listens.
-    pub fn introduced(&self, home: &Home, from: MemberId, urls: &[String]) {
-        let changes = self.addresses.borrow_mut().introduced(home.state().member.store(), from, urls);
+    /// A member has connected, and says this of itself.
+    pub fn introduced(&self, home: &Home, from: MemberId, told: &Told) {
+        let changes = self.addresses.borrow_mut().introduced(home.state().member.store(), from, &told.addresses);
         self.follow(changes);
+        if self.addresses.borrow().known().contains_key(&from) {
+            self.count(from, |counts| counts.reads = Some(told.reads));
+        }
     }
 
     /// Talks to others than before, or elsewhere.

@@ -31,6 +31,7 @@ pub struct V2 {
     /// How far the cluster's time was ahead of this process's when it began to lead.
     ahead: Cell<i64>,
     is_syncing: Cell<bool>,
+    asked: Cell<u64>,
 }
 
 impl V2 {
@@ -44,6 +45,7 @@ impl V2 {
             started: Instant::now(),
             ahead: Cell::new(0),
             is_syncing: Cell::new(false),
+            asked: Cell::new(0),
         }
     }
 
@@ -65,6 +67,11 @@ impl V2 {
     /// When this process began, in nanoseconds since 1970.
     pub fn started(&self) -> i64 {
         self.wall
+    }
+
+    /// How often somebody has asked to wait.
+    pub fn asked(&self) -> u64 {
+        self.asked.get()
     }
 
     /// Those who wait.
@@ -107,6 +114,7 @@ impl Watch {
     /// If the index is not known any more, or there are too many.
     pub fn begin(home: &Rc<Home>, interest: Interest<'_>) -> Result<Watch, WatchError> {
         publish(home);
+        home.v2.asked.set(home.v2.asked.get() + 1);
         let state = home.state();
         let tree = state.member.store().v2();
         let id = home.v2.hub.borrow_mut().watch(interest, tree.contains(interest.path), tree.history())?;
@@ -169,12 +177,4 @@ pub fn expire(home: &Rc<Home>) -> u64 {
         .detach();
     }
     (deadline.saturating_sub(now) / MILLI).clamp(PAUSE_MIN, PAUSE_MAX) as u64
-}
-
-/// The tree begins with its first command: makes sure that there was one.
-pub async fn begin(home: &Rc<Home>) {
-    if !home.state().member.store().v2().has_begun() {
-        // If it fails, so does what the client asks for.
-        let _ = home.propose(Command::V2(V2Command::sync(0))).await;
-    }
 }

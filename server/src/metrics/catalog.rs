@@ -401,9 +401,6 @@ catalog! { methods:
         Histogram "etcd_debugging_snap_save_marshalling_duration_seconds" "Time to encode a snapshot's description.";
     snap_save: Histogram = histogram(Bounds::MILLISECONDS_14),
         Histogram "etcd_debugging_snap_save_total_duration_seconds" "Time to save a snapshot's description.";
-    v2_expires: Counter = counter(), Counter "etcd_debugging_store_expires_total" "Expired keys of the v2 store; none here.";
-    v2_watch_requests: Counter = counter(), Counter "etcd_debugging_store_watch_requests_total" "Watches of the v2 store; none here.";
-    v2_watchers: Gauge = gauge(), Gauge "etcd_debugging_store_watchers" "Watchers of the v2 store; none here.";
     // gRPC
     grpc_started: PerMethod<Counter> = PerMethod::new(methods, counter),
         Counter "grpc_server_started_total" "RPCs started.";

@@ -7,6 +7,7 @@ use super::process::ProcessStats;
 use super::schema::{Kind, label};
 use super::text::Extra;
 use super::{Snapshot, schema};
+use plinth_v2::stats::{Stats, Tried};
 
 /// What the server knows about itself at the time of a scrape.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Facts {
     pub peers: PeerFacts,
     /// Lines of the log that were dropped because it could not be written fast enough.
     pub log_lines_dropped: u64,
+    /// What the v2 store counts, and those who wait for it and have asked to.
+    pub v2: (Stats, u64, u64),
     /// Days that certificates are still valid, by who is shown them: `client`, `peer`.
     pub certificate_days: Vec<(&'static str, f64)>,
 }
@@ -32,6 +35,7 @@ pub struct Facts {
 /// The series made of facts, and of the one recorded family whose labels are not known beforehand.
 pub(super) fn extras(snapshot: &Snapshot, facts: &Facts) -> Vec<Extra> {
     let mut extras = server(facts);
+    extras.extend(v2_store(facts));
     extras.extend(process(&facts.process));
     extras.extend(facts.peers.0.iter().cloned());
     let mut requests: Vec<(&'static str, String, f64)> = snapshot
@@ -109,6 +113,60 @@ fn server(facts: &Facts) -> Vec<Extra> {
         facts.log_lines_dropped as f64,
     ));
     extras
+}
+
+/// The v2 store. As in etcd, an action that never was has no series.
+fn v2_store(facts: &Facts) -> Vec<Extra> {
+    let (stats, watchers, watched) = facts.v2;
+    let single = |tried: Tried, of_all: Tried| Tried {
+        success: tried.success.saturating_sub(of_all.success),
+        fail: tried.fail.saturating_sub(of_all.fail),
+    };
+    let reads = [("get", single(stats.gets, stats.recursive_gets)), ("getRecursive", stats.recursive_gets)];
+    let writes = [
+        ("set", stats.sets),
+        ("create", stats.creates),
+        ("update", stats.updates),
+        ("delete", stats.deletes),
+        ("compareAndSwap", stats.swaps),
+        ("compareAndDelete", stats.compared_deletes),
+    ];
+    let family = |name, help, of: &[(&'static str, Tried)], count: fn(&Tried) -> u64| {
+        let counted = of.iter().filter(|(_, tried)| count(tried) > 0);
+        let samples = counted.map(|(action, tried)| ("", label("action", action), count(tried) as f64)).collect();
+        Extra { name, kind: Kind::Counter, help, samples }
+    };
+    let (done, refused) = (|tried: &Tried| tried.success, |tried: &Tried| tried.fail);
+    let total = |name, kind, help, value: u64| one(name, kind, help, String::new(), value as f64);
+    vec![
+        family("etcd_debugging_store_reads_total", "Reads of the v2 store, by action.", &reads, done),
+        family(
+            "etcd_debugging_store_reads_failed_total",
+            "Reads of the v2 store that failed, by action.",
+            &reads,
+            refused,
+        ),
+        family("etcd_debugging_store_writes_total", "Writes of the v2 store, by action.", &writes, done),
+        family(
+            "etcd_debugging_store_writes_failed_total",
+            "Writes of the v2 store that failed, by action.",
+            &writes,
+            refused,
+        ),
+        total(
+            "etcd_debugging_store_expires_total",
+            Kind::Counter,
+            "Keys and directories of the v2 store that have ended.",
+            stats.expired,
+        ),
+        total(
+            "etcd_debugging_store_watch_requests_total",
+            Kind::Counter,
+            "Requests to wait for the v2 store.",
+            watched,
+        ),
+        total("etcd_debugging_store_watchers", Kind::Gauge, "Those who wait for the v2 store.", watchers),
+    ]
 }
 
 fn process(stats: &ProcessStats) -> Vec<Extra> {

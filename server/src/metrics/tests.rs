@@ -9,6 +9,7 @@ use plinth_net::grpc::{Code, Method, MethodKind};
 use super::text::go_float;
 use super::*;
 use crate::config::FeatureGates;
+use plinth_v2::stats::{Stats, Tried};
 
 const METHODS: &[Method] = &[
     Method { path: "/etcdserverpb.KV/Range", kind: MethodKind::Unary },
@@ -30,8 +31,13 @@ fn facts() -> Facts {
         process: ProcessStats::read(),
         peers: PeerFacts::default(),
         log_lines_dropped: 0,
+        v2: (Stats { recursive_gets: tried(1, 0), gets: tried(3, 2), ..Stats::default() }, 4, 5),
         certificate_days: vec![("client", 12.5)],
     }
+}
+
+fn tried(success: u64, fail: u64) -> Tried {
+    Tried { success, fail }
 }
 
 fn page(metrics: &ReactorMetrics, extensive: bool) -> String {
@@ -107,6 +113,8 @@ const FROM_THE_START: &[(&str, &str, &str)] = &[
     ("etcd_debugging_snap_save_marshalling_duration_seconds", "histogram", "0.001 8.192 14"),
     ("etcd_debugging_snap_save_total_duration_seconds", "histogram", "0.001 8.192 14"),
     ("etcd_debugging_store_expires_total", "counter", ""),
+    ("etcd_debugging_store_reads_failed_total", "counter", ""),
+    ("etcd_debugging_store_reads_total", "counter", ""),
     ("etcd_debugging_store_watch_requests_total", "counter", ""),
     ("etcd_debugging_store_watchers", "gauge", ""),
     ("etcd_disk_backend_commit_duration_seconds", "histogram", "0.001 8.192 14"),
@@ -346,4 +354,20 @@ fn recording_is_cheap() {
     let text = page(&metrics, true);
     assert!(started.elapsed() < Duration::from_millis(200), "{:?} for a page", started.elapsed());
     assert!(text.len() > 10_000);
+}
+
+#[test]
+fn the_v2_store_is_counted_by_action() {
+    let text = page(&ReactorMetrics::new(METHODS), false);
+    for line in [
+        "etcd_debugging_store_reads_total{action=\"get\"} 2",
+        "etcd_debugging_store_reads_total{action=\"getRecursive\"} 1",
+        "etcd_debugging_store_reads_failed_total{action=\"get\"} 2",
+        "etcd_debugging_store_watchers 4",
+        "etcd_debugging_store_watch_requests_total 5",
+        "etcd_debugging_store_expires_total 0",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is missing in {text}");
+    }
+    assert!(!text.contains("etcd_debugging_store_writes"), "nothing was written");
 }

@@ -9,7 +9,7 @@ use crate::home::{Home, Profile};
 use crate::logging::events;
 use crate::tls::Security;
 use futures_lite::FutureExt;
-use plinth_engine::command::{Command, MemberAttributes};
+use plinth_engine::command::{Command, MemberAttributes, NEWEST_KIND};
 use plinth_net::peer::{PeerConfig, PeerOptions, turn_away};
 use plinth_net::rt::sleep;
 use plinth_net::transport::Listener;
@@ -44,6 +44,7 @@ pub fn link(
     let peer_config = PeerConfig {
         cluster: profile.cluster_id,
         member: profile.member_id,
+        reads: NEWEST_KIND,
         seed: profile.member_id ^ u64::from(std::process::id()),
         options: PeerOptions { dead_after: cluster.read_timeout.max(cluster.write_timeout), ..PeerOptions::default() },
     };

@@ -13,7 +13,9 @@
 
 mod auth;
 mod form;
+mod gate;
 mod keys;
+mod listing;
 mod members;
 mod stats;
 mod waiting;
@@ -23,7 +25,7 @@ pub use waiting::{Pieces, Signals, Waiting};
 use crate::answer::status;
 use crate::cluster::{Link, forward};
 use crate::home::Home;
-use crate::home::v2::{self, Watch};
+use crate::home::v2::Watch;
 use crate::http::{self, Connection};
 use keys::{Asked, KeysRequest, Write};
 use plinth_engine::command::Command;
@@ -96,7 +98,9 @@ impl V2 {
             return self.keys(request, connection, tail).await;
         }
         if let Some(tail) = below(path, "/v2/auth") {
-            v2::begin(&self.home).await;
+            if let Err(status) = self.begin().await {
+                return Reply::Whole(members::message(503, &status.message));
+            }
             return Reply::Whole(self.auth(request, connection, &String::from_utf8_lossy(tail)).await);
         }
         let text = String::from_utf8_lossy(path);
@@ -132,10 +136,14 @@ impl V2 {
         if !matches!(request.method, Method::Get | Method::Head | Method::Put | Method::Post | Method::Delete) {
             return Reply::Whole(method_not_allowed("HEAD,GET,PUT,POST,DELETE"));
         }
-        v2::begin(&self.home).await;
-        let result = match self.admitted(request, connection, tail).await {
+        let admitted = match self.begin().await {
+            Ok(()) => self.admitted(request, connection, tail).await,
+            Err(status) => Err(failed(&status)),
+        };
+        let result = match admitted {
             Err(error) => Err(error),
             Ok(KeysRequest { path, asked: Asked::Wait { recursive, stream, since } }) => {
+                listing::whole(&self.home).await;
                 let interest = Interest { path: &path, recursive, stream, since };
                 match Watch::begin(&self.home, interest) {
                     Ok(watch) => {
@@ -191,11 +199,7 @@ impl V2 {
         if quorum {
             self.home.barrier().await.map_err(|status| failed(&status))?;
         }
-        let now = self.home.v2.now();
-        let mut state = self.home.state_mut();
-        let tree = state.member.store_mut().v2_mut();
-        let read = tree.get(path, recursive, now);
-        Ok(Answer::of(&read, tree.index(), false))
+        listing::read(&self.home, path, recursive).await
     }
 
     async fn change(&self, write: Write, brief: bool) -> Result<Answer, V2Error> {

@@ -1,6 +1,6 @@
 //! What is written stays: through a kill, through the end of a member, and on members that were not there.
 
-use crate::http::{Answer, Connection, ask, once};
+use crate::http::{Answer, Connection, ask, index, once};
 use crate::side::Side;
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,8 @@ fn a_kill_loses_nothing() {
         let mut connection = Connection::open(&address);
         for number in 0..200 {
             let answer = connection.send(&ask("PUT", &format!("/v2/keys/dir/{number}"), &format!("value={round}")));
-            assert!(answer.index() > last);
-            last = answer.index();
+            assert!(index(&answer) > last);
+            last = index(&answer);
         }
         connection.send(&ask("PUT", "/v2/keys/lock", "value=mine&ttl=100"));
         side.kill();
@@ -46,6 +46,30 @@ fn a_kill_loses_nothing() {
 }
 
 #[test]
+fn nothing_begins_before_all_members_can_read_it() {
+    let mut sides = Side::three(&[]);
+    sides[2].kill();
+    // Those that are left begin anew, so that they have not seen the third.
+    for side in &mut sides[..2] {
+        side.kill();
+    }
+    let (first, others) = sides.split_at_mut(1);
+    first[0].restart_with(&mut others[0]);
+    let address = first[0].address();
+    let refused = once(&address, "GET", "/v2/keys/", "");
+    assert_eq!((refused.status, refused.json()["errorCode"].as_u64()), (500, Some(300)), "{refused:?}");
+    assert!(refused.text().contains("has not connected yet"), "{}", refused.text());
+    assert_eq!(once(&address, "GET", "/v2/auth/users", "").status, 503);
+    others[1].restart();
+    insist(&address, "PUT", "/v2/keys/a", "value=1");
+    // From now on it is no matter who is there.
+    others[1].kill();
+    first[0].kill();
+    first[0].restart();
+    insist(&address, "PUT", "/v2/keys/a", "value=2");
+}
+
+#[test]
 fn three_members_hold_the_same() {
     let mut sides = Side::three(&[]);
     let addresses: Vec<String> = sides.iter().map(Side::address).collect();
@@ -59,7 +83,7 @@ fn three_members_hold_the_same() {
         let shown = |answer: &Answer| {
             let nodes = answer.json()["node"]["nodes"].as_array().cloned().unwrap_or_default();
             let of = |node: &serde_json::Value| format!("{} {} {}", node["key"], node["value"], node["modifiedIndex"]);
-            (answer.index(), nodes.iter().map(of).collect::<Vec<_>>())
+            (index(answer), nodes.iter().map(of).collect::<Vec<_>>())
         };
         let first = shown(&lists[0]);
         for list in &lists {

@@ -99,6 +99,15 @@ impl Side {
         self.restart();
     }
 
+    /// Starts it again, and another member with it: alone neither is ready.
+    pub fn restart_with(&mut self, other: &mut Side) {
+        for side in [&mut *self, &mut *other] {
+            side.process = run(&side.program, &side.client, &side.arguments, side.folder.path());
+        }
+        self.process.wait_until_ready();
+        other.process.wait_until_ready();
+    }
+
     /// Starts it again.
     pub fn restart(&mut self) {
         self.process = run(&self.program, &self.client, &self.arguments, self.folder.path());

@@ -7,7 +7,8 @@
 //! opening  0  magic (8)   8  u16 length of all   10 ..  fields   last 4  u32 crc32 of everything before it
 //! hello    10 u16 lowest version   12 u16 highest   14 u8 lane   15 u8 zero   16 u64 cluster   24 u64 from   32 u64 to
 //! answer   10 u16 verdict          12 u16 version   14 u16 zero              16 u64 who answers
-//!        then what was added since, each u8 kind, u16 length, bytes: kind 1, an address at which the sender itself listens
+//!        then what was added since, each u8 kind, u16 length, bytes: kind 1, an address at which the sender itself listens;
+//!        kind 2, u16: how new what is replicated may be for the sender to read it
 //! frame    0  u32 crc32 of the rest   4 u32 payload length   8 u8 kind   9 u8 zero   10 u16 code   12 u32 id   16 payload
 //! ```
 //!
@@ -41,6 +42,8 @@ const HELLO_BYTES: usize = 44;
 const ANSWER_BYTES: usize = 28;
 /// What is added to a hello: an address of the one who dials.
 const ADDRESS: u8 = 1;
+/// What is added to a hello: how new what its sender reads may be.
+const READS: u8 = 2;
 /// Kind and length in front of what is added.
 const ADDED_HEAD_BYTES: usize = 3;
 /// Where the fields of an opening begin.
@@ -104,8 +107,17 @@ pub struct Hello {
     pub to: u64,
 }
 
-/// A hello, and the addresses at which its sender says that it listens.
-pub type Introduction = (Hello, Vec<String>);
+/// What the sender of a hello says of itself besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Addresses at which it listens.
+    pub addresses: Vec<String>,
+    /// How new what is replicated may be for it to read it, by numbers of those who use the transport; 0 if it does not say.
+    pub reads: u16,
+}
+
+/// A hello, and what its sender says besides.
+pub type Introduction = (Hello, Told);
 
 /// What the one who accepts says to a [`Hello`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,13 +148,17 @@ impl Hello {
 
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
-        self.encode_with(&[])
+        self.encode_with(&[], 0)
     }
 
-    /// The bytes of one that says where its sender listens, as many of the addresses as there is room for. Who does not know
-    /// of that skips it.
-    pub fn encode_with(&self, addresses: &[String]) -> Vec<u8> {
+    /// The bytes of one that says what its sender reads, and where it listens, as many of the addresses as there is room for.
+    /// Who does not know of that skips it.
+    pub fn encode_with(&self, addresses: &[String], reads: u16) -> Vec<u8> {
         let mut added = Vec::new();
+        if reads != 0 {
+            added.extend_from_slice(&[READS, 2, 0]);
+            added.extend_from_slice(&reads.to_le_bytes());
+        }
         for address in addresses {
             if HELLO_BYTES + added.len() + ADDED_HEAD_BYTES + address.len() <= OPENING_BYTES_MAX {
                 added.push(ADDRESS);
@@ -162,22 +178,22 @@ impl Hello {
         end_opening(out, length)
     }
 
-    /// As [`Hello::decode`], with the addresses at which the sender says that it listens.
+    /// As [`Hello::decode`], with what the sender says besides.
     pub fn decode_with(input: &[u8]) -> Result<Option<(Introduction, usize)>, WireError> {
         let Some((hello, length)) = Hello::decode(input)? else { return Ok(None) };
         let mut added = &input[HELLO_BYTES - CRC_BYTES..length - CRC_BYTES];
-        let mut addresses = Vec::new();
+        let mut told = Told::default();
         while let [kind, low, high, rest @ ..] = added
             && let Some((bytes, rest)) = rest.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))
         {
-            if *kind == ADDRESS
-                && let Ok(address) = std::str::from_utf8(bytes)
-            {
-                addresses.push(address.to_owned());
+            match (*kind, bytes) {
+                (ADDRESS, _) => told.addresses.extend(std::str::from_utf8(bytes).ok().map(str::to_owned)),
+                (READS, [low, high]) => told.reads = u16::from_le_bytes([*low, *high]),
+                _ => {}
             }
             added = rest;
         }
-        Ok(Some(((hello, addresses), length)))
+        Ok(Some(((hello, told), length)))
     }
 
     /// Reads the hello at the front of `input`: it and its length, or `None` if more bytes are needed.

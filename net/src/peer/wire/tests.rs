@@ -40,7 +40,7 @@ fn an_opening_may_be_longer_than_we_know() {
     bytes[8..10].copy_from_slice(&(length as u16).to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
     bytes.extend_from_slice(b"frames");
-    assert!(Hello::decode_with(&bytes).unwrap().unwrap().0.1.is_empty());
+    assert!(Hello::decode_with(&bytes).unwrap().unwrap().0.1 == Told::default());
     let (hello, taken) = Hello::decode(&bytes).unwrap().unwrap();
     assert_eq!((hello, taken), (Hello::new(1, 2, 3, Lane::Urgent), length));
     bytes[8..10].copy_from_slice(&(OPENING_BYTES_MAX as u16 + 1).to_le_bytes());
@@ -51,16 +51,19 @@ fn an_opening_may_be_longer_than_we_know() {
 fn a_hello_says_where_its_sender_listens() {
     let hello = Hello::new(1, 2, 3, Lane::Urgent);
     let addresses = ["http://a:2380", "https://[::1]:1"].map(String::from);
-    let bytes = hello.encode_with(&addresses);
+    let bytes = hello.encode_with(&addresses, 0);
     assert_eq!(Hello::decode(&bytes), Ok(Some((hello, bytes.len()))), "who does not know of addresses skips them");
-    assert_eq!(Hello::decode_with(&bytes), Ok(Some(((hello, addresses.to_vec()), bytes.len()))));
+    let told = Told { addresses: addresses.to_vec(), reads: 0 };
+    assert_eq!(Hello::decode_with(&bytes), Ok(Some(((hello, told), bytes.len()))));
     assert_eq!(hex(&bytes[40..44]), "010d0068", "a kind, a length, and the address");
-    assert_eq!(Hello::decode_with(&hello.encode()), Ok(Some(((hello, Vec::new()), HELLO_BYTES))));
+    assert_eq!(Hello::decode_with(&hello.encode()), Ok(Some(((hello, Told::default()), HELLO_BYTES))));
+    let bytes = hello.encode_with(&[], 0x0304);
+    assert_eq!(hex(&bytes[40..45]), "02020004 03", "a kind, a length, and the number");
     let many: Vec<String> = (0..100).map(|number| format!("http://{number:060}")).collect();
-    let bytes = hello.encode_with(&many);
+    let bytes = hello.encode_with(&many, 16);
     let ((_, told), length) = Hello::decode_with(&bytes).unwrap().unwrap();
-    assert!(length <= OPENING_BYTES_MAX && !told.is_empty());
-    assert_eq!(told, many[..told.len()]);
+    assert!(length <= OPENING_BYTES_MAX && !told.addresses.is_empty());
+    assert_eq!((&told.addresses[..], told.reads), (&many[..told.addresses.len()], 16));
 }
 
 #[test]
