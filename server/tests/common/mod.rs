@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each of the test binaries uses a part of it")]
 
 pub mod client;
+pub mod http;
 pub mod sys;
 
 use socket2::{Domain, Socket, Type};

@@ -1,6 +1,6 @@
 //! Requests and answers one by one: what etcd's own tests ask, put in our words.
 
-use crate::http::{Connection, ask, once};
+use crate::http::{Connection, ask, index, once};
 use crate::side::Side;
 use std::time::{Duration, Instant};
 
@@ -164,7 +164,7 @@ fn who_waits_gets_the_head_at_once() {
         let stream = if at % 2 == 0 { "&stream=true" } else { "" };
         connection.request(&ask("GET", &format!("/v2/keys/dir?wait=true&recursive=true{stream}"), ""));
         let head = connection.head();
-        assert_eq!((head.status, head.index()), (200, 3));
+        assert_eq!((head.status, index(&head)), (200, 3));
         assert_eq!(head.header("Content-Type"), Some("application/json"));
     }
     let mut writer = Connection::open(&side.address());
@@ -224,7 +224,7 @@ fn what_is_forgotten_is_told() {
     let answer = connection.send(&ask("GET", "/v2/keys/key?wait=true&waitIndex=5", ""));
     let body = r#"{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"the requested history has been cleared [14/5]","index":23}"#;
     assert_eq!((answer.status, answer.text()), (400, format!("{body}\n")));
-    assert_eq!(answer.index(), 23);
+    assert_eq!(index(&answer), 23);
     assert_eq!(connection.send(&ask("GET", "/v2/keys/key?wait=true&waitIndex=14", "")).json()["node"]["value"], "10");
 }
 

@@ -1,7 +1,7 @@
 //! A data directory of etcd 3.5 with data of the v2 API, which etcd 3.6 refuses: it is carried over where it lies, from the
 //! snapshot and from the log.
 
-use crate::http::{Connection, ask, once};
+use crate::http::{Connection, ask, index, once};
 use crate::side::Side;
 use serde_json::Value;
 use std::env;
@@ -51,7 +51,7 @@ fn a_directory_of_etcd_with_v2_data_opens() {
         let read = |address: &str| {
             targets.map(|target| {
                 let answer = once(address, "GET", target, "");
-                (answer.index(), sorted(answer.json()))
+                (index(&answer), sorted(answer.json()))
             })
         };
         let before = read(&address);
