@@ -14,6 +14,7 @@
 //! - [`tokens`]: what a client shows that has proved who it is; [`passwords`]: threads that hash and compare them
 //! - [`metrics`]: what reactors record into and what `/metrics` shows
 //! - [`backup`]: snapshots of this member on a schedule
+//! - [`metad`]: a metad beside the member, in a thread of its own
 //! - [`restore`]: a data directory from a snapshot; [`conversion`]: one of etcd's taken over where it lies; [`export`]: one of
 //!   etcd's from one of ours; [`follow`]: a standby of a running etcd cluster
 //! - [`datadir`]: lays out and locks the data directory and refuses foreign or newer ones
@@ -47,6 +48,7 @@ pub mod home;
 pub mod http;
 pub mod logging;
 pub mod mesh;
+pub mod metad;
 pub mod metrics;
 pub mod notify;
 pub mod passwords;

@@ -67,6 +67,7 @@ impl Config {
             memory_mlock: given.bool("memory-mlock"),
             follow: follow(given),
             backup: backup(given),
+            metad: given.text_if_any("metad-config"),
             name,
         })
     }

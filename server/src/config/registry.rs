@@ -234,6 +234,7 @@ pub const FLAGS: &[Flag] = &[
     flag(Plinth, "enable-console", Bool, "false", Top, "Serve the console, a page for browsers, below /console/. Pages of other origins are then refused unless --cors names them."),
     flag(Plinth, "listen-console-urls", Urls, "", Top, "Where else to serve the console, with all that clients have."),
     flag(Plinth, "console-read-only", Bool, "false", Top, "Refuse what the console's page asks to be changed."),
+    flag(Plinth, "metad-config", Text, "", Top, "Settings (YAML) of a metad that this process serves, too (empty: none)."),
     flag(Plinth, "pin-reactors", Bool, "false", Top, "Bind every reactor to a core of its own."),
     // Start-up
     flag(Start, "config-file", Text, "", Yaml::None, "YAML or JSON file with the configuration. All other flags and variables are then ignored."),

@@ -66,6 +66,8 @@ pub struct Config {
     pub follow: Option<Follow>,
     /// Scheduled backups, if any.
     pub backup: Option<Backup>,
+    /// `--metad-config`: a file, if any.
+    pub metad: Option<String>,
 }
 
 /// Scheduled backups.

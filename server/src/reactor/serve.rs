@@ -21,6 +21,7 @@ use crate::home::{Home, auto_compaction, background, driver, leases, scrub, spac
 use crate::http::Endpoints;
 use crate::logging::{self, events, notify_ready, notify_stopping};
 use crate::mesh::home_side::{Answering, EdgeSink, HomeSide};
+use crate::metad;
 use crate::metrics::ReactorMetrics;
 use crate::passwords::Passwords;
 use crate::service::{self, HomeService};
@@ -102,10 +103,13 @@ pub async fn run(
     let is_ready = ready.or(async { (&mut ends).await.map(|()| false) }).await?;
     let mut serving = Serving::default();
     if is_ready {
+        let metad = metad::Bound::new(&config)?;
         let starting = async { serve(&home, &config, &http, channels, &tally, &security).await.map(Some) };
         if let Some(started) = starting.or(async { (&mut ends).await.map(|()| None) }).await? {
             home.stall.admit_by(started.doorkeeper());
             serving = started;
+            // Until the end of this block: before connections are waited for, of which it has some.
+            let _metad = metad.map(metad::Bound::start).transpose()?;
             ends.await?;
         }
     }

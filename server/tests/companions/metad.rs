@@ -292,3 +292,36 @@ fn the_original_says_the_same() {
         compare(path);
     }
 }
+
+/// A member may be a metad as well.
+#[test]
+fn a_member_answers_as_a_metad() {
+    let (data, manage) = (Port::reserve(), Port::reserve());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("metad.yaml");
+    let settings = format!("listen: '{}'\nlisten_manage: '{}'\nprefix: /tree\n", data.address(), manage.address());
+    std::fs::write(&file, settings).expect("written");
+    let server = Server::start_with(&[&format!("--metad-config={}", file.display())]);
+    let put = |path, body| {
+        let answer = send(&manage.address(), "PUT", path, "", body);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "OK"), "{answer:?}");
+    };
+    put("/v1/data", NODES);
+    put("/v1/mapping", MAPPING);
+    assert_eq!(get(&data.address(), "/self/node/name").json(), json!("node1"));
+    assert_eq!(ctl(&server, &["get", "/tree/n", "--print-value-only"]), "7\n");
+    ctl(&server, &["put", "/tree/nodes/1/name", "other"]);
+    let deadline = Instant::now() + super::common::PATIENCE;
+    while get(&data.address(), "/self/node/name").json() != json!("other") {
+        assert!(Instant::now() < deadline, "the watch tells of it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut wrong = Command::new(env!("CARGO_BIN_EXE_plinth"));
+    wrong.arg("--metad-config=/nonexistent").current_dir(folder.path());
+    wrong.args(["--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0"]);
+    wrong.arg("--advertise-client-urls=http://127.0.0.1:0");
+    let output = wrong.output().expect("it runs");
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--metad-config: /nonexistent")
+    );
+}

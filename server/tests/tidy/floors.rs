@@ -28,7 +28,7 @@ const SERVER: &[&[&str]] = &[
     &["answer", "http"],
     &["home"],
     &["cluster"],
-    &["api", "backup", "console", "endpoints", "gateway", "mesh", "v2"],
+    &["api", "backup", "console", "endpoints", "gateway", "mesh", "metad", "v2"],
     &["service"],
     &["boot", "follow"],
     &["conversion", "export", "reactor", "restore"],

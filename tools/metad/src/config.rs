@@ -91,6 +91,29 @@ pub fn read(words: &[String]) -> Result<Order, String> {
     config(&settings).map(|config| Order::Serve(Box::new(config)))
 }
 
+/// The settings of a file, for a metad within another program, whose store is at `nodes` unless the file says otherwise.
+///
+/// # Errors
+/// In words for the user.
+pub fn of_file(file: &str, nodes: Vec<String>) -> Result<Config, String> {
+    let named = |error: String| format!("{file}: {error}");
+    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+    let (mut settings, _) = Settings::parse("metad", FLAGS, &[]).expect("no words are no mistake");
+    fill(&mut settings, &text).map_err(named)?;
+    for name in ["pid_file", "log_level", "config", "version"] {
+        if settings.is_set(name) {
+            return Err(named(format!("{name} is a matter of the program that serves this")));
+        }
+    }
+    if !settings.is_set("nodes") {
+        match nodes.is_empty() {
+            true => return Err(named("nodes has to be set: clients of this member need TLS".to_owned())),
+            false => settings.fill("nodes", nodes)?,
+        }
+    }
+    config(&settings).map_err(named)
+}
+
 /// Settings of a file, below those of the command line.
 fn fill(settings: &mut Settings, yaml: &str) -> Result<(), String> {
     let file: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())?;
@@ -236,6 +259,22 @@ mod tests {
         fill(&mut settings, yaml).expect("reads");
         let config = config(&settings).expect("makes sense");
         assert_eq!((config.listen.as_str(), settings.list("nodes")), (":1", vec!["a:1".to_owned(), "b:1".to_owned()]));
+        let folder = std::env::temp_dir().join(format!("plinth-metad-{}.yaml", std::process::id()));
+        let file = folder.to_str().expect("text");
+        for (yaml, nodes, wrong) in [
+            ("listen: ':3'", vec!["http://a:1".to_owned()], None),
+            ("listen: ':3'\nnodes: b:1", Vec::new(), None),
+            ("listen: ':3'", Vec::new(), Some("nodes has to be set")),
+            ("pid_file: x", Vec::new(), Some("pid_file is a matter")),
+        ] {
+            std::fs::write(file, yaml).expect("written");
+            let read = of_file(file, nodes).map(|config| config.listen);
+            match wrong {
+                None => assert_eq!(read.as_deref(), Ok(":3")),
+                Some(wrong) => assert!(read.as_ref().is_err_and(|error| error.contains(wrong)), "{read:?}"),
+            }
+        }
+        std::fs::remove_file(file).expect("removed");
         assert!(fill(&mut settings, "nonsense: 1").is_err() && fill(&mut settings, "nodes: {a: 1}").is_err());
     }
 }

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 use store::Store;
+use tokio::net::TcpListener;
 
 /// Runs metad with the arguments behind its name.
 pub fn main(words: Vec<String>) -> ExitCode {
@@ -63,31 +64,74 @@ pub fn main(words: Vec<String>) -> ExitCode {
 }
 
 /// Serves until a signal ends it.
-async fn run(mut config: Config) -> Result<(), String> {
+async fn run(config: Config) -> Result<(), String> {
     let mut end = signals::end().map_err(|failure| failure.text)?;
     if let Some(file) = &config.pid_file {
         std::fs::write(file, std::process::id().to_string()).map_err(|error| format!("{file}: {error}"))?;
     }
+    let store = tokio::select! {
+        store = follow(&config) => store?,
+        () = end.recv() => return Ok(()),
+    };
+    let listeners = Listeners::bind(&config).await?;
+    tokio::select! {
+        () = answer(store, config, listeners) => {}
+        () = end.recv() => plinth_companion::info!("Received stop signal"),
+    }
+    Ok(())
+}
+
+/// Serves within another program, which has bound the listeners, until that drops it.
+///
+/// # Errors
+/// If the clock of the machine is before 1970.
+pub async fn serve(config: Config, listeners: Listeners) -> Result<(), String> {
+    let store = follow(&config).await?;
+    answer(store, config, listeners).await;
+    Ok(())
+}
+
+/// The state, once all of it has been read.
+async fn follow(config: &Config) -> Result<Arc<Store>, String> {
     let first_version = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
     let first_version = i64::try_from(first_version.as_micros()).map_err(|error| error.to_string())?;
     let store = Store::new(config.cluster.clone(), config.places.clone(), first_version);
-    tokio::select! {
-        () = store.start() => {}
-        () = end.recv() => return Ok(()),
+    store.start().await;
+    Ok(store)
+}
+
+/// The sockets of the two APIs.
+#[derive(Debug)]
+pub struct Listeners {
+    data: TcpListener,
+    manage: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds them.
+    ///
+    /// # Errors
+    /// If one cannot be had.
+    pub async fn bind(config: &Config) -> Result<Listeners, String> {
+        let bound = |error: std::io::Error| error.to_string();
+        let data = listen::bind(&config.listen).await.map_err(bound)?;
+        let manage = match &config.listen_manage {
+            Some(address) => Some(listen::bind(address).await.map_err(bound)?),
+            None => None,
+        };
+        Ok(Listeners { data, manage })
     }
-    let bound = |error: std::io::Error| error.to_string();
-    let data = listen::bind(&config.listen).await.map_err(bound)?;
-    let manage = match &config.listen_manage {
-        Some(address) => Some(listen::bind(address).await.map_err(bound)?),
-        None => None,
-    };
+}
+
+/// Answers requests to both APIs.
+async fn answer(store: Arc<Store>, mut config: Config, listeners: Listeners) {
     plinth_companion::info!("Listening on {}", config.listen);
     let encryption = config.encryption.take();
     let api = Arc::new(Api::new(store, config));
     let managed = Arc::clone(&api);
-    let data = listen::serve(data, encryption, move |request, peer| Arc::clone(&api).data(request, peer));
+    let data = listen::serve(listeners.data, encryption, move |request, peer| Arc::clone(&api).data(request, peer));
     let manage = async move {
-        match manage {
+        match listeners.manage {
             Some(listener) => {
                 listen::serve(listener, None, move |request, peer| Arc::clone(&managed).manage(request, peer)).await
             }
@@ -97,7 +141,5 @@ async fn run(mut config: Config) -> Result<(), String> {
     tokio::select! {
         () = data => {}
         () = manage => {}
-        () = end.recv() => plinth_companion::info!("Received stop signal"),
     }
-    Ok(())
 }

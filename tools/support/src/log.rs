@@ -49,6 +49,9 @@ struct Head {
     is_json: bool,
 }
 
+/// Who takes the lines, within a program that has a log of its own.
+static TAKER: OnceLock<fn(Level, Arguments<'_>)> = OnceLock::new();
+
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static HEAD: OnceLock<Head> = OnceLock::new();
 
@@ -59,6 +62,11 @@ pub fn start(program: &str, least: Level, is_json: bool) {
     HEAD.get_or_init(|| Head { host, program: program.to_owned(), is_json });
 }
 
+/// Hands all lines to a log that decides by itself what is wanted.
+pub fn pass_to(taker: fn(Level, Arguments<'_>)) {
+    TAKER.get_or_init(|| taker);
+}
+
 /// Whether lines of this level are written.
 pub fn is_wanted(level: Level) -> bool {
     level as u8 >= LEAST.load(Ordering::Relaxed)
@@ -66,7 +74,9 @@ pub fn is_wanted(level: Level) -> bool {
 
 /// Writes a line, if its level is wanted.
 pub fn line(level: Level, message: Arguments<'_>) {
-    if is_wanted(level) {
+    if let Some(taker) = TAKER.get() {
+        taker(level, message);
+    } else if is_wanted(level) {
         eprintln!("{}", shape(HEAD.get(), SystemTime::now(), level, message));
     }
 }
