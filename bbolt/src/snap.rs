@@ -104,22 +104,21 @@ impl Snap {
     /// If the tree is not the v2 store's.
     pub fn v2_nodes(&self, time: impl Fn(&str) -> Option<i64>) -> Result<V2Nodes, SnapError> {
         let tree: Value = serde_json::from_slice(&self.tree).map_err(|error| SnapError(error.to_string()))?;
-        let mut found = V2Nodes { index: tree["CurrentIndex"].as_u64().unwrap_or(0), nodes: Vec::new() };
         let root = &tree["Root"]["Children"];
         let mut waiting: Vec<&Value> = children(&root["1"]).map(|(_, node)| node).collect();
         waiting.extend(root.get("2"));
-        while let Some(node) = waiting.pop() {
-            let path = node["Path"].as_str().ok_or_else(|| SnapError("a node without a path".to_owned()))?;
-            let is_dir = node["Children"].is_object();
-            found.nodes.push(V2Node {
-                path: path.as_bytes().to_vec(),
-                created: node["CreatedIndex"].as_u64().unwrap_or(0),
-                modified: node["ModifiedIndex"].as_u64().unwrap_or(0),
-                deadline: node["ExpireTime"].as_str().and_then(&time).unwrap_or(0),
-                value: (!is_dir).then(|| node["Value"].as_str().unwrap_or_default().as_bytes().to_vec()),
-            });
-            waiting.extend(children(node).map(|(_, node)| node));
-        }
+        nodes(&tree, waiting, time)
+    }
+
+    /// What is in a file of etcd 0.4, which is a tree of JSON whose keys lie at its root. They get the namespace of keys.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn nodes_of_the_first_format(json: &[u8], time: impl Fn(&str) -> Option<i64>) -> Result<V2Nodes, SnapError> {
+        let tree: Value = serde_json::from_slice(json).map_err(|error| SnapError(error.to_string()))?;
+        let waiting = children(&tree["Root"]).map(|(_, node)| node).collect();
+        let mut found = nodes(&tree, waiting, time)?;
+        found.nodes.iter_mut().for_each(|node| node.path.splice(..0, *b"/1").for_each(drop));
         Ok(found)
     }
 
@@ -140,6 +139,24 @@ impl Snap {
             _ => true,
         }))
     }
+}
+
+/// These nodes, and all below them.
+fn nodes(tree: &Value, mut waiting: Vec<&Value>, time: impl Fn(&str) -> Option<i64>) -> Result<V2Nodes, SnapError> {
+    let mut found = V2Nodes { index: tree["CurrentIndex"].as_u64().unwrap_or(0), nodes: Vec::new() };
+    while let Some(node) = waiting.pop() {
+        let path = node["Path"].as_str().ok_or_else(|| SnapError("a node without a path".to_owned()))?;
+        let is_dir = node["Children"].is_object();
+        found.nodes.push(V2Node {
+            path: path.as_bytes().to_vec(),
+            created: node["CreatedIndex"].as_u64().unwrap_or(0),
+            modified: node["ModifiedIndex"].as_u64().unwrap_or(0),
+            deadline: node["ExpireTime"].as_str().and_then(&time).unwrap_or(0),
+            value: (!is_dir).then(|| node["Value"].as_str().unwrap_or_default().as_bytes().to_vec()),
+        });
+        waiting.extend(children(node).map(|(_, node)| node));
+    }
+    Ok(found)
 }
 
 impl Member {

@@ -7,9 +7,9 @@
 mod defrag;
 mod files;
 mod hashkv;
-mod migrate;
+pub(crate) mod migrate;
 mod status;
-mod v2store;
+pub(crate) mod v2store;
 
 use crate::command::completion;
 use crate::etcdctl;

@@ -4,6 +4,7 @@
 //! | room | what |
 //! | --- | --- |
 //! | `command` | what the log replicates for a request |
+//! | `etcd` | the same as an etcd has it in its log |
 //! | `tree` | the tree, and what commands do to it |
 //! | `node`, `event` | what is shown of a node and of a change |
 //! | `listing` | what is below a directory, read in steps |
@@ -27,6 +28,7 @@
 pub mod answer;
 pub mod command;
 pub mod error;
+pub mod etcd;
 pub mod event;
 pub mod history;
 pub mod hub;

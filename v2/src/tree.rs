@@ -11,7 +11,7 @@
 //! it; see [`Tree::begin`].
 
 use crate::answer::Answer;
-use crate::command::{ArchivedChange, ArchivedContent, ArchivedV2Command};
+use crate::command::{ArchivedChange, ArchivedContent, ArchivedV2Command, V2Command};
 use crate::error::{Code, V2Error};
 use crate::event::{Action, Event};
 use crate::history::History;
@@ -336,6 +336,13 @@ impl Tree {
     /// Whether a command is half applied: what it has removed so far is nobody's business yet.
     pub fn is_unfinished(&self) -> bool {
         self.is_unfinished
+    }
+
+    /// Applies a command that nobody waits for, of somebody else's log.
+    pub fn follow(&mut self, command: &V2Command) {
+        let bytes = rkyv::to_bytes::<rkyv::rancor::Failure>(command).expect("memory does not fail");
+        let archived = rkyv::access::<ArchivedV2Command, rkyv::rancor::Failure>(&bytes);
+        self.apply(archived.expect("written just now"), None);
     }
 
     /// Applies a command at once, and appends its [`Answer`] for whoever waits for it.

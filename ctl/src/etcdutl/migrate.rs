@@ -168,7 +168,7 @@ fn needs(request: &[u8]) -> Option<Version> {
 }
 
 /// All of the log in a folder.
-pub(super) fn read_log(folder: &Path) -> Result<wal::Wal, Failure> {
+pub(crate) fn read_log(folder: &Path) -> Result<wal::Wal, Failure> {
     let cannot = |error: std::io::Error| {
         failed(format!("failed to read wal: {}: {}", folder.display(), crate::failure::system_text(&error)))
     };

@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// The newest position whose file is whole.
-fn newest(folder: &Path) -> Result<Option<Snap>, Failure> {
+pub(crate) fn newest(folder: &Path) -> Result<Option<Snap>, Failure> {
     let cannot =
         |error: std::io::Error| failed(format!("{}: {}", folder.display(), crate::failure::system_text(&error)));
     let mut newest: Option<Snap> = None;

@@ -1,4 +1,5 @@
-//! `plinth util migrate-v2`: the keys of a running server's v2 API as keys of v3, and the way back.
+//! `plinth util migrate-v2`: the keys of a running server's v2 API, or of an etcd that is stopped, as keys of v3, and the way
+//! back.
 //!
 //! A key `/a/b` becomes the v3 key of that name behind `--prefix`. Keys that end together share a lease. Directories are no keys
 //! in v3: those that hold nothing are told, and left out. Hidden keys are in no listing; what is below a directory that is
@@ -8,7 +9,7 @@
 //! was done and what was not is told at the end; with `--dry-run` all is told, and nothing done.
 
 use super::client::{Client, Content, Refused, key_target};
-use super::text;
+use super::{offline, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::flags::Globals;
@@ -21,6 +22,7 @@ use plinth_api::proto::etcdserverpb::compare::{CompareResult, CompareTarget, Tar
 use plinth_api::range::prefix_end;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Keys that are read at once on the way back.
@@ -31,6 +33,12 @@ const PIECE_KEYS: i64 = 500;
 struct Cli {
     #[command(flatten)]
     globals: Globals,
+    /// Data directory of an etcd 2.3 to 3.5 that is stopped, to read the keys from; without, the server's v2 API is asked
+    #[arg(long, value_name = "FOLDER", conflicts_with = "back")]
+    data_dir: Option<PathBuf>,
+    /// Its log, if that is not in the data directory
+    #[arg(long, value_name = "FOLDER", requires = "data_dir")]
+    wal_dir: Option<PathBuf>,
     /// The directory of the v2 API
     #[arg(long, default_value = "/")]
     from: String,
@@ -105,15 +113,15 @@ struct Work<'a> {
 
 /// A key of the v2 API.
 #[derive(Debug, PartialEq, Eq)]
-struct Leaf {
-    key: String,
-    value: String,
-    ttl: i64,
+pub(super) struct Leaf {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) ttl: i64,
     expiration: String,
 }
 
 /// The keys below a node; directories that hold nothing go to `empty`.
-fn leaves(node: &Value, all: &mut Vec<Leaf>, empty: &mut Vec<String>) {
+pub(super) fn leaves(node: &Value, all: &mut Vec<Leaf>, empty: &mut Vec<String>) {
     let mut waiting = vec![node];
     while let Some(node) = waiting.pop() {
         let (key, nodes) = (text(&node["key"]), node["nodes"].as_array());
@@ -131,13 +139,26 @@ fn leaves(node: &Value, all: &mut Vec<Leaf>, empty: &mut Vec<String>) {
 }
 
 impl Work<'_> {
-    async fn to_v3(&self) -> Result<Report, Failure> {
+    /// The node to begin with, and all that is below it.
+    async fn source(&self) -> Result<Value, Failure> {
+        if let Some(data_dir) = &self.cli.data_dir {
+            return offline::listed(&offline::tree(data_dir, self.cli.wal_dir.as_deref())?, &self.cli.from);
+        }
         let target = format!("{}?recursive=true&quorum=true", key_target(&self.cli.from));
         let listed = self.client.ask(Method::GET, &target, Content::Nothing, true).await.map_err(refused)?;
+        Ok(listed.json()["node"].take())
+    }
+
+    async fn to_v3(&self) -> Result<Report, Failure> {
         let (mut all, mut report) = (Vec::new(), Report::default());
-        leaves(&listed.json()["node"], &mut all, &mut report.left_out);
+        leaves(&self.source().await?, &mut all, &mut report.left_out);
         let mut leases: BTreeMap<String, i64> = BTreeMap::new();
         for leaf in all {
+            // What a stopped etcd had no time to end.
+            if !leaf.expiration.is_empty() && leaf.ttl <= 0 {
+                report.left_out.push(format!("{} (it has ended)", leaf.key));
+                continue;
+            }
             let lease = match (leaf.expiration.is_empty(), leases.get(&leaf.expiration)) {
                 (true, _) => 0,
                 (false, Some(lease)) => *lease,

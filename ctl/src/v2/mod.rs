@@ -6,12 +6,16 @@
 //! | `keys`, `watch` | commands on keys |
 //! | `cluster` | members, and whether they are well |
 //! | `users` | users, roles, and whether they matter |
+//! | `import` | keys of a snapshot's file |
+//! | `offline` | the tree of an etcd that is stopped |
 //! | `migrate` | `plinth util migrate-v2`: keys copied to v3, and back |
 
 mod client;
 mod cluster;
+mod import;
 mod keys;
 pub mod migrate;
+mod offline;
 mod users;
 mod watch;
 
@@ -107,6 +111,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Runs a program at each change of a key
     ExecWatch(watch::ExecArgs),
+    /// Sets the keys of a snapshot's file
+    Import(import::ImportArgs),
     /// Members of the cluster
     #[command(subcommand)]
     Member(cluster::Command),
@@ -246,6 +252,7 @@ async fn run(cli: Cli) -> Result<(), Ended> {
         Command::Auth(command) => users::auth(&context, command).await,
         Command::Watch(args) => watch::watch(&context, &args).await,
         Command::ExecWatch(args) => watch::exec(&context, &args).await,
+        Command::Import(args) => import::import(&context, &args).await,
         Command::Mk(args) => keys::mk(&context, args).await,
         Command::Mkdir(args) => keys::mkdir(&context, args, Some(false)).await,
         Command::Setdir(args) => keys::mkdir(&context, args, None).await,

@@ -7,7 +7,6 @@
 
 use super::{ConversionError, users};
 use crate::api::convert;
-use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{Value, bytes_field, fields, integer_field};
 use plinth_bbolt::schema;
@@ -18,8 +17,7 @@ use plinth_engine::command::{
 };
 use plinth_raft::batch::BatchBuilder;
 use plinth_raft::{Entry, EntryKind, Member, MemberChange, MemberId};
-use plinth_v2::command::Content;
-use plinth_v2::{Change, V2Command};
+use plinth_v2::Change;
 use prost::Message;
 
 /// Fields of `InternalRaftRequest`.
@@ -266,7 +264,6 @@ fn v2(request: &[u8]) -> Result<Command, String> {
     let (method, path, value) = (text(request, 2)?, text(request, 3)?, text(request, 4)?);
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match (method.as_str(), parts.as_slice()) {
-        ("QGET", _) => Ok(Command::Noop),
         ("PUT", ["0", "version"]) => Ok(Command::SetClusterVersion(value)),
         ("PUT", ["0", "members", id, "attributes"]) => {
             let member = plinth_bbolt::snap::parse_id(id).ok_or_else(|| format!("member {id:?}"))?;
@@ -277,34 +274,8 @@ fn v2(request: &[u8]) -> Result<Command, String> {
                 client_urls: published.client_urls,
             }))
         }
-        _ => of_users(request, &method, &path, &value).map(Command::V2),
+        _ => Ok(plinth_v2::etcd::command(request)?.map_or(Command::Noop, Command::V2)),
     }
-}
-
-fn of_users(request: &[u8], method: &str, path: &str, value: &str) -> Result<V2Command, String> {
-    let flag = |number| integer_field(request, number) != 0;
-    let given = |number| fields(request).any(|(found, _)| found == number).then(|| flag(number));
-    let path = Bytes::from(plinth_v2::path::clean(path.as_bytes()));
-    let (dir, recursive) = (flag(5), flag(12));
-    let prev_value = Bytes::copy_from_slice(bytes_field(request, 6).unwrap_or_default());
-    let prev_index = integer_field(request, 7).cast_unsigned();
-    let expires = integer_field(request, 9);
-    let content = Content { value: Bytes::copy_from_slice(value.as_bytes()), expires, refresh: flag(17) };
-    let compares = prev_index > 0 || !prev_value.is_empty();
-    let change = match (method, given(8)) {
-        ("SYNC", _) => Change::Sync,
-        ("DELETE", _) if compares => Change::CompareAndDelete { path, prev_value, prev_index },
-        ("DELETE", _) => Change::Delete { path, dir, recursive },
-        ("POST", _) => Change::Create { path, dir, in_order: true, content },
-        ("PUT", Some(false)) => Change::Create { path, dir, in_order: false, content },
-        ("PUT", _) if compares => Change::CompareAndSwap { path, prev_value, prev_index, content },
-        ("PUT", Some(true)) => Change::Update { path, content },
-        ("PUT", None) => Change::Set { path, dir, content },
-        _ => return Err(format!("a request of the v2 API of an unknown kind ({method})")),
-    };
-    // Deadlines are as etcd has written them.
-    let at = if change == Change::Sync { integer_field(request, 15) } else { expires };
-    Ok(V2Command { at, shown_at: at, brief: true, change })
 }
 
 /// The context of a change of a member, in etcd's notation.

@@ -7,7 +7,7 @@ use super::ConversionError;
 use super::entries::{self, OwnChange};
 use super::files::Log;
 use plinth_bbolt::wal::{Entry, EntryType};
-use plinth_engine::command::{Command, CommandRef};
+use plinth_engine::command::Command;
 use plinth_engine::trees::{TreeError, TreeId, Trees};
 use plinth_raft::EntryId;
 use plinth_v2::Tree;
@@ -52,12 +52,9 @@ fn apply(tree: &mut Tree, entry: &Entry) -> Result<(), String> {
         tree.note_own_change();
     }
     if entry.kind == EntryType::Normal
-        && let Some(command @ Command::V2(_)) = entries::of_v2(entry)?
+        && let Some(Command::V2(command)) = entries::of_v2(entry)?
     {
-        let mut bytes = Vec::new();
-        command.encode_into(&mut bytes);
-        let Ok(CommandRef::V2(command)) = Command::access(&bytes) else { unreachable!("encoded just now") };
-        tree.apply(command, None);
+        tree.follow(&command);
     }
     Ok(())
 }

@@ -113,3 +113,31 @@ fn the_tool_prints_what_etcds_prints() {
         assert_eq!(of(&found, &side.address()), of(&expected, &server.address()), "{line}");
     }
 }
+
+/// A file as an etcd 0.4 has left it.
+const FIRST_FORMAT: &str = r#"{"Root":{"Path":"/","CreatedIndex":0,"ModifiedIndex":0,"ExpireTime":"0001-01-01T00:00:00Z","Value":"",
+    "Children":{"a":{"Path":"/a","CreatedIndex":2,"ModifiedIndex":2,"ExpireTime":"0001-01-01T00:00:00Z","Value":"",
+    "Children":{"b":{"Path":"/a/b","CreatedIndex":2,"ModifiedIndex":2,"ExpireTime":"0001-01-01T00:00:00Z","Value":"x",
+    "Children":null}}},"_h":{"Path":"/_h","CreatedIndex":3,"ModifiedIndex":3,"ExpireTime":"0001-01-01T00:00:00Z","Value":"y",
+    "Children":null}}},"CurrentIndex":3,"CurrentVersion":2}"#;
+
+#[test]
+fn keys_of_a_file_are_imported() {
+    let side = Side::plinth(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("0.4.snap");
+    std::fs::write(&file, FIRST_FORMAT).expect("written");
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plinth"));
+        command.arg("ctl").env("ETCDCTL_API", "2").env("ETCDCTL_ENDPOINTS", format!("http://{}", side.address()));
+        let output = command.args(words).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let file = file.to_str().expect("text");
+    assert_eq!(run(&["import", "--snap", file]), (Some(0), "finished importing 1 keys\n".to_owned()));
+    assert_eq!(run(&["import", "--snap", file, "--hidden", "/_h"]).1, "finished importing 2 keys\n");
+    assert_eq!(run(&["get", "/a/b"]).1, "x\n");
+    assert_eq!(run(&["get", "/_h"]).1, "y\n");
+    assert_eq!(run(&["import"]), (Some(1), "no snapshot file provided (use --snap)\n".to_owned()));
+    assert_eq!(run(&["import", "--snap", "/none"]).1, "cannot read snapshot file /none\n");
+}
