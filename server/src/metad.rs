@@ -54,7 +54,7 @@ impl Bound {
                 }
             });
             if let Err(error) = served {
-                tracing::error!(error, "metad ended");
+                tracing::error!(%error, "metad ended");
             }
         };
         let thread = Builder::new().name("metad".to_owned()).spawn(serve).map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@
 //! | `offline` | the tree of an etcd that is stopped |
 //! | `migrate` | `plinth util migrate-v2`: keys copied to v3, and back |
 
-mod client;
+pub mod client;
 mod cluster;
 mod import;
 mod keys;

@@ -1,7 +1,7 @@
 //! confd: what it renders, when, and what it does around that.
 
 use super::common::{PATIENCE, Port, Process};
-use super::http::get;
+use super::http::{get, send};
 use super::server::Server;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -299,4 +299,32 @@ fn the_originals_render_the_same() {
             assert!(rendered > 75, "most templates are sound: {rendered}");
         }
     }
+}
+
+#[test]
+fn keys_of_the_v2_api_are_rendered_and_followed() {
+    let server = Server::start_with(&["--enable-v2", "--v2-history=10"]);
+    let set = |key: &str, value: &str| {
+        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+        let answer = send(&server.endpoint, "PUT", &format!("/v2/keys{key}"), form, &format!("value={value}"));
+        assert!(answer.status < 300, "{answer:?}");
+    };
+    set("/app/up/a", "1");
+    set("/application", "not meant");
+    let confdir = Confdir::new();
+    confdir.add("up", "{{range gets \"/up/*\"}}{{base .Key}}={{.Value}};{{end}}", "keys = ['/up']\nprefix = '/app'");
+    let words = ["-backend", "etcd", "-node", &server.endpoint];
+    let output = once(&confdir, &words);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(confdir.target("up").as_deref(), Some("a=1;"));
+    let mut command = confd();
+    command.arg("-watch").arg("-confdir").arg(confdir.0.path()).args(words);
+    let process = Process::start(&mut command, &confdir.path("log")).expect("it starts");
+    set("/app/up/b", "2");
+    confdir.wait_for("up", "a=1;b=2;");
+    // What is elsewhere moves the index on, beyond what the history has.
+    (0..30).for_each(|number| set("/other", &number.to_string()));
+    set("/app/up/a", "3");
+    confdir.wait_for("up", "a=3;b=2;");
+    drop(process);
 }

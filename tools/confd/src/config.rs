@@ -3,7 +3,7 @@
 //! What counts: a flag, then `CONFD_*` of the environment, then the file, then the default.
 
 use crate::backend::Backend;
-use crate::backend::{etcd::Etcd, local::Files, metad::Metad};
+use crate::backend::{etcd::Etcd, etcd2::Etcd2, local::Files, metad::Metad};
 use crate::resource::{Place, PrefixMode};
 use crate::round::Manner;
 use plinth_companion::log::Level;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Every setting.
 pub const FLAGS: &[Flag] = &[
-    flag("backend", Text, "etcdv3", "where keys come from: etcdv3, metad, env or file"),
+    flag("backend", Text, "etcdv3", "where keys come from: etcdv3, etcd (its v2 API), metad, env or file"),
     flag("node", List, "", "endpoints of the backend, several times or parted by commas"),
     flag("confdir", Text, "/etc/confd", "where conf.d and templates are"),
     flag("config-file", Text, "/etc/confd/confd.toml", "file with these settings (TOML)"),
@@ -206,10 +206,7 @@ fn backend(settings: &Settings) -> Result<Backend, String> {
                 Ok((name.trim().to_owned(), value.trim().to_owned()))
             };
             let headers = settings.list("header").iter().map(header).collect::<Result<Vec<_>, String>>()?;
-            let is_wanted = settings.text("scheme") == "https";
-            let scheme =
-                |node: String| if is_wanted && !node.contains("://") { format!("https://{node}") } else { node };
-            let nodes: Vec<String> = or("127.0.0.1:9180").into_iter().map(scheme).collect();
+            let nodes: Vec<String> = or("127.0.0.1:9180").iter().flat_map(|node| with_scheme(settings, node)).collect();
             Metad::new(&nodes, encryption(settings)?, headers, settings.duration("backend-timeout")?)
                 .map(Backend::Metad)
         }
@@ -221,9 +218,23 @@ fn backend(settings: &Settings) -> Result<Backend, String> {
             }
             Ok(Backend::File(Files::new(files, settings.text("filter").to_owned())))
         }
-        "etcd" => Err("backend etcd is etcd's API of version 2, which is not supported: use etcdv3".to_owned()),
-        other => Err(format!("backend {other} is not supported: etcdv3, metad, env and file are")),
+        // As upstream has it. As a word it is the fork's, see `read`.
+        "etcd" | "etcdv2" => {
+            let (name, password) = (settings.text("username"), settings.text("password"));
+            let user = (!name.is_empty()).then(|| format!("{name}:{password}"));
+            let nodes =
+                or("127.0.0.1:4001,127.0.0.1:2379").iter().flat_map(|nodes| with_scheme(settings, nodes)).collect();
+            Etcd2::new(nodes, &encryption(settings)?, user, settings.duration("backend-timeout")?).map(Backend::Etcd2)
+        }
+        other => Err(format!("backend {other} is not supported: etcdv3, etcd, metad, env and file are")),
     }
+}
+
+/// Nodes that are parted by commas, as URLs.
+fn with_scheme(settings: &Settings, nodes: &str) -> Vec<String> {
+    let scheme = settings.text("scheme");
+    let url = |node: &str| if node.contains("://") { node.to_owned() } else { format!("{scheme}://{node}") };
+    nodes.split(',').map(url).collect()
 }
 
 fn encryption(settings: &Settings) -> Result<Encryption, String> {
@@ -283,6 +294,9 @@ mod tests {
         assert_eq!((config.level, config.debounce), (Level::Debug, Duration::from_millis(500)));
         assert!(matches!(config.backend, Backend::Etcd(_)) && !config.manner.texts_are_numbers);
         assert!(taken("metad", &[]).manner.texts_are_numbers);
+        // Upstream's flag is the API of version 2, the fork's word that of version 3.
+        assert!(matches!(taken("-backend etcd -node a:1,b:1 -username u -password p", &[]).backend, Backend::Etcd2(_)));
+        assert!(matches!(taken("etcdv2 --scheme https", &[]).backend, Backend::Etcd2(_)));
         assert_eq!(taken("env --interval 7", &[]).when, When::Every(Duration::from_secs(7)));
     }
 
@@ -306,7 +320,6 @@ mod tests {
     #[test]
     fn what_is_missing_is_refused_by_name() {
         for (line, text) in [
-            ("-backend etcd", "version 2"),
             ("-backend consul", "backend consul is not supported"),
             ("redis", "backend redis is not supported"),
             ("-backend file", "needs a file"),

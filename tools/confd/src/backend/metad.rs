@@ -1,7 +1,7 @@
 //! A metad: each key is a path of its data API, answered as JSON. Long polls go on from the version that was read, so that
 //! no change falls between.
 
-use super::{Pairs, is_meant, tops};
+use super::{Pairs, common, is_meant, tops};
 use crate::resource::Resource;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
@@ -83,15 +83,7 @@ impl Metad {
 
     /// Polls what all these resources have in common.
     pub fn watch(&mut self, resources: &[Resource]) {
-        let mut prefixes = resources.iter().flat_map(|resource| &resource.keys);
-        let first = prefixes.next().cloned().unwrap_or_default();
-        self.path = prefixes.fold(first, |common, key| {
-            let same = common.split('/').zip(key.split('/')).take_while(|(left, right)| left == right);
-            same.map(|(name, _)| name).collect::<Vec<_>>().join("/")
-        });
-        if self.path.is_empty() {
-            self.path = "/".to_owned();
-        }
+        self.path = common(resources);
     }
 
     /// Returns when the state has another version than what was read.

@@ -1,10 +1,12 @@
 //! Where keys come from. Each backend gives the keys of a resource, and tells when they may be others.
 //!
 //! - [`etcd`]: an etcd v3; while it is watched, answers come out of memory
+//! - [`etcd2`]: etcd's v2 API; long polls by index
 //! - [`metad`]: what a metad says, of `/self` for the most part; long polls by version
 //! - [`local`]: the environment, and files
 
 pub mod etcd;
+pub mod etcd2;
 pub mod local;
 pub mod metad;
 
@@ -17,6 +19,7 @@ pub type Pairs = BTreeMap<String, String>;
 /// A backend.
 pub enum Backend {
     Etcd(etcd::Etcd),
+    Etcd2(etcd2::Etcd2),
     Metad(metad::Metad),
     Env,
     File(local::Files),
@@ -30,6 +33,7 @@ impl Backend {
     pub async fn get(&self, keys: &[String]) -> Result<Pairs, String> {
         let pairs = match self {
             Backend::Etcd(etcd) => return etcd.get(keys).await,
+            Backend::Etcd2(etcd) => return etcd.get(keys).await,
             Backend::Metad(metad) => return metad.get(keys).await,
             Backend::Env => local::environment(keys),
             Backend::File(files) => files.read()?,
@@ -41,6 +45,7 @@ impl Backend {
     pub fn watch(&mut self, resources: &[Resource]) {
         match self {
             Backend::Etcd(etcd) => etcd.watch(resources),
+            Backend::Etcd2(etcd) => etcd.watch(resources),
             Backend::Metad(metad) => metad.watch(resources),
             Backend::File(files) => files.watch(),
             Backend::Env => {}
@@ -51,6 +56,7 @@ impl Backend {
     pub async fn changed(&mut self) {
         match self {
             Backend::Etcd(etcd) => etcd.changed().await,
+            Backend::Etcd2(etcd) => etcd.changed().await,
             Backend::Metad(metad) => metad.changed().await,
             // The environment of a process stays as it is.
             Backend::Env => std::future::pending().await,
@@ -75,6 +81,17 @@ pub fn tops(keys: impl IntoIterator<Item = String>) -> Vec<String> {
     let all = keys.clone();
     keys.retain(|key| !all.iter().any(|other| other != key && is_meant(std::slice::from_ref(other), key)));
     keys
+}
+
+/// The path that all keys of these resources have in common.
+pub fn common(resources: &[Resource]) -> String {
+    let mut prefixes = resources.iter().flat_map(|resource| &resource.keys);
+    let first = prefixes.next().cloned().unwrap_or_default();
+    let path = prefixes.fold(first, |common, key| {
+        let same = common.split('/').zip(key.split('/')).take_while(|(left, right)| left == right);
+        same.map(|(name, _)| name).collect::<Vec<_>>().join("/")
+    });
+    if path.is_empty() { "/".to_owned() } else { path }
 }
 
 #[cfg(test)]
