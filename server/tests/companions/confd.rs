@@ -4,6 +4,7 @@ use super::common::{PATIENCE, Port, Process};
 use super::http::{get, send};
 use super::server::Server;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -55,7 +56,8 @@ fn confd() -> Command {
     command
 }
 
-fn once(confdir: &Confdir, words: &[&str]) -> Output {
+/// One round.
+pub fn once(confdir: &Confdir, words: &[&str]) -> Output {
     confd().arg("-onetime").arg("-confdir").arg(confdir.0.path()).args(words).output().expect("it runs")
 }
 
@@ -327,4 +329,29 @@ fn keys_of_the_v2_api_are_rendered_and_followed() {
     set("/app/up/a", "3");
     confdir.wait_for("up", "a=3;b=2;");
     drop(process);
+}
+
+#[test]
+fn signals_are_heeded_and_systemd_is_told() {
+    let confdir = Confdir::new();
+    confdir.add("first", "{{getv \"/word\"}}", "keys = ['/word']");
+    let socket = confdir.path("notify");
+    let told = UnixDatagram::bind(&socket).expect("bound");
+    told.set_read_timeout(Some(PATIENCE)).expect("set");
+    let next = || {
+        let mut text = [0; 64];
+        let length = told.recv(&mut text).expect("systemd is told");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let mut command = confd();
+    command.args(["-backend", "env", "-watch", "-systemd-notify", "-confdir"]).arg(confdir.0.path());
+    command.env("NOTIFY_SOCKET", &socket).env("WORD", "hello");
+    let mut process = Process::start(&mut command, &confdir.path("log")).expect("it starts");
+    assert_eq!(next(), "READY=1");
+    assert_eq!(confdir.target("first").as_deref(), Some("hello"));
+    confdir.add("second", "{{toUpper (getv \"/word\")}}", "keys = ['/word']");
+    process.signal("-HUP");
+    confdir.wait_for("second", "HELLO");
+    assert_eq!(process.terminate().code(), Some(0));
+    assert_eq!(next(), "STOPPING=1");
 }

@@ -7,6 +7,9 @@
 //! | `PLINTH_CONFD_SEED` | the seed of the templates; 1 |
 //! | `PLINTH_METAD_BIN` | openpitrix's metad: it is asked the same, on the same keys, and must say the same |
 
+#[allow(dead_code, reason = "these tests use a part of it")]
+#[path = "../tls/authority.rs"]
+mod authority;
 #[path = "../common/mod.rs"]
 mod common;
 mod confd;

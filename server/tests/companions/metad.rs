@@ -1,6 +1,8 @@
 //! metad: what it says, when it says it, and to whom.
 
+use super::authority::{Authority, params};
 use super::common::{Port, Process};
+use super::confd::{Confdir, once};
 use super::http::{Answer, get, send};
 use super::server::Server;
 use serde_json::json;
@@ -324,4 +326,31 @@ fn a_member_answers_as_a_metad() {
     assert!(
         !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--metad-config: /nonexistent")
     );
+}
+
+#[test]
+fn certificates_tell_machines_apart() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let authority = Authority::new(folder.path());
+    let [cert, key] = authority.sign("server", params("server", &["127.0.0.1"])).texts();
+    let ca = authority.file.display().to_string();
+    let flags = ["--identity", "certificate", "--server_cert", &cert, "--server_key", &key, "--server_client_ca", &ca];
+    let metad = Metad::start(&server.endpoint, &flags);
+    metad.put("/v1/data", NODES);
+    metad.put("/v1/mapping", r#"{"node-2":{"node":"/nodes/2"}}"#);
+    let node = format!("https://{}", metad.data.address());
+    let ask = |shown: &[&str]| {
+        let confdir = Confdir::new();
+        confdir.add("out", "{{getv \"/node/name\"}}", "keys = ['/node']");
+        let words = ["-backend", "metad", "-prefix", "/self", "-node", &node, "-client-ca-keys", &ca];
+        once(&confdir, &[&words[..], shown].concat());
+        confdir.target("out")
+    };
+    for (name, expected) in [("node-2", Some("node2")), ("node-1", None)] {
+        let [cert, key] = authority.sign(name, params(name, &[])).texts();
+        let found = ask(&["-client-cert", &cert, "-client-key", &key]);
+        assert_eq!(found.as_deref(), expected, "{name} is told what is about it alone");
+    }
+    assert_eq!(ask(&[]), None, "who shows no certificate is nobody");
 }
