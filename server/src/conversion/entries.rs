@@ -7,6 +7,7 @@
 
 use super::{ConversionError, users};
 use crate::api::convert;
+use bytes::Bytes;
 use plinth_api::proto::etcdserverpb as pb;
 use plinth_api::wire::{Value, bytes_field, fields, integer_field};
 use plinth_bbolt::schema;
