@@ -329,6 +329,7 @@ mod tests {
     use plinth_api::wire::{field_bytes, field_message, field_varint};
     use plinth_engine::command::CommandRef;
     use plinth_raft::batch::Batch;
+    use plinth_v2::V2Command;
 
     fn normal(write: impl FnOnce(&mut Vec<u8>)) -> wal::Entry {
         let mut data = Vec::new();
