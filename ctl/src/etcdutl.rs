@@ -7,9 +7,9 @@
 mod defrag;
 mod files;
 mod hashkv;
-pub(crate) mod migrate;
+mod migrate;
 mod status;
-pub(crate) mod v2store;
+mod v2store;
 
 use crate::command::completion;
 use crate::etcdctl;

@@ -10,6 +10,7 @@
 //!   them by DNS ([`services`]); [`session`] keeps leases alive, [`queue`] waits for a turn,
 //!   [`watching`] outlives connections, [`signals`] end what holds on, [`urls`] are looked at before they are sent
 //! - [`v2`] is `etcdctl` for the v2 API (`ETCDCTL_API=2`)
+//! - [`etcd_dir`] reads what a stopped etcd leaves beside its database
 //! - [`output`] has the formats; exit codes are one table ([`failure`])
 //!
 //! Nothing here ends the process or panics on what a user wrote.
@@ -21,6 +22,7 @@ pub mod cluster;
 pub mod command;
 pub mod context;
 pub mod discovery;
+pub mod etcd_dir;
 pub mod etcdctl;
 pub mod etcdutl;
 pub mod failure;

@@ -5,9 +5,8 @@
 //! | --- | --- |
 //! | `command` | what the log replicates for a request |
 //! | `etcd` | the same as an etcd has it in its log |
-//! | `tree` | the tree, and what commands do to it |
+//! | `tree` | the tree, and what commands do to it; what is below a directory, read in steps |
 //! | `node`, `event` | what is shown of a node and of a change |
-//! | `listing` | what is below a directory, read in steps |
 //! | `history` | the last changes, bounded by number and bytes |
 //! | `hub` | who waits for changes: each member's own, not replicated |
 //! | `answer` | the outcome of a command, as bytes |
@@ -34,7 +33,6 @@ pub mod history;
 pub mod hub;
 pub mod json;
 pub mod limits;
-pub mod listing;
 pub mod node;
 pub mod path;
 pub mod record;

@@ -6,13 +6,13 @@
 
 use super::files::{self, Locked, failed};
 use super::required;
+use crate::etcd_dir::read_log;
 use crate::failure::Failure;
 use plinth_api::wire::{Value, bytes_field, fields};
 use plinth_bbolt::copy::Changes;
 use plinth_bbolt::schema::meta;
-use plinth_bbolt::wal::{self, EntryType};
+use plinth_bbolt::wal::EntryType;
 use plinth_bbolt::{Database, DatabaseFile};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -165,30 +165,6 @@ fn needs(request: &[u8]) -> Option<Version> {
     })?;
     let wanted = bytes_field(test, 1).and_then(|text| Version::parse(std::str::from_utf8(text).ok()?));
     Some(wanted.map_or(FIRST_TOLD, |wanted| wanted.max(FIRST_TOLD)))
-}
-
-/// All of the log in a folder.
-pub(crate) fn read_log(folder: &Path) -> Result<wal::Wal, Failure> {
-    let cannot = |error: std::io::Error| {
-        failed(format!("failed to read wal: {}: {}", folder.display(), crate::failure::system_text(&error)))
-    };
-    let mut files: Vec<((u64, u64), PathBuf)> = Vec::new();
-    for entry in fs::read_dir(folder).map_err(cannot)? {
-        let entry = entry.map_err(cannot)?;
-        if let Some(place) = wal::parse_name(&entry.file_name().to_string_lossy(), wal::SUFFIX) {
-            files.push((place, entry.path()));
-        }
-    }
-    files.sort();
-    let mut reader = wal::Reader::default();
-    for (number, (_, path)) in files.iter().enumerate() {
-        let bytes = fs::read(path).map_err(cannot)?;
-        let is_last = number + 1 == files.len();
-        reader
-            .file(&path.display().to_string(), &bytes, is_last)
-            .map_err(|error| failed(format!("failed to read wal: {error}")))?;
-    }
-    reader.finish().map_err(|error| failed(format!("failed to read wal: {error}")))
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@
 //! the cluster's version were v2 requests up to 3.4: these are etcd's own.
 
 use super::files::failed;
-use super::{migrate, required};
+use super::required;
+use crate::etcd_dir;
 use crate::failure::Failure;
 use crate::output::print::print;
 use plinth_api::wire::bytes_field;
-use plinth_bbolt::snap::Snap;
 use plinth_bbolt::wal::{Entry, EntryType, v2_request};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]
@@ -28,39 +27,20 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let data_dir = required(args.data_dir, "data-dir")?;
     let member = data_dir.join("member");
-    let newest = newest(&member.join("snap"))?;
+    let newest = etcd_dir::newest(&member.join("snap"))?;
     let in_tree = match &newest {
         Some(snap) => snap.has_custom_content().map_err(failed)?,
         None => false,
     };
     let wal = args.wal_dir.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| member.join("wal"));
     let from = newest.map_or(0, |snap| snap.index);
-    let in_log = migrate::read_log(&wal)?.entries.iter().any(|entry| entry.index > from && is_custom(entry));
+    let in_log = etcd_dir::read_log(&wal)?.entries.iter().any(|entry| entry.index > from && is_custom(entry));
     match (in_tree, in_log) {
         (false, false) => print(b"No custom content found in both v2store and WAL records.\n"),
         (true, false) => Err(failed("detected custom content in v2store")),
         (false, true) => Err(failed("detected custom v2 content in WAL records")),
         (true, true) => Err(failed("detected custom v2 content in both v2store and WAL records")),
     }
-}
-
-/// The newest position whose file is whole.
-pub(crate) fn newest(folder: &Path) -> Result<Option<Snap>, Failure> {
-    let cannot =
-        |error: std::io::Error| failed(format!("{}: {}", folder.display(), crate::failure::system_text(&error)));
-    let mut newest: Option<Snap> = None;
-    for entry in fs::read_dir(folder).map_err(cannot)? {
-        let path = entry.map_err(cannot)?.path();
-        if path.extension().is_none_or(|end| end != "snap") {
-            continue;
-        }
-        if let Ok(snap) = Snap::read(&fs::read(&path).map_err(cannot)?)
-            && newest.as_ref().is_none_or(|newest| newest.index < snap.index)
-        {
-            newest = Some(snap);
-        }
-    }
-    Ok(newest)
 }
 
 /// Whether an entry is a request of the v2 API that is not etcd's own.

@@ -2,7 +2,7 @@
 //!
 //! Files are only read. Requests that the log does not know to be committed are left out, as etcd would leave them to consensus.
 
-use crate::etcdutl::{migrate, v2store};
+use crate::etcd_dir;
 use crate::failure::{Exit, Failure};
 use plinth_bbolt::snap::{Snap, V2Nodes};
 use plinth_bbolt::wal::{EntryType, v2_request};
@@ -23,11 +23,11 @@ fn failed(text: impl ToString) -> Failure {
 /// If its files are not there, or are damaged.
 pub(super) fn tree(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Tree, Failure> {
     let member = data_dir.join("member");
-    let snapshot = v2store::newest(&member.join("snap"))?;
+    let snapshot = etcd_dir::newest(&member.join("snap"))?;
     let nodes = snapshot.as_ref().map(|snapshot| snapshot.v2_nodes(parse_time)).transpose().map_err(failed)?;
     let mut tree = adopt(nodes.unwrap_or_default())?;
     let from = snapshot.map_or(0, |snapshot| snapshot.index);
-    let log = migrate::read_log(wal_dir.unwrap_or(&member.join("wal")))?;
+    let log = etcd_dir::read_log(wal_dir.unwrap_or(&member.join("wal")))?;
     if log.entries.first().is_some_and(|first| first.index > from + 1) {
         return Err(failed(format!("the log begins behind entry {from}, where the newest whole .snap ends")));
     }
@@ -126,7 +126,7 @@ mod tests {
             assert_eq!(left_out, ["/empty/ (an empty directory)"]);
             let hidden = listed(&tree, "/_hidden").expect("it is there");
             assert_eq!(hidden["nodes"][0]["value"], "seen");
-            let snap = v2store::newest(&folder.path().join("member/snap")).expect("readable").expect("there");
+            let snap = etcd_dir::newest(&folder.path().join("member/snap")).expect("readable").expect("there");
             assert!(snap.index > 0 && !tree.contains(b"/1/gone"));
         }
     }

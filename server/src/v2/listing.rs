@@ -4,7 +4,7 @@ use super::failed;
 use crate::answer::status;
 use crate::home::Home;
 use plinth_net::turn;
-use plinth_v2::listing::Listing;
+use plinth_v2::tree::listing::Listing;
 use plinth_v2::{Answer, Tree, V2Error};
 use std::rc::Rc;
 

@@ -6,17 +6,17 @@
 //! Invariants: a listing that needs more than one step has a [`Kept`] in the tree until it has ended; that has a bound, and
 //! a listing that reaches it fails.
 
+use super::Tree;
 use crate::error::{Code, V2Error};
 use crate::limits::{LISTING_CHANGES_MAX, LISTINGS_MAX};
 use crate::node::{Node, View};
 use crate::path;
-use crate::tree::Tree;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Nodes as they were when a listing began, of those that have changed since; nothing for one that was not there.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(super) struct Kept {
     id: u64,
     path: Box<[u8]>,
     was: BTreeMap<Box<[u8]>, Option<Node>>,
@@ -25,7 +25,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// The node of this path is about to change.
-    pub(crate) fn note(&mut self, path: &[u8], node: Option<&Node>) {
+    pub(super) fn note(&mut self, path: &[u8], node: Option<&Node>) {
         if self.is_full || !path::is_below(path, &self.path) || self.was.contains_key(path) {
             return;
         }
@@ -39,7 +39,7 @@ impl Kept {
 }
 
 /// What a listing is written to: each node is opened before those in it, and closed behind them.
-pub(crate) trait Sink {
+pub(super) trait Sink {
     /// `is_first`: of those in its directory.
     fn open(&mut self, view: &View, is_first: bool);
     fn close(&mut self, view: View, has_nodes: bool);
@@ -78,7 +78,7 @@ impl Tree {
         found.map(|()| self.listing(path, recursive, now))
     }
 
-    pub(crate) fn listing(&self, path: &[u8], recursive: bool, now: i64) -> Listing {
+    pub(super) fn listing(&self, path: &[u8], recursive: bool, now: i64) -> Listing {
         let (index, now) = (self.index(), now.max(self.time()));
         Listing { index, path: path.into(), recursive, now, has_begun: false, frames: Vec::new(), kept: None }
     }
@@ -119,7 +119,7 @@ impl Tree {
     }
 
     /// Writes so many nodes to a sink, or what is left; whether that was all.
-    pub(crate) fn walk_some(&self, listing: &mut Listing, nodes: usize, sink: &mut impl Sink) -> Result<bool, V2Error> {
+    pub(super) fn walk_some(&self, listing: &mut Listing, nodes: usize, sink: &mut impl Sink) -> Result<bool, V2Error> {
         let before = match listing.kept {
             None => None,
             Some(id) => match self.listings.iter().find(|before| before.id == id) {
@@ -241,9 +241,9 @@ impl Sink for Json<'_> {
 
 /// All of it in memory.
 #[derive(Default)]
-pub(crate) struct Views {
+pub(super) struct Views {
     open: Vec<Vec<View>>,
-    pub(crate) top: Option<View>,
+    pub(super) top: Option<View>,
 }
 
 impl Sink for Views {

@@ -10,18 +10,20 @@
 //! Before the first command the tree is not stored at all, and its index is what the cluster's own changes have made of
 //! it; see [`Tree::begin`].
 
+pub mod listing;
+
 use crate::answer::Answer;
 use crate::command::{ArchivedChange, ArchivedContent, ArchivedV2Command, V2Command};
 use crate::error::{Code, V2Error};
 use crate::event::{Action, Event};
 use crate::history::History;
 use crate::limits::EXPIRED_PER_SYNC;
-use crate::listing::{Kept, Views};
 use crate::node::{Node, View};
 use crate::path;
 use crate::record::{self, Place, STATE_KEY, State, Write};
 use crate::stats::Stats;
 use bytes::Bytes;
+use listing::{Kept, Views};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -95,7 +97,7 @@ type Done = Result<Event, V2Error>;
 /// See the module.
 #[derive(Debug)]
 pub struct Tree {
-    pub(crate) nodes: BTreeMap<Box<[u8]>, Node>,
+    nodes: BTreeMap<Box<[u8]>, Node>,
     deadlines: BTreeMap<(i64, u64), Box<[u8]>>,
     state: State,
     history: History,
@@ -103,8 +105,8 @@ pub struct Tree {
     bytes: u64,
     writes: Vec<Write>,
     /// Of listings under way.
-    pub(crate) listings: Vec<Kept>,
-    pub(crate) next_listing: u64,
+    listings: Vec<Kept>,
+    next_listing: u64,
     /// Whether a command is half applied.
     is_unfinished: bool,
 }
@@ -383,7 +385,7 @@ impl Tree {
         read
     }
 
-    pub(crate) fn count_get(&mut self, recursive: bool, is_done: bool) {
+    fn count_get(&mut self, recursive: bool, is_done: bool) {
         self.stats.gets.count(is_done);
         if recursive {
             self.stats.recursive_gets.count(is_done);
@@ -401,7 +403,7 @@ impl Tree {
         Ok(Event { action: Action::Get, node, prev: None, refresh: false })
     }
 
-    pub(crate) fn find(&self, path: &[u8]) -> Result<&Node, V2Error> {
+    fn find(&self, path: &[u8]) -> Result<&Node, V2Error> {
         if let Some(node) = self.nodes.get(path) {
             return Ok(node);
         }
