@@ -21,7 +21,10 @@ async fn told(client: &mut Client) -> (String, bool, String) {
 }
 
 async fn snapshot_version(client: &mut Client) -> String {
-    let mut pieces = client.server_stream(&SNAPSHOT, pb::SnapshotRequest {}).await.expect("a snapshot");
+    let mut pieces = client
+        .server_stream(&SNAPSHOT, plinth_api::proto::plinthpb::SnapshotRequest::default())
+        .await
+        .expect("a snapshot");
     pieces.message().await.expect("a stream").expect("a piece").version
 }
 
