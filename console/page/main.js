@@ -12,6 +12,7 @@ const go = (name, params) => {
 let current = null, shownHash = null;
 
 async function show() {
+  app.hasDeclined = false;
   if (keysTree && (location.hash === shownHash || parseRoute(location.hash).view !== "keys")) {
     keysTree.stop();
     keysTree = null;

@@ -110,6 +110,10 @@ same("numbers of JSON stay", prettyJson('{"id":12345678901234567890,"f":1.50,"e"
 same("texts of JSON stay", prettyJson('["a,b{\\"}",":"]'), '[\n  "a,b{\\"}",\n  ":"\n]');
 same("yaml", yaml({ a: "yes", b: "1", c: ["x: y", {}], d: "two\nlines\n", e: true, f: 5n }).trimStart(), 'a: "yes"\nb: "1"\nc:\n  - "x: y"\n  - {}\nd: |\n  two\n  lines\ne: true\nf: 5');
 
+same("a text that ends unlike its begin is told at once", yaml({ a: "n".repeat(100) + "?" }).trimStart(), 'a: "' + "n".repeat(100) + '?"');
+same("words stay bare", yaml({ a: "one two:three" }).trimStart(), "a: one two:three");
+same("ends of lines", ["a\nb", "a\r\nb\r\n", "a\r\nb\n", "a\rb"].map(lineEnds), ["\n", "\r\n", null, null]);
+
 // Differences
 const marks = (before, after) => diffLines(before, after).map(([mark, line]) => mark + line).join("|");
 same("no difference", marks("a\nb", "a\nb"), " a| b");

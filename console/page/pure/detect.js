@@ -97,11 +97,18 @@ function yaml(value, indent = "", isMasked = false) {
   return plainOrQuoted(value);
 }
 
-const plainOrQuoted = (text) => (/^[\w/.$][\w/.$@+\-=]*([ :]?[\w/.$@+\-=]+)*$/.test(text) && !/^(true|false|null|yes|no|on|off|~|[-+.]?\d[\d_]*(\.\d*)?(e[-+]?\d+)?|0[xo]\w*|\d+(:\d+)+|\d{4}-.*)$/i.test(text) ? text : JSON.stringify(text));
+// The separator is there in each group, so that there is one way only to match: the text may be anybody's.
+const plainOrQuoted = (text) => (/^[\w/.$][\w/.$@+\-=]*(?:[ :][\w/.$@+\-=]+)*$/.test(text) && !/^(true|false|null|yes|no|on|off|~|[-+.]?\d[\d_]*(\.\d*)?(e[-+]?\d+)?|0[xo]\w*|\d+(:\d+)+|\d{4}-.*)$/i.test(text) ? text : JSON.stringify(text));
 const bytesText = (bytes) => {
   const text = fromUtf8(bytes);
   return text !== null && !/[\x00-\x08\x0e-\x1f]/.test(text) ? yaml(text, "    ") : toBase64(bytes);
 };
+
+// How all lines of a text end; null if in more than one way. A browser's text area knows line feeds alone.
+function lineEnds(text) {
+  if (!text.includes("\r")) return "\n";
+  return /^(?:[^\r\n]|\r\n)*$/.test(text) ? "\r\n" : null;
+}
 
 // The text of what was detected. A Secret shows its data only when that is asked for.
 function readable(found, isOpen) {

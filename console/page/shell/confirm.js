@@ -27,11 +27,16 @@ function destroy(title, explanation, name, verb, work) {
   }, h("label", { for: "typed" }, "Type ", h("code", null, name), " to go on"), input, h("div.bar", null, button("Cancel", closeDialog), go)));
 }
 
+// Asked once: what is typed already stays, whatever fails meanwhile.
+const isSigningIn = () => document.getElementById("dialog").open && Boolean(document.getElementById("user-name"));
+
 function signIn(why) {
+  if (isSigningIn()) return;
   const fault = h("p.bad", { role: "alert" }, why || "");
   const field = (id, label, attributes) => [h("label", { for: id }, label), h("input", { id, required: true, ...attributes })];
   const keep = h("input", { type: "checkbox", id: "keep" });
-  openDialog("Sign in", fault, h("form", {
+  let isDone = false;
+  const dialog = openDialog("Sign in", fault, h("form", {
     onsubmit: async (event) => {
       event.preventDefault();
       const [name, password] = ["user-name", "user-password"].map((id) => document.getElementById(id).value);
@@ -41,6 +46,7 @@ function signIn(why) {
         Object.assign(app, { token, user: name });
         for (const [key, value] of [["token", token], ["user", name]]) keep.checked ? sessionStorage.setItem(key, value) : sessionStorage.removeItem(key);
         await readRoles();
+        isDone = true;
         closeDialog();
         show();
       } catch (error) {
@@ -49,6 +55,8 @@ function signIn(why) {
     },
   }, field("user-name", "User", { autocomplete: "username", value: app.user || "" }), field("user-password", "Password", { type: "password", autocomplete: "current-password" }),
     h("label", null, keep, "until this tab is closed, also over a reload"), h("div.bar", null, button("Cancel", closeDialog), h("button.main", null, "Sign in"))));
+  // Who does not want to is not asked each second.
+  dialog.addEventListener("close", () => (app.hasDeclined = !isDone), { once: true });
 }
 
 function signOut() {

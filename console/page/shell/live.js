@@ -80,7 +80,7 @@ function everySecond(work, signal, seconds = 1) {
   let isFailing = false;
   const turn = async () => {
     if (signal.aborted) return;
-    if (!document.hidden) {
+    if (!document.hidden && !app.hasDeclined && !isSigningIn()) {
       const wasFailing = isFailing;
       isFailing = true;
       await attempt(async () => {

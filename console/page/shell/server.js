@@ -1,7 +1,7 @@
 // Calls to the server: the JSON gateway of any etcd below /v3, and what only this server has below /console/api.
 
 // What is known of the server and of who asks. The token is here alone, and in this tab if that was asked for.
-const app = { token: sessionStorage.getItem("token"), user: sessionStorage.getItem("user"), about: null, readOnly: false, roles: null };
+const app = { token: sessionStorage.getItem("token"), user: sessionStorage.getItem("user"), about: null, readOnly: false, hasDeclined: false, roles: null };
 const has = (view) => Boolean(app.about) && app.about.views.includes(view);
 
 // The roles of who has signed in, with what they let him do.

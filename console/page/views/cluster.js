@@ -46,8 +46,10 @@ function hashBox(signal) {
     refill(out, h("p.soft", null, "Reading all data …"));
     const hashes = has("hash") ? (await view("hash", signal)).hashes : [await call("maintenance/hashkv", {}, signal)].map((answer) => ({ member: answer.header.member_id, hash: answer.hash, revision: answer.hash_revision || answer.header.revision, compact_revision: answer.compact_revision || "0" }));
     const told = hashes.filter((row) => !row.error);
-    const alike = told.every((row) => row.hash === told[0].hash && row.revision === told[0].revision);
-    const verdict = !alike ? h("p.bad", null, "They differ.") : h(told.length === hashes.length ? "p.good" : "p.warn", null, `${told.length} of ${hashes.length} members hold the same.`);
+    // What another compaction has left differs in health, too.
+    const isComparable = told.every((row) => row.revision === told[0].revision && row.compact_revision === told[0].compact_revision);
+    const alike = told.every((row) => row.hash === told[0].hash);
+    const verdict = !isComparable ? h("p.warn", null, "They cannot be compared now: one has another revision or compaction. Ask again.") : !alike ? h("p.bad", null, "They differ.") : h(told.length === hashes.length ? "p.good" : "p.warn", null, `${told.length} of ${hashes.length} members hold the same.`);
     refill(out, has("hash") ? verdict : soft("Of this member; others are asked there."), table(["Member", "#Hash", "#Up to revision", "#From compaction"], hashes.map((row) => (row.error ? [hexId(row.member), h("td.bad", { colspan: 3 }, row.error)] : [h("span.mono", null, hexId(row.member)), String(row.hash), grouped(row.revision), grouped(row.compact_revision)]))));
   };
   return h("div", null, h("div.bar", null, button("Compare hashes", () => attempt(compare))), out);

@@ -83,18 +83,19 @@ async function listView(box, prefix, params, signal) {
     list, page.more && last ? h("p", null, link("keys", { prefix, from: keyText(concat(last.key, new Uint8Array([0]))) }, "Next page")) : null, h("h2", null, "Changes"), state, log]);
   draw();
   const kept = [];
-  state.textContent = "What changes below this prefix is shown as it happens.";
+  const followed = "What changes below this prefix is shown as it happens.";
+  state.textContent = followed;
   watchRange(all, page.revision, (events) => {
     for (const { type, kv } of events) {
       const text = keyText(kv.key);
       kept.unshift([clockTexts(Date.now() / 1000).local.slice(11), type === "DELETE" ? "delete" : "put", keyCell(keyLink(kv.key)), kv.mod_revision]);
       if (type === "DELETE") changed.delete(text);
-      else if (changed.has(text) || !page.more) changed.set(text, kv), fresh.add(text);
+      else if (changed.has(text) || (!page.more && changed.size < LIST_PAGE * 5)) changed.set(text, { ...kv, value: undefined }), fresh.add(text);
     }
     kept.length = Math.min(kept.length, CHANGES_KEPT);
-    if (changed.size <= LIST_PAGE * 5) draw();
+    draw();
     refill(log, table(["Time", "What", "Key", "#Revision"], kept));
-  }, (text) => text && (state.textContent = "Not followed: " + text), signal);
+  }, (text) => (state.textContent = text ? "Not followed: " + text : followed), signal);
 }
 
 const leaseLink = (id) => (id && id !== "0" ? h("a.mono", { href: formatRoute("leases", { lease: hexId(id) }) }, hexId(id)) : "");

@@ -49,6 +49,8 @@ function editView(box, key, kv, value, found) {
     const why = found.type.startsWith("Kubernetes") ? "An object of Kubernetes is changed with kubectl: a page that writes it back could lose what it does not know." : `A value of the type ${found.type} cannot be edited as text.`;
     return refill(box, h("p.warn", null, why));
   }
+  const lines = lineEnds(fromUtf8(value));
+  if (lines === null) return refill(box, h("p.warn", null, "Its lines end in more than one way, which a browser would change."));
   const area = h("textarea.mono", { id: "edit", "aria-label": "New value", spellcheck: "false" });
   area.value = found.isSecret ? "" : fromUtf8(value);
   if (found.isSecret) return refill(box, h("p.warn", null, "A Secret is changed with kubectl."));
@@ -56,7 +58,7 @@ function editView(box, key, kv, value, found) {
   const save = (base) => attempt(async () => {
     const fault = jsonFault(found.type, area.value);
     if (fault && !conflict.textContent.includes(fault)) return refill(conflict, h("p.warn", null, `No JSON any more: ${fault}. Save again to keep it like that.`));
-    const lost = await swap(key, base, toUtf8(area.value));
+    const lost = await swap(key, base, toUtf8(area.value.replace(/\n/g, lines)));
     if (!lost) {
       notice("Saved", false);
       return show();

