@@ -68,7 +68,7 @@ fn file(path: &str) -> String {
 /// Template strings of several lines would change; the one that there is, of calls, has none of these.
 fn squeezed(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    let goes_on = |line: &str| line.ends_with([',', '{', '(', '[']);
+    let goes_on = |line: &str| line.ends_with([',', '{', '(', '[', ';']);
     lines.flat_map(|line| [line, if goes_on(line) { "" } else { "\n" }]).collect()
 }
 
