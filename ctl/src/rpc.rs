@@ -122,6 +122,11 @@ impl Client {
         Ok(client)
     }
 
+    /// The connection itself, for those who pass on messages that are none of theirs.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Waits until the server has answered anything at all, be it that it does not know the question.
     pub async fn wait_for_answer(&self, limit: Duration) -> Result<(), ConnectError> {
         let asked = self.call(&HEALTH_CHECK, HealthCheckRequest::default());

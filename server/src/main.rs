@@ -1,7 +1,7 @@
 //! The `plinth` binary: one program under several names. `plinth` and `etcd` serve; `etcdctl` and `etcdutl` are the
 //! tools, also to be had as `plinth ctl` and `plinth util`, besides `plinth wal`; `confd` and `metad` are companions,
-//! also to be had as `plinth confd` and `plinth metad`; `gateway start` is etcd's TCP proxy. A server takes no positional arguments, so these words mean
-//! nothing else.
+//! also to be had as `plinth confd` and `plinth metad`; `gateway start` is etcd's TCP proxy, `grpc-proxy start` the one that
+//! understands what it carries. A server takes no positional arguments, so these words mean nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use plinth_ctl::etcdutl::ServerCommand;
 use plinth_server::config::{self, Command, Config};
 use plinth_server::datadir::{DataDir, DataDirError};
 use plinth_server::sys::{self, Signals};
-use plinth_server::{export, failpoints, logging, reactor, resources, restore};
+use plinth_server::{export, failpoints, logging, reactor, resources, restore, tls};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,6 +56,7 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
         "util" => return Some(etcdutl(rest)),
         "wal" => plinth_ctl::wal::main,
         "gateway" => gateway,
+        "grpc-proxy" => grpc_proxy,
         "confd" => plinth_confd::main,
         "metad" => plinth_metad::main,
         _ => return None,
@@ -67,6 +68,12 @@ fn tool(program: &str, arguments: &[String]) -> Option<(Tool, Vec<String>)> {
 fn gateway(arguments: Vec<String>) -> ExitCode {
     resources::raise_limits();
     plinth_gateway::main(arguments)
+}
+
+/// The same, and a stream for each watch.
+fn grpc_proxy(arguments: Vec<String>) -> ExitCode {
+    resources::raise_limits();
+    plinth_proxy::main(arguments, tls::self_made)
 }
 
 /// etcdutl: what makes a data directory of another kind is the server's own.

@@ -17,6 +17,7 @@ use crate::sys;
 use plinth_net::transport::tls::ClientSettings;
 use plinth_net::transport::{Acceptor, Connector, TlsAcceptor};
 use side::{ClientSide, ServerSide};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a listener carries.
@@ -115,6 +116,14 @@ impl Security {
     pub fn dialing(&self) -> Result<Arc<ClientSettings>, String> {
         self.dialer.current()
     }
+}
+
+/// A certificate of the process's own making for one host, and its key: kept in the folder and used again.
+///
+/// # Errors
+/// If it cannot be made or written.
+pub fn self_made(folder: &Path, host: &str, years: u64) -> Result<(PathBuf, PathBuf), String> {
+    auto::ensure(folder, std::iter::once(host), years).map(|made| (made.cert, made.key))
 }
 
 /// The settings of a side, with certificates made if it is asked to.

@@ -15,6 +15,7 @@ mod common;
 mod confd;
 mod http;
 mod metad;
+mod proxy;
 #[allow(dead_code, reason = "these tests use a part of it")]
 #[path = "../ctl/server.rs"]
 mod server;

@@ -16,7 +16,7 @@ const CRATES: &[&[&str]] = &[
     &["plinth-member"],
     &["plinth-benches", "plinth-ctl", "plinth-perf", "plinth-sim"],
     &["plinth-companion"],
-    &["plinth-confd", "plinth-gateway", "plinth-metad"],
+    &["plinth-confd", "plinth-gateway", "plinth-metad", "plinth-proxy"],
     &["plinth"],
 ];
 

@@ -1,11 +1,10 @@
 //! The command line of `etcd gateway`: flags only, no variables and no file, as etcd's.
 
 use crate::discovery::Domain;
-use crate::log;
 use crate::pool::{Endpoint, Pool};
 use crate::proxy::Proxy;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use plinth_companion::systemd;
+use plinth_companion::{etcd_log as log, systemd};
 use plinth_ctl::services::name_servers;
 use plinth_ctl::{quote, signals, usage};
 use std::ffi::OsString;

@@ -1,9 +1,9 @@
 //! Endpoints by DNS (`--discovery-srv`). Unless endpoints in clear are wanted, each has to prove the domain's name before it
 //! is used: the gateway itself never looks into what it carries (GHSA-wr2v-9rpq-c35q).
 
-use crate::log;
 use crate::pool::Endpoint;
 use clap::{ArgAction, Args};
+use plinth_companion::etcd_log as log;
 use plinth_ctl::discovery::{Discovery, Found};
 use plinth_ctl::quote;
 use plinth_ctl::tls::{Encryption, Place, socket};

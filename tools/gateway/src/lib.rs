@@ -4,7 +4,7 @@
 //! - [`command`] is the command line, with etcd's texts
 //! - [`discovery`] asks a domain for endpoints
 //! - [`pool`] says which endpoint is next, and which are left out because they did not answer
-//! - [`proxy`] accepts, dials and copies; [`log`] are its lines, in etcd's shape
+//! - [`proxy`] accepts, dials and copies
 //!
 //! Bounds: connections at a time, the time that a dial may take.
 
@@ -12,7 +12,6 @@
 
 pub mod command;
 pub mod discovery;
-pub mod log;
 pub mod pool;
 pub mod proxy;
 

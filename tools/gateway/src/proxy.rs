@@ -1,7 +1,7 @@
 //! Connections from clients to members: an endpoint that does not answer is left out, and tried again every so often.
 
-use crate::log;
 use crate::pool::Pool;
+use plinth_companion::etcd_log as log;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

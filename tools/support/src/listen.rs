@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 
 /// Connections at a time; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -129,11 +130,7 @@ where
         let service = service_fn(move |request| answered(handler(request, peer.clone())));
         return server.serve_connection(TokioIo::new(socket), service).await.map_err(|error| error.to_string());
     };
-    let acceptor = TlsAcceptor::from(encryption.present()?);
-    let stream = match tokio::time::timeout(HEAD_TIME, acceptor.accept(socket)).await {
-        Ok(stream) => stream.map_err(|error| error.to_string())?,
-        Err(_) => return Err("no handshake in time".to_owned()),
-    };
+    let stream = encryption.accept(socket).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     peer.certificate = shown.and_then(|leaf| CertificateFacts::read(leaf)).map(Arc::new);
     let service = service_fn(move |request| answered(handler(request, peer.clone())));
@@ -151,6 +148,7 @@ pub struct Encryption {
     key: String,
     /// Clients must show a certificate of one of these.
     client_ca: Option<String>,
+    common: Common,
     present: Mutex<Option<(Vec<SystemTime>, Arc<ServerConfig>)>>,
 }
 
@@ -160,9 +158,30 @@ impl Encryption {
     /// # Errors
     /// If they cannot be used.
     pub fn new(cert: String, key: String, client_ca: Option<String>) -> Result<Encryption, String> {
-        let encryption = Encryption { cert, key, client_ca, present: Mutex::new(None) };
+        let common = Common { protocols: vec!["http/1.1"], ..Common::default() };
+        Encryption::with(cert, key, client_ca, common)
+    }
+
+    /// The same for other protocols, versions and suites.
+    ///
+    /// # Errors
+    /// If the files cannot be used.
+    pub fn with(cert: String, key: String, client_ca: Option<String>, common: Common) -> Result<Encryption, String> {
+        let encryption = Encryption { cert, key, client_ca, common, present: Mutex::new(None) };
         encryption.present()?;
         Ok(encryption)
+    }
+
+    /// Does the handshake of a connection, within a limit.
+    ///
+    /// # Errors
+    /// In words for the log.
+    pub async fn accept(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        let acceptor = TlsAcceptor::from(self.present()?);
+        match tokio::time::timeout(HEAD_TIME, acceptor.accept(socket)).await {
+            Ok(stream) => stream.map_err(|error| error.to_string()),
+            Err(_) => Err("no handshake in time".to_owned()),
+        }
     }
 
     /// What the files say. They are read again when one of them has changed; while they cannot be used, what was read
@@ -200,7 +219,6 @@ impl Encryption {
             None => None,
             Some(file) => Some(Trust { roots: read_certificates(&read(file)?)?, rules: Rules::default() }),
         };
-        let common = Common { protocols: vec!["http/1.1"], ..Common::default() };
-        Ok(ServerSettings::new(&credentials, trust.as_ref(), &common)?.config())
+        Ok(ServerSettings::new(&credentials, trust.as_ref(), &self.common)?.config())
     }
 }

@@ -1,4 +1,5 @@
-//! Lines on standard error: one JSON object each, with the members that those who read etcd's log look for.
+//! Lines of what takes the place of a program of etcd's: one JSON object each on standard error, with the members that
+//! those who read etcd's log look for.
 
 use serde_json::{Map, Value};
 use std::time::SystemTime;
