@@ -38,7 +38,6 @@ impl<K: Sink> Target for Writer<K> {
 /// Values of one small bucket that a copy has instead: by key; none takes the entry away.
 #[derive(Clone, Debug, Default)]
 pub struct Changes<'c> {
-    /// The bucket.
     pub bucket: &'c str,
     /// What is different in it.
     pub values: Vec<(&'c str, Option<Vec<u8>>)>,

@@ -20,7 +20,6 @@ const HISTORY: usize = 1000;
 pub struct Position {
     /// The last entry, whose effects are in the database; there is one.
     pub index: u64,
-    /// Its term.
     pub term: u64,
     /// Who votes and who learns.
     pub conf_state: ConfState,

@@ -19,7 +19,6 @@ const HEADER_BYTES: usize = 13;
 /// have not changed since.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Author<'a> {
-    /// Name of the user.
     pub user: &'a str,
     /// Revision of users and roles.
     pub auth_revision: u64,

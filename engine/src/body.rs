@@ -55,6 +55,7 @@ impl Body {
 
     #[cold]
     fn end_piece(&mut self) {
+        assert!(!self.tail.is_empty(), "a piece has bytes, or its end is that of the one before");
         let piece = std::mem::replace(&mut self.tail, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 16));
         let long = self.long.get_or_insert_default();
         long.full_bytes += piece.len();
@@ -122,6 +123,8 @@ impl Body {
         // Stable, so that of those at one place the last comes first after the reversal.
         long.heads.reverse();
         long.heads.sort_by_key(|(at, _)| *at);
+        let bytes = long.full.iter().map(Bytes::len).sum::<usize>();
+        assert!(long.heads.iter().all(|(at, _)| *at <= bytes), "what goes in front stands before something");
         let (mut pieces, mut end) = (Vec::with_capacity(long.full.len() + long.heads.len()), 0);
         let mut heads = long.heads.into_iter().peekable();
         for mut piece in long.full {

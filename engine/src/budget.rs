@@ -57,7 +57,6 @@ impl Budget {
 pub struct WorkBudget {
     /// Records to read or remove.
     pub records: usize,
-    /// Bytes to read.
     pub bytes: usize,
 }
 

@@ -160,16 +160,13 @@ pub struct Put {
     pub lease: i64,
     /// Answer with the previous pair.
     pub prev_kv: bool,
-    /// Keep the stored value.
     pub ignore_value: bool,
-    /// Keep the stored lease.
     pub ignore_lease: bool,
 }
 
 /// Deletes the keys of a range.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct DeleteRange {
-    /// First key.
     pub key: Bytes,
     /// End of the range, as in the API: empty for the one key, `\0` for everything from `key` on.
     pub range_end: Bytes,
@@ -180,7 +177,6 @@ pub struct DeleteRange {
 /// Reads the keys of a range, as an operation of a txn.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct Range {
-    /// First key.
     pub key: Bytes,
     /// End of the range, as in the API: empty for the one key, `\0` for everything from `key` on.
     pub range_end: Bytes,
@@ -188,11 +184,8 @@ pub struct Range {
     pub limit: i64,
     /// Revision to read at; not positive for the newest.
     pub revision: i64,
-    /// Order of the result.
     pub sort_order: SortOrder,
-    /// What to order by.
     pub sort_target: SortTarget,
-    /// Leave the values out.
     pub keys_only: bool,
     pub count_only: bool,
     /// Inclusive lower bound of the mod revision; 0 for none.
@@ -212,7 +205,6 @@ pub struct Compare {
     pub result: CompareResult,
     /// What to look at.
     pub target: CompareTarget,
-    /// First key.
     pub key: Bytes,
     /// End of the range, as in the API; every key in it has to match.
     pub range_end: Bytes,
@@ -256,7 +248,6 @@ pub struct Txn {
 /// Remaining TTL of one lease.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize)]
 pub struct LeaseCheckpoint {
-    /// The lease.
     pub id: i64,
     /// Seconds left; 0 clears an earlier checkpoint.
     pub remaining_ttl: i64,
@@ -265,7 +256,6 @@ pub struct LeaseCheckpoint {
 /// Remaining TTLs as one leader knows them.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize)]
 pub struct LeaseCheckpoints {
-    /// The term of that leader.
     pub term: u64,
     /// One for each lease concerned.
     pub checkpoints: Vec<LeaseCheckpoint>,
@@ -312,11 +302,9 @@ pub enum AlarmAction {
 /// An alarm request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize)]
 pub struct Alarm {
-    /// What to do.
     pub action: AlarmAction,
     /// The member concerned; for `Get`, 0 means every member.
     pub member: u64,
-    /// The kind concerned.
     pub kind: AlarmKind,
 }
 
@@ -325,7 +313,6 @@ pub struct Alarm {
 pub struct MemberAttributes {
     pub member: u64,
     pub name: String,
-    /// Where clients reach it.
     pub client_urls: Vec<String>,
 }
 
@@ -341,7 +328,6 @@ pub struct Downgrade {
 /// Archive of [`Command::Compact`].
 #[derive(Archive, Serialize)]
 pub struct Compact {
-    /// The new compact revision.
     pub revision: i64,
 }
 
@@ -357,14 +343,12 @@ pub struct LeaseGrant {
 /// Archive of [`Command::LeaseRevoke`].
 #[derive(Archive, Serialize)]
 pub struct LeaseRevoke {
-    /// The lease.
     pub id: i64,
 }
 
 /// Archive of [`Command::LeaseExpire`].
 #[derive(Archive, Serialize)]
 pub struct LeaseExpire {
-    /// The lease.
     pub id: i64,
     /// The term of the leader that found it expired.
     pub term: u64,
@@ -373,7 +357,6 @@ pub struct LeaseExpire {
 /// A user who has proved who it is, where it signed in.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct Authenticate {
-    /// The user.
     pub name: String,
     /// Letters of its token that nobody can guess; empty if tokens are signed instead.
     pub prefix: String,
@@ -391,10 +374,7 @@ pub enum Command {
     /// Conditions and operations.
     Txn(Txn),
     /// Gives up history below a revision.
-    Compact {
-        /// The new compact revision.
-        revision: i64,
-    },
+    Compact { revision: i64 },
     /// Adds a lease.
     LeaseGrant {
         /// Chosen before it is replicated; never 0.
@@ -403,14 +383,10 @@ pub enum Command {
         ttl: i64,
     },
     /// Removes a lease and deletes its keys.
-    LeaseRevoke {
-        /// The lease.
-        id: i64,
-    },
+    LeaseRevoke { id: i64 },
     /// As [`Command::LeaseRevoke`], because the time of the lease is over. Only the leader who keeps the time may say so:
     /// nothing happens if the entry is of another term, because its leader may have extended the lease.
     LeaseExpire {
-        /// The lease.
         id: i64,
         /// The term of the leader that found it expired.
         term: u64,
@@ -573,32 +549,19 @@ kinds_of_changes!(AuthChange, ArchivedAuthChange);
 pub enum CommandError {
     /// Fewer bytes than the header has.
     #[error("command of {len} bytes is too short")]
-    TooShort {
-        /// Length found.
-        len: usize,
-    },
+    TooShort { len: usize },
     /// Written by a newer build.
     #[error("command schema {found} is unknown, {SCHEMA} is the newest known one")]
-    UnknownSchema {
-        /// Schema found.
-        found: u8,
-    },
+    UnknownSchema { found: u8 },
     /// Written by a newer build.
     #[error("command kind {found} is unknown")]
-    UnknownKind {
-        /// Kind found.
-        found: u8,
-    },
+    UnknownKind { found: u8 },
     /// The author in front of the command does not hold together.
     #[error(transparent)]
     DamagedAuthor(#[from] DamagedAuthor),
     /// The archive does not hold together.
     #[error("archive of command kind {kind}, {len} bytes, is damaged")]
-    Damaged {
-        kind: u8,
-        /// Length of the archive.
-        len: usize,
-    },
+    Damaged { kind: u8, len: usize },
 }
 
 mod kind {

@@ -73,28 +73,13 @@ pub enum StoreError {
     Tree(#[from] TreeError),
     /// A stored pair does not decode.
     #[error("revision {revision}")]
-    Pair {
-        /// Where it is stored.
-        revision: Revision,
-        /// What is wrong with it.
-        source: KvError,
-    },
+    Pair { revision: Revision, source: KvError },
     /// A pair that the index knows is not stored.
     #[error("revision {revision} is missing")]
-    Missing {
-        /// Where it should be.
-        revision: Revision,
-    },
+    Missing { revision: Revision },
     /// A record of one of the small trees does not decode.
     #[error("tree {tree}, key {key:02x?}: {detail}")]
-    Record {
-        /// The tree's name.
-        tree: &'static str,
-        /// The record's key.
-        key: Vec<u8>,
-        /// What is wrong with it.
-        detail: &'static str,
-    },
+    Record { tree: &'static str, key: Vec<u8>, detail: &'static str },
 }
 
 /// Result of work that can be refused or break.

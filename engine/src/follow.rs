@@ -25,7 +25,6 @@ pub struct FollowRecord {
 /// Changes of one main revision, in order.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct FollowRecords {
-    /// The main revision.
     pub main: i64,
     /// Sub revision of the first record.
     pub sub: i64,
@@ -54,7 +53,6 @@ pub struct FollowLeases {
 /// A record of users or roles.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Archive, Serialize)]
 pub struct UserRecord {
-    /// Number of its tree.
     pub tree: u8,
     pub key: Bytes,
     pub value: Bytes,
@@ -67,10 +65,7 @@ pub enum FollowChange {
     /// Keys have changed.
     Records(FollowRecords),
     /// History below this revision was given up.
-    Compact {
-        /// The compact revision.
-        revision: i64,
-    },
+    Compact { revision: i64 },
     /// Leases were granted or have ended.
     Leases(FollowLeases),
     /// Users and roles are these now, all of them.
@@ -82,7 +77,6 @@ pub enum FollowChange {
 /// What is known while following.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Following {
-    /// Id of the other cluster.
     pub cluster: u64,
     /// The newest record that is stored.
     pub newest: Revision,

@@ -115,7 +115,6 @@ pub struct TimeToLive {
 /// The remaining TTL of a lease at some moment, to be replicated so that a new leader does not start over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
-    /// The lease.
     pub id: i64,
     /// Seconds left, rounded up; 0 clears an earlier checkpoint.
     pub remaining_ttl: i64,

@@ -77,7 +77,6 @@ pub enum TreeError {
     /// Stored bytes are damaged.
     #[error("tree {tree}, page {page}: {detail}")]
     Corrupt {
-        /// Page number in the file.
         page: u64,
         /// The tree the page belongs to, by number; 0 if it is not known.
         tree: u8,
@@ -92,12 +91,7 @@ pub enum TreeError {
     },
     /// Key or value is longer than the format can hold.
     #[error("entry of {key_bytes} + {value_bytes} bytes exceeds what a tree can hold")]
-    TooLarge {
-        /// Length of the key.
-        key_bytes: usize,
-        /// Length of the value.
-        value_bytes: usize,
-    },
+    TooLarge { key_bytes: usize, value_bytes: usize },
     /// The operating system reported an error.
     #[error("{detail}")]
     Io {

@@ -21,7 +21,6 @@ const UNLISTED_MAX: usize = 32;
 /// What has changed about one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which member.
     pub id: MemberId,
     /// Its peer URLs, or nothing if it is not to be talked to any more.
     pub urls: Option<Vec<String>>,

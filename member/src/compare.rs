@@ -65,6 +65,7 @@ impl Check {
 
     /// Who is wrong, by the leader's hash at its revision after a linearizable moment that followed all answers.
     pub fn verdict(&self, second: Hashed) -> Vec<MemberId> {
+        assert!(second.reached >= self.first.reached, "the second look is the later one");
         let second = if is_planted(Planted::ComparedTooEarly) { self.first } else { second };
         let own = self.first.contradicts(&second).then_some(self.own);
         let is_wrong = |other: &Hashed| {

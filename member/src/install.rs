@@ -8,7 +8,6 @@ use plinth_raft::EntryId;
 pub(crate) struct Arrived<T: Trees> {
     /// Its last entry.
     pub(crate) id: EntryId,
-    /// What it holds.
     pub(crate) store: Store<T>,
     /// Makes it the member's data, durably.
     pub(crate) place: Box<dyn FnOnce() -> std::io::Result<()>>,

@@ -125,6 +125,7 @@ impl<T: Trees, W> Member<T, W> {
         }
         let command =
             |part: &[LeaseCheckpoint]| Command::LeaseCheckpoint(LeaseCheckpoints { term, checkpoints: part.to_vec() });
+        assert!(renewing.ttls.len() == ids.len(), "each lease that was asked for has its answer, in order");
         renewing.commands = cleared.chunks(CHECKPOINTS_PER_ENTRY).map(command).collect();
         Some(renewing)
     }

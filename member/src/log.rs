@@ -133,6 +133,7 @@ impl<D: Disk> Log<D> {
 
     /// Somebody waits for all that was appended so far: the last of it.
     pub(crate) fn await_last(&mut self) -> Lsn {
+        assert!(self.awaited <= self.wal.last(), "what somebody waits for has been appended");
         self.awaited = self.wal.last();
         self.awaited
     }

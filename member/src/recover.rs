@@ -25,23 +25,13 @@ pub enum RecoverError {
     Log(#[from] plinth_raft::error::RecoverError),
     /// The record that says who the member is.
     #[error("metadata record of schema {schema} with {len} bytes is not known; was it written by a newer release?")]
-    Metadata {
-        /// Schema found.
-        schema: u16,
-        /// Length found.
-        len: usize,
-    },
+    Metadata { schema: u16, len: usize },
     /// The log holds records and does not say whose.
     #[error("the write-ahead log does not say which member it belongs to; restore the data directory from a backup")]
     NoMetadata,
     /// Two identities in one log.
     #[error("the write-ahead log belongs to two members: {first:?} and {second:?}")]
-    TwoIdentities {
-        /// The older one.
-        first: Identity,
-        /// The newer one.
-        second: Identity,
-    },
+    TwoIdentities { first: Identity, second: Identity },
     /// There is data and no log.
     #[error(
         "the data holds entries up to {applied} and the write-ahead log is empty: it was lost or removed; \
@@ -67,7 +57,6 @@ pub struct Recovered<D: Disk> {
     pub log: Log<D>,
     /// The members of the groups that were asked for, or why one cannot be started: the others can.
     pub members: BTreeMap<GroupId, Result<RecoveredMember, RecoverError>>,
-    /// How the log was found.
     pub report: RecoveryReport,
 }
 
@@ -203,6 +192,7 @@ pub fn append_bootstrap<D: Disk>(
     identity: Identity,
     members: Vec<(MemberId, Bytes)>,
 ) -> RecoveredLog {
+    assert!(!members.is_empty(), "a cluster begins with somebody who votes");
     let Bootstrap { entries, hard_state } = bootstrap(members);
     log.append_identity(group, identity);
     log.append_entries(group, &entries);
@@ -230,6 +220,7 @@ pub fn append_alone<D: Disk>(
     let Some(Alone { vote, entries, hard_state, removed }) = alone(recovered, conf, own)? else {
         return Ok(Vec::new());
     };
+    assert!(!removed.contains(&own), "who goes on alone is not among those who are removed");
     log.append_hard_state(group, &vote);
     log.append_entries(group, &entries);
     log.append_hard_state(group, &hard_state);
@@ -257,8 +248,10 @@ pub fn append_continued<D: Disk, E>(
     if applied != EntryId::ZERO {
         log.append_snapshot_mark(group, applied);
     }
-    let mut waiting = 0;
+    let (mut waiting, mut last) = (0, applied);
     for entry in entries {
+        assert!(entry.index == last.index + 1 && entry.term >= last.term, "entry {} follows its data", entry.index);
+        last = EntryId { index: entry.index, term: entry.term };
         waiting += entry.data.len();
         log.append_entries(group, &[entry]);
         if waiting >= BATCH_BYTES_MAX {
@@ -266,6 +259,7 @@ pub fn append_continued<D: Disk, E>(
             flush(log)?;
         }
     }
+    assert!(hard_state.term >= last.term && hard_state.commit <= last.index, "the hard state is that of these entries");
     log.append_hard_state(group, hard_state);
     flush(log)
 }

@@ -133,6 +133,7 @@ pub fn run<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) -> Res
         false => outside.with(|member, _| member.apply_committed(now, effects))?,
     };
     outside.applied(effects)?;
+    assert!(effects.unasked.is_empty() && effects.granted.is_empty(), "what was applied is counted in its round");
     hand_over(outside, effects)?;
     Ok(pumped)
 }
@@ -166,17 +167,22 @@ pub fn hand_over<O: Outside>(outside: &mut O, effects: &mut Effects<O::Waiter>) 
     }
     if !effects.applied.is_empty() {
         outside.answer(&mut effects.applied)?;
+        assert!(effects.applied.is_empty(), "a waiter was left without its answer");
     }
     if !effects.reads.is_empty() {
         outside.read(&mut effects.reads)?;
+        assert!(effects.reads.is_empty(), "a read whose moment has come was left behind");
     }
     if !effects.lost.is_empty() {
         outside.lose(&mut effects.lost);
+        assert!(effects.lost.is_empty(), "a waiter was not told that it gets no outcome");
     }
     if !effects.changed.is_empty() {
         outside.changed(&mut effects.changed);
+        assert!(effects.changed.is_empty(), "a change of members was left without its answer");
     }
     outside.send(&mut effects.messages);
+    assert!(effects.messages.is_empty(), "a message that stays leaves behind those of the next round");
     for to in effects.snapshot_requests.drain(..) {
         outside.provide_snapshot(to);
     }

@@ -27,6 +27,7 @@ impl Tenure {
 
     /// A leader that decided about no leases so far, since another cluster did, does from now on.
     pub(crate) fn begin(&mut self, term: u64, leases: &mut Lessor, now: Millis) {
+        assert!(self.term.is_none_or(|before| before <= term), "the times of leases were kept in a later term already");
         leases.promote(now, self.extend_millis);
         self.term = Some(term);
     }
@@ -38,6 +39,7 @@ impl Tenure {
 
     /// Leadership has changed.
     pub(crate) fn follow(&mut self, change: &RoleChange, leases: &mut Lessor, now: Millis) {
+        assert!(self.term.is_none_or(|before| before <= change.term), "leadership changes in the order of terms");
         let everybody = is_planted(Planted::FollowersExpire);
         if change.role == Role::Leader || everybody {
             if !(everybody && leases.is_promoted()) {

@@ -16,9 +16,7 @@ pub struct WindowBounds {
 /// How a group behaves. [`GroupConfig::new`] fills in the bounds of `limits.rs`.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
-    /// Which group.
     pub group: GroupId,
-    /// Which member this is.
     pub member: MemberId,
     /// Ticks without a leader after which a follower campaigns, at least; at most twice as many.
     pub election_ticks: usize,

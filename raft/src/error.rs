@@ -17,9 +17,7 @@ pub enum BatchError {
     Truncated {
         /// Where the piece begins.
         offset: usize,
-        /// Bytes it needs.
         expected: usize,
-        /// Bytes there are.
         found: usize,
     },
     /// It does not begin like a batch.
@@ -30,10 +28,7 @@ pub enum BatchError {
     },
     /// Written by a version this build does not know.
     #[error("batch: schema version {found} is not known")]
-    Schema {
-        /// The version.
-        found: u16,
-    },
+    Schema { found: u16 },
     /// Bytes behind the last command.
     #[error("batch: commands end at offset {offset}, the batch at {found}")]
     Trailing {
@@ -50,22 +45,13 @@ pub enum BatchError {
 pub enum ConfError {
     /// Too short for a schema version.
     #[error("configuration: {found} bytes are too few")]
-    Truncated {
-        /// Bytes there are.
-        found: usize,
-    },
+    Truncated { found: usize },
     /// Written by a version this build does not know.
     #[error("configuration: schema version {found} is not known")]
-    Schema {
-        /// The version.
-        found: u16,
-    },
+    Schema { found: u16 },
     /// The archive is damaged.
     #[error("configuration: {detail}")]
-    Archive {
-        /// What the validation says.
-        detail: String,
-    },
+    Archive { detail: String },
     /// It breaks a rule consensus relies on.
     #[error("configuration: it must hold that {rule}")]
     Invalid { rule: &'static str },
@@ -83,30 +69,13 @@ impl ConfError {
 pub enum RecoverError {
     /// A record is too short for its kind.
     #[error("{kind} record of {found} bytes, at least {expected} are needed")]
-    Truncated {
-        /// Kind of record.
-        kind: &'static str,
-        /// Bytes it needs.
-        expected: usize,
-        /// Bytes there are.
-        found: usize,
-    },
+    Truncated { kind: &'static str, expected: usize, found: usize },
     /// Written by a version this build does not know.
     #[error("{kind} record: schema version {found} is not known")]
-    Schema {
-        /// Kind of record.
-        kind: &'static str,
-        /// The version.
-        found: u16,
-    },
+    Schema { kind: &'static str, found: u16 },
     /// A field holds what it never may.
     #[error("{kind} record: {detail}")]
-    Invalid {
-        /// Kind of record.
-        kind: &'static str,
-        /// What is wrong.
-        detail: String,
-    },
+    Invalid { kind: &'static str, detail: String },
     /// The log's checksums do not hold for a record.
     #[error("record {lsn} of the log is damaged")]
     Damaged {
@@ -126,7 +95,6 @@ pub enum RecoverError {
     NoHardState {
         /// What the store has applied.
         applied: EntryId,
-        /// End of the log.
         last: EntryId,
     },
     /// The store has applied what the log never heard of: the log is not the one that belongs to the store.
@@ -136,7 +104,6 @@ pub enum RecoverError {
     LogLost {
         /// What the store has applied.
         applied: EntryId,
-        /// End of the log.
         last: EntryId,
         /// Term of the recovered hard state.
         term: u64,
@@ -146,13 +113,11 @@ pub enum RecoverError {
     CommitLost {
         /// The recorded commit index.
         commit: u64,
-        /// End of the log.
         last: EntryId,
     },
     /// The log and the store disagree about an entry.
     #[error("entry {index} has term {found} in the log, the store has applied it with term {expected}")]
     TermMismatch {
-        /// The entry.
         index: u64,
         /// Its term according to the store.
         expected: u64,
@@ -199,10 +164,7 @@ pub enum ProposeError {
     Overloaded,
     /// The entry is larger than any entry may be.
     #[error("entry of {found} bytes")]
-    TooLarge {
-        /// Its size.
-        found: usize,
-    },
+    TooLarge { found: usize },
     /// One configuration change at a time.
     #[error("a configuration change is pending")]
     ConfChangePending,
@@ -240,32 +202,16 @@ pub struct ApplyConfError {
 pub enum StepError {
     /// It is for another member or group.
     #[error("message for group {group}, member {to} arrived at group {own_group}, member {own}")]
-    NotForUs {
-        /// Addressed group.
-        group: u32,
-        /// Addressed member.
-        to: MemberId,
-        own_group: u32,
-        /// Own id.
-        own: MemberId,
-    },
+    NotForUs { group: u32, to: MemberId, own_group: u32, own: MemberId },
     /// An answer from a member this one does not know (any more).
     #[error("answer from unknown member {from}")]
-    UnknownPeer {
-        /// The sender.
-        from: MemberId,
-    },
+    UnknownPeer { from: MemberId },
     /// No correct member sends such a message.
     #[error("message from {from} breaks a rule: {rule}")]
-    Malformed {
-        /// The sender.
-        from: MemberId,
-        rule: &'static str,
-    },
+    Malformed { from: MemberId, rule: &'static str },
     /// A forwarded proposal could not be appended; its origin will time out.
     #[error("forwarded proposal from {from}: {reason}")]
     Proposal {
-        /// The sender.
         from: MemberId,
         /// Why.
         #[source]
@@ -277,11 +223,9 @@ pub enum StepError {
         "member {from} knows {commit} entries of this member's log to be committed, but it ends at {last}: log lost"
     )]
     LogLost {
-        /// The leader.
         from: MemberId,
         /// What the leader knows to be here.
         commit: u64,
-        /// End of the log.
         last: u64,
     },
 }
@@ -292,49 +236,26 @@ pub enum StepError {
 pub enum MessageError {
     /// The frame ends too early.
     #[error("peer frame: {found} bytes, {expected} are needed")]
-    Truncated {
-        /// Bytes it needs.
-        expected: usize,
-        /// Bytes there are.
-        found: usize,
-    },
+    Truncated { expected: usize, found: usize },
     /// Bytes behind the last entry.
     #[error("peer frame: ends at {expected}, has {found} bytes")]
     Trailing {
         /// Where it should end.
         expected: usize,
-        /// Bytes there are.
         found: usize,
     },
     /// Written by a version this build does not know.
     #[error("peer frame: version {found} is not known")]
-    Version {
-        /// The version.
-        found: u16,
-    },
+    Version { found: u16 },
     /// Something in it has no meaning in this version.
     #[error("peer frame: {what} {found} is not known")]
-    Unknown {
-        what: &'static str,
-        /// Its value.
-        found: u64,
-    },
+    Unknown { what: &'static str, found: u64 },
     /// A length is beyond its bound.
     #[error("peer frame: {what} of {found}, at most {max} are allowed")]
-    TooLarge {
-        /// What is too large.
-        what: &'static str,
-        /// Its size.
-        found: usize,
-        /// The bound.
-        max: usize,
-    },
+    TooLarge { what: &'static str, found: usize, max: usize },
     /// The archive is damaged.
     #[error("peer frame: {detail}")]
-    Archive {
-        /// What the validation says.
-        detail: String,
-    },
+    Archive { detail: String },
     /// The configuration of a snapshot is damaged.
     #[error("peer frame")]
     Conf(#[from] ConfError),

@@ -75,7 +75,6 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     /// Where clients reach it; empty until it has started.
     pub client_urls: Vec<String>,
-    /// Whether it only learns.
     pub is_learner: bool,
 }
 
@@ -150,7 +149,6 @@ impl MemberChange {
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("member record: {detail}")]
 pub struct RecordError {
-    /// What is wrong with them.
     pub detail: String,
 }
 

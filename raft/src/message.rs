@@ -34,13 +34,10 @@ const PREFIX_BYTES: usize = 8;
 pub struct PeerMessage {
     /// The group both belong to.
     pub group: GroupId,
-    /// The sender.
     pub from: MemberId,
-    /// The receiver.
     pub to: MemberId,
     /// The sender's term (the term asked for, in votes; zero in proposals and reads, which belong to no term).
     pub term: u64,
-    /// What is said.
     pub body: PeerBody,
     /// Entries of `Append` and `Propose`.
     pub entries: Vec<Entry>,
@@ -55,7 +52,6 @@ pub enum PeerBody {
     Append {
         /// The entry before the first one.
         prev: EntryId,
-        /// The leader's commit index.
         commit: u64,
     },
     /// How far the log matches the leader's.
@@ -84,7 +80,6 @@ pub enum PeerBody {
     VoteResponse {
         /// To a pre-vote.
         pre: bool,
-        /// Refused.
         reject: bool,
         /// The voter's commit index, when it refuses.
         commit: EntryId,
@@ -124,7 +119,6 @@ pub enum PeerBody {
 /// What a snapshot holds: the state after `id`, and the configuration then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct SnapshotMeta {
-    /// The last entry in it.
     pub id: EntryId,
     /// The configuration after that entry.
     pub conf: ConfState,

@@ -58,7 +58,6 @@ pub struct Entry {
     pub index: u64,
     /// Term of the leader that appended it.
     pub term: u64,
-    /// What `data` is.
     pub kind: EntryKind,
     /// The bytes, shared with the log window and with messages to followers.
     pub data: Bytes,

@@ -123,6 +123,7 @@ impl Directory {
     }
 
     fn fill(&self, name: &str, header: SegmentHeader, pause: &mut dyn FnMut()) -> Result<(), DiskFault> {
+        assert!(header.segment_bytes.is_multiple_of(BLOCK_BYTES as u64), "a segment is of whole blocks");
         let created = OpenOptions::new().write(true).create(true).truncate(true).open(self.path.join(name));
         let file = created.map_err(|error| self.fault("create", name, &error))?;
         sys::reserve(&file, header.segment_bytes).map_err(|error| self.fault("allocate", name, &error))?;
@@ -148,6 +149,7 @@ impl Directory {
 
     /// Makes a segment from a retired file of the same size: a new header invalidates all it holds.
     pub fn recycle(&self, spare: &str, header: SegmentHeader) -> Result<(), DiskFault> {
+        assert!(spare.ends_with(".spare"), "only what was retired is written over, and {spare} was not");
         let file = self.open_file(spare, Access::Buffered)?;
         let mut block = [0; BLOCK_BYTES];
         let encoded = header.encode();

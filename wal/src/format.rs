@@ -118,7 +118,6 @@ impl Identity {
 /// What the first block of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// The log it belongs to.
     pub wal: WalId,
     /// Its number, also in the file name.
     pub seq: SegmentSeq,

@@ -103,7 +103,6 @@ pub struct Damaged {
     /// Where its header lies.
     pub offset: u64,
     pub lsn: Lsn,
-    /// Whose it was.
     pub group: GroupId,
 }
 
@@ -163,7 +162,6 @@ impl Collector {
 #[derive(Debug)]
 pub struct Recovered {
     records: Collector,
-    /// How the log was found.
     pub report: RecoveryReport,
 }
 
@@ -263,6 +261,9 @@ pub(crate) fn scan(
     };
     progress.extend(headers[at + 1..].iter().map(|header| SegmentScan::empty(*header)));
     let next = expected.expect("a log without a head was refused");
+    assert!(seen.end <= headers[at].segment_bytes, "a log ends within its segment");
+    let is_behind = |range: &EraseRange| (range.segment, range.from) >= (headers[at].seq, seen.end);
+    assert!(erase.iter().all(is_behind), "nothing is erased that the log holds");
     let tail = Tail { segment: headers[at].seq, offset: seen.end, next, row };
     Ok(Scan { wal_id: first.wal, segments: progress.clone(), tail, erase, damaged })
 }

@@ -29,7 +29,6 @@ pub enum RepairStep {
 /// What is wrong, and what would be done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairPlan {
-    /// Why the log is refused.
     pub problem: OpenError,
     /// What to do, in order.
     pub steps: Vec<RepairStep>,

@@ -154,7 +154,6 @@ pub struct Record<'a> {
     pub kind: RecordKind,
     /// Version of the payload's layout, as given to `append`.
     pub schema: u16,
-    /// The bytes appended.
     pub payload: &'a [u8],
 }
 

@@ -91,12 +91,7 @@ pub enum LoadError {
     Tree(#[from] TreeError),
     /// A record is not what its tree holds.
     #[error("tree {tree}, key {key:02x?}: not what is stored there")]
-    Record {
-        /// The tree's name.
-        tree: &'static str,
-        /// The record's key.
-        key: Vec<u8>,
-    },
+    Record { tree: &'static str, key: Vec<u8> },
 }
 
 /// A user.
@@ -133,7 +128,6 @@ pub enum SignIn {
         user: String,
         /// Letters that nobody can guess.
         prefix: String,
-        /// Index of the entry.
         index: u64,
     },
     /// The user is gone, or has another password: its tokens end.

@@ -9,15 +9,10 @@ use crate::trees::TreeError;
 /// What a sound file holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CheckReport {
-    /// Entries of all trees.
     pub entries: u64,
-    /// Leaves of all trees.
     pub leaves: u64,
-    /// Branches of all trees.
     pub branches: u64,
-    /// Pages of long values.
     pub overflow_pages: u64,
-    /// Pages of the space map.
     pub space_pages: u64,
     /// Bytes of live cells in leaves.
     pub leaf_bytes: u64,

@@ -311,7 +311,7 @@ impl Meta {
     }
 
     pub fn encode(&self) -> Box<[u8]> {
-        assert!(self.segments.len() <= SEGMENTS_MAX);
+        assert!(self.segments.len() <= SEGMENTS_MAX, "a meta page has room for all segments");
         let mut page = vec![0; PAGE_SIZE].into_boxed_slice();
         put_u32(&mut page, 4, FORMAT_VERSION);
         page[8..16].copy_from_slice(&MAGIC);
@@ -335,7 +335,7 @@ impl Meta {
 
     /// Reads the meta page at `place` (0 or 1), checking everything that can be checked without the rest of the file.
     pub fn decode(page: &[u8], place: PageId) -> Result<Meta, MetaError> {
-        assert_eq!(page.len(), PAGE_SIZE);
+        assert_eq!(page.len(), PAGE_SIZE, "a meta page is one page");
         if page.iter().all(|&byte| byte == 0) {
             return Err(MetaError::Blank);
         }

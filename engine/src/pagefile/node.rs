@@ -298,7 +298,7 @@ impl<'a> NodeMut<'a> {
             self.compact();
         }
         let len = self.node().len();
-        assert!(index <= len);
+        assert!(index <= len, "a cell goes among the others, or behind them");
         let cell = self.node().heap() - (need - SLOT_BYTES);
         let slot = HEADER_BYTES + index * SLOT_BYTES;
         if index < len {
@@ -331,7 +331,7 @@ impl<'a> NodeMut<'a> {
     /// Removes a cell.
     pub fn remove(&mut self, index: usize) {
         let len = self.node().len();
-        assert!(index < len);
+        assert!(index < len, "a cell that is removed is there");
         let bytes = self.node().cell_bytes(index);
         let slot = HEADER_BYTES + index * SLOT_BYTES;
         self.page.copy_within(slot + SLOT_BYTES..HEADER_BYTES + len * SLOT_BYTES, slot);
@@ -402,7 +402,7 @@ impl<'a> NodeMut<'a> {
     /// Drops cells `from..`.
     pub fn truncate(&mut self, from: usize) {
         let len = self.node().len();
-        assert!(from <= len);
+        assert!(from <= len, "what is moved is there");
         let bytes: usize = (from..len).map(|index| self.node().cell_bytes(index)).sum();
         self.set_len(from);
         self.add_dead(bytes);

@@ -31,26 +31,16 @@ pub enum OpenError {
     NotAPageFile,
     /// Written by another version.
     #[error("format version {found}, this program reads version {}", super::FORMAT_VERSION)]
-    Version {
-        /// The version found.
-        found: u32,
-    },
+    Version { found: u32 },
     /// Both meta pages are damaged.
     #[error("both meta pages are damaged: {first}; {second}")]
-    NoMeta {
-        /// What is wrong with page 0.
-        first: &'static str,
-        /// What is wrong with page 1.
-        second: &'static str,
-    },
+    NoMeta { first: &'static str, second: &'static str },
     /// The file is shorter than its state.
     #[error("state of transaction {txn} has {expected} pages, the file has {found}")]
     Truncated {
         /// The state that was chosen.
         txn: u64,
-        /// Pages it needs.
         expected: u64,
-        /// Pages there are.
         found: u64,
     },
     /// Create was asked for, but the file is in use.

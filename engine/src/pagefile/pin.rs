@@ -170,6 +170,7 @@ impl<S: PageStore> PageFile<S> {
                 }
                 return Ok(false);
             };
+            assert!(page.index() >= cursor.next && pages > 0, "a copy goes forward, or it never ends");
             if let Some(bytes) = self.pager.frozen_run(page) {
                 let mut sealed = bytes.to_vec();
                 seal(&mut sealed);

@@ -26,7 +26,6 @@ pub enum PageIoError {
         offset: u64,
         /// How many bytes were wanted.
         length: usize,
-        /// Size of the file.
         file_bytes: u64,
     },
     /// The disk, the quota or the address space is exhausted.
@@ -38,9 +37,7 @@ pub enum PageIoError {
     /// Anything else the system said.
     #[error("{operation} {path}")]
     Io {
-        /// What was tried.
         operation: &'static str,
-        /// The file.
         path: String,
         /// What the system said.
         #[source]

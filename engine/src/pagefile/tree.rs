@@ -55,6 +55,7 @@ impl Path {
     }
 
     fn push(&mut self, branch: PageId, index: usize) {
+        assert!(!branch.is_none(), "a path leads through pages");
         self.steps[self.len] = (branch, index);
         self.len += 1;
     }
@@ -316,6 +317,7 @@ impl<S: PageStore> PageFile<S> {
             node.node().key(node.node().len() - 1).to_vec()
         };
         let first = self.pager.dirty_node(right).node().key(0).to_vec();
+        assert!(last < first, "what is split off a leaf lies behind what stays");
         self.insert_child(tree, path, left, separator(&last, &first), right);
         target
     }
@@ -388,7 +390,7 @@ impl<S: PageStore> PageFile<S> {
 
     fn grow_root(&mut self, tree: u8, left: PageId, key: &[u8], right: PageId) {
         let root = self.roots[usize::from(tree)];
-        assert_eq!(root.page, left);
+        assert_eq!(root.page, left, "only a root has no parent");
         assert!(usize::from(root.level) + 1 < LEVELS_MAX, "7^16 leaves do not fit a file");
         let page = self.pager.new_node(tree, root.level + 1);
         let mut node = self.pager.dirty_node(page);
@@ -409,7 +411,8 @@ impl<S: PageStore> PageFile<S> {
         let old = leaf.node().overflow(index);
         leaf.remove(index);
         self.free_overflow(tree, key, old);
-        self.roots[usize::from(tree)].entries -= 1;
+        let entries = &mut self.roots[usize::from(tree)].entries;
+        *entries = entries.checked_sub(1).expect("an entry that is removed was counted");
         self.rebalance(tree, &mut path, page, 0);
         Ok(true)
     }

@@ -11,9 +11,7 @@ use crate::trees::{TreeId, Trees};
 /// One change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HistoryEvent<'a> {
-    /// When it happened.
     pub revision: Revision,
-    /// Whether it was a delete.
     pub is_delete: bool,
     /// Whether it was a put that created the key.
     pub is_create: bool,

@@ -114,7 +114,6 @@ impl EntryId {
 pub struct StoreConfig {
     /// Bound for the bytes of pages in use: 0 for the default of 2 GiB, negative for none.
     pub quota_bytes: i64,
-    /// Settings of the lessor.
     pub lessor: LessorConfig,
     /// Whether every compaction hashes all it passes, as etcd does. It has to read everything up to the compacted
     /// revision for that, where removing alone only touches what changed since the last compaction.
@@ -152,7 +151,6 @@ pub struct Counters {
     pub put_bytes: u64,
     /// Delete requests, inside txns too.
     pub deletes: u64,
-    /// Txns applied.
     pub txns: u64,
     /// Pairs and tombstones removed by compaction.
     pub compacted: u64,

@@ -27,7 +27,6 @@ const TAG_KVS: u8 = 0x12;
 /// A range request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RangeQuery<'a> {
-    /// First key.
     pub key: &'a [u8],
     /// End of the range, as in the API: empty for the one key, `\0` for everything from `key` on.
     pub range_end: &'a [u8],
@@ -35,11 +34,8 @@ pub struct RangeQuery<'a> {
     pub limit: i64,
     /// Revision to read at; not positive for the newest.
     pub revision: i64,
-    /// Order of the result.
     pub sort_order: SortOrder,
-    /// What to order by.
     pub sort_target: SortTarget,
-    /// Leave the values out.
     pub keys_only: bool,
     pub count_only: bool,
     /// Inclusive lower bound of the mod revision; 0 for none.
@@ -268,11 +264,12 @@ impl<T: Trees> Store<T> {
     ) -> Result<Opened, Error> {
         let mut cursor = match self.range_begin(query, self.revision, self.compact_revision, out)? {
             Opened::More(cursor) => cursor,
-            done => return Ok(done),
+            Opened::Done(summary) => return Ok(Opened::Done(summary)),
         };
         if let Step::Done(summary) = self.range_some(&mut cursor, &mut budget, out)? {
             return Ok(Opened::Done(summary));
         }
+        assert!(cursor.plan.at >= self.compact_revision, "history that is gone cannot be kept");
         cursor.pin = Some(self.pins.pin(cursor.plan.at));
         Ok(Opened::More(cursor))
     }
@@ -320,6 +317,7 @@ impl<T: Trees> Store<T> {
                 State::Collect(from, pairs) => match self.collect(range.from_key(from), plan, pairs, budget)? {
                     Some(next) => State::Collect(next, std::mem::take(pairs)),
                     None => {
+                        assert!(pairs.len() <= plan.collect_max, "no more is sorted than was asked for");
                         progress.more = pairs.len() > plan.limit;
                         State::Sort(plan.ranking(std::mem::take(pairs)))
                     }
@@ -344,6 +342,7 @@ impl<T: Trees> Store<T> {
             *state = next;
             if matches!(state, State::Done) {
                 let Progress { kvs, seen, more, .. } = *progress;
+                assert!(kvs as u64 <= seen && kvs <= plan.limit, "no more pairs than keys, and than were asked for");
                 return Ok(Step::Done(RangeSummary { revision: plan.header, count: seen as i64, more, kvs }));
             }
         }

@@ -98,7 +98,6 @@ pub struct WatchSpec<'a> {
     pub no_put: bool,
     /// Filter NODELETE.
     pub no_delete: bool,
-    /// Send previous pairs.
     pub prev_kv: bool,
     /// Id chosen by the client; 0 to let the stream choose.
     pub watch_id: i64,
@@ -109,7 +108,6 @@ pub struct WatchSpec<'a> {
 /// Figures for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HubStats {
-    /// Open streams.
     pub streams: usize,
     pub watchers: usize,
     /// Those of them that read history, or wait to.

@@ -20,7 +20,6 @@ pub(super) const ITEM_COST: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivery {
     pub(super) watcher: u32,
-    /// Which batch.
     pub(super) slot: u64,
     /// Which runs of it: `first..last` in the slot's list.
     pub(super) first: u32,
@@ -141,7 +140,6 @@ pub(super) struct Stream {
     pub(super) is_open: bool,
     pub(super) queue: VecDeque<Item>,
     pub(super) queued_bytes: usize,
-    /// Watch id to watcher.
     pub(super) watches: BTreeMap<i64, u32>,
     /// Where the search for a free watch id starts.
     pub(super) next_id: i64,

@@ -16,11 +16,8 @@ pub const INVALID_WATCH_ID: i64 = -1;
 /// The values of a `ResponseHeader` that do not depend on the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HeaderIds {
-    /// The cluster that answers.
     pub cluster_id: u64,
-    /// The member that answers.
     pub member_id: u64,
-    /// Its current Raft term.
     pub raft_term: u64,
 }
 

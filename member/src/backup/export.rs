@@ -25,10 +25,7 @@ pub enum ExportError {
     Store(#[from] StoreError),
     /// A small record in it is damaged.
     #[error("stored {what} does not decode")]
-    Record {
-        /// Which one.
-        what: &'static str,
-    },
+    Record { what: &'static str },
     /// The file could not be made.
     #[error(transparent)]
     File(#[from] plinth_bbolt::Error),

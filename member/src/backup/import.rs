@@ -26,13 +26,7 @@ pub enum ImportError {
     Database(#[from] plinth_bbolt::Error),
     /// A record in it is not what its bucket holds.
     #[error("bucket {bucket:?}, key {key}: {detail}")]
-    Record {
-        bucket: &'static str,
-        /// The key, in hexadecimal.
-        key: String,
-        /// What is wrong with it.
-        detail: String,
-    },
+    Record { bucket: &'static str, key: String, detail: String },
     /// There is no bucket of revisions: the file belongs to something else.
     #[error("no bucket {bucket:?}: not a database of etcd v3")]
     Missing { bucket: &'static str },

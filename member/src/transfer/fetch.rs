@@ -129,27 +129,21 @@ fn parse(mut piece: Bytes) -> Option<(Head, Piece)> {
 pub enum Step {
     /// Make an empty file, and say [`Fetch::written`].
     Begin {
-        /// Which copy.
         number: u64,
         /// How large the file will be, about.
         bytes: u64,
     },
     /// Ask the leader for a piece, and say [`Fetch::answered`].
     Ask {
-        /// Which copy.
         number: u64,
         /// From which page on.
         page: u64,
-        /// The leader.
         to: MemberId,
-        /// What it is asked.
         question: Bytes,
     },
     /// Write these parts, durably if they are the last, and say [`Fetch::written`].
     Write {
-        /// Which copy.
         number: u64,
-        /// What.
         piece: Piece,
         /// Get everything so far on its way to the device.
         writes_back: bool,
@@ -157,17 +151,9 @@ pub enum Step {
         is_last: bool,
     },
     /// Open the file, and say [`Fetch::opened`].
-    Open {
-        /// Which copy.
-        number: u64,
-    },
+    Open { number: u64 },
     /// Offer what was opened to consensus at once, and say [`Fetch::offered`].
-    Offer {
-        /// Which copy.
-        number: u64,
-        /// Its announcement.
-        message: PeerMessage,
-    },
+    Offer { number: u64, message: PeerMessage },
     /// Nothing before this moment.
     Wait {
         /// When to ask for the next step.
@@ -175,7 +161,6 @@ pub enum Step {
     },
     /// The copy is over: forget its file.
     Drop {
-        /// Which copy.
         number: u64,
         /// Who had it.
         from: MemberId,
@@ -185,7 +170,6 @@ pub enum Step {
     },
     /// Tell a leader that its snapshot is not copied. No answer is needed: it loses patience by itself.
     GiveUp {
-        /// The leader.
         to: MemberId,
         /// What to send it, as a question.
         question: Bytes,
@@ -267,6 +251,7 @@ impl Fetch {
         }
         self.end(FetchError::Superseded);
         let stage = Stage::New;
+        assert!(self.current.is_none(), "one copy at a time");
         self.current = Some(Copy { message, id, number, bytes, page: 0, stage, heard: now, unwritten: 0 });
         Some(bytes)
     }
@@ -349,6 +334,7 @@ impl Fetch {
     /// The file holds the state after this entry, or cannot be opened.
     pub fn opened(&mut self, number: u64, result: Result<EntryId, String>, now: Millis) {
         let Some(copy) = self.copy(number) else { return };
+        let Stage::Opening = copy.stage else { return };
         match result {
             Ok(id) if id == copy.id || is_planted(Planted::SnapshotMislabelled) => copy.stage = Stage::Ready(now),
             Ok(id) => {

@@ -120,6 +120,7 @@ impl Source {
         // Told apart from those of other lives and other members.
         self.last_number = (self.last_number + 1).max(now.0 << 20 | id.index & 0xf_ffff);
         let number = self.last_number;
+        assert!(self.offered.iter().all(|offered| offered.number < number), "a follower could copy two states as one");
         let context = write_pair(number, member.store().trees().snapshot_bytes(&pin));
         let meta = SnapshotMeta { id, conf, context };
         let last_index = member.group().last_index();
@@ -251,6 +252,7 @@ fn cut<S: PageStore>(
     bytes: usize,
 ) -> Result<(Bytes, bool), TreeError> {
     offered.cursor.seek(usize::try_from(page).unwrap_or(usize::MAX));
+    let begin = offered.cursor.position();
     let mut piece = BytesMut::with_capacity(bytes + (bytes >> 3));
     piece.put_u64_le(0);
     piece.put_u8(0);
@@ -260,6 +262,7 @@ fn cut<S: PageStore>(
         piece.put_u32_le(bytes.len() as u32);
         piece.put_slice(bytes);
     })?;
+    assert!(offered.cursor.position() >= begin, "a copy goes forward, or it never ends");
     piece[..8].copy_from_slice(&(offered.cursor.position() as u64).to_le_bytes());
     piece[8] = u8::from(!more);
     Ok((piece.freeze(), !more))

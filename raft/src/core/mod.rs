@@ -61,7 +61,6 @@ pub(crate) struct Outgoing {
 pub(crate) struct Core {
     /// As given; `conf` is empty in it.
     pub(crate) config: GroupConfig,
-    /// As applied.
     pub(crate) conf: ConfState,
     /// How often it was set.
     pub(crate) conf_version: u64,

@@ -8,13 +8,10 @@ use crate::types::{MemberId, Role};
 /// What the leader knows of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// Whom.
     pub member: MemberId,
     /// Last entry known to be durable there.
     pub matched: u64,
-    /// Next entry to send.
     pub next: u64,
-    /// How it is replicated to.
     pub state: PeerState,
     /// Heard from since the last check of the quorum.
     pub recent_active: bool,
@@ -25,10 +22,8 @@ pub struct PeerStatus {
 /// A snapshot of the figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Own id.
     pub member: MemberId,
     pub role: Role,
-    /// Current term.
     pub term: u64,
     /// Leader of the term, if known.
     pub leader: Option<MemberId>,
@@ -36,7 +31,6 @@ pub struct Status {
     pub vote: Option<MemberId>,
     /// Entries known to be committed.
     pub commit: u64,
-    /// Entries applied.
     pub applied: u64,
     /// First entry in memory.
     pub first_index: u64,
@@ -50,7 +44,6 @@ pub struct Status {
     pub uncommitted_bytes: usize,
     /// Readies that are not durable yet.
     pub readies_in_flight: usize,
-    /// Voters and learners.
     pub conf: ConfState,
     /// Every member of the configuration, by id; empty unless this member leads.
     pub peers: Vec<PeerStatus>,

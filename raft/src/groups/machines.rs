@@ -88,7 +88,8 @@ impl Machines {
     /// A group here has no member there any more. It is forgotten with the next parcels.
     pub(super) fn remove(&mut self, id: MemberId) {
         if let Ok(at) = self.place(id) {
-            self.others[at].groups -= 1;
+            let groups = &mut self.others[at].groups;
+            *groups = groups.checked_sub(1).expect("a group that goes was counted");
         }
     }
 

@@ -58,7 +58,6 @@ pub struct Sign {
 /// How a group lies that its leader has put to sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asleep {
-    /// Which.
     pub group: GroupId,
     /// In which term the sender leads it.
     pub term: u64,
@@ -69,9 +68,7 @@ pub struct Asleep {
 /// What one machine sends to another at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parcel {
-    /// The sender.
     pub from: MemberId,
-    /// The receiver.
     pub to: MemberId,
     /// A sign of life, if one was due.
     pub sign: Option<Sign>,
@@ -101,7 +98,10 @@ impl Parcel {
     /// # Panics
     /// If it is beyond the bounds, or a message is of another pair of machines.
     pub fn encode_head(&self, out: &mut Vec<u8>) {
-        assert!(self.messages.len() <= PARCEL_MESSAGES_MAX && self.asleep.len() <= PARCEL_ASLEEP_MAX);
+        assert!(
+            self.messages.len() <= PARCEL_MESSAGES_MAX && self.asleep.len() <= PARCEL_ASLEEP_MAX,
+            "a parcel is within the bounds by which it is read"
+        );
         let start = out.len();
         let put32 = |out: &mut Vec<u8>, value: usize| out.extend_from_slice(&(value as u32).to_le_bytes());
         out.extend_from_slice(&PARCEL_VERSION.to_le_bytes());
@@ -237,7 +237,7 @@ fn encode_message(message: &PeerMessage, out: &mut Vec<u8>) {
 }
 
 fn encode_entries(entries: &[Entry], out: &mut Vec<u8>) {
-    assert!(entries.len() <= PEER_ENTRIES_MAX);
+    assert!(entries.len() <= PEER_ENTRIES_MAX, "a message is within the bounds by which it is read");
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
     for entry in entries {
         assert!(entry.data.len() <= ENTRY_BYTES_MAX, "entry of {} bytes", entry.data.len());

@@ -20,7 +20,6 @@ use crate::types::EntryId;
 #[derive(Debug, Error)]
 #[error("group {group}: {error}")]
 pub struct RefusedGroup {
-    /// Which.
     pub group: GroupId,
     /// What is wrong with its part of the log.
     #[source]

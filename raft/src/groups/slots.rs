@@ -127,7 +127,8 @@ impl Slots {
         let slot = self.slot(place);
         slot.under = under;
         let Some(at) = slot.awake_at.take() else { return };
-        self.awake.swap_remove(at);
+        let gone = self.awake.swap_remove(at);
+        assert!(gone == place, "a group that is awake knows its place, or another one is laid down");
         if let Some(moved) = self.awake.get(at).copied() {
             self.slot(moved).awake_at = Some(at);
         }
@@ -154,14 +155,16 @@ impl Slots {
     /// The next of them, which is none of them any more.
     pub(super) fn take_busy(&mut self) -> Option<usize> {
         let place = self.busy.pop_front()?;
-        self.slot(place).is_busy = false;
+        let was_busy = std::mem::replace(&mut self.slot(place).is_busy, false);
+        assert!(was_busy, "a group waits once for its turn");
         Some(place)
     }
 
     pub(super) fn set_leads(&mut self, place: usize, leads: bool) {
         let slot = self.slot(place);
         let before = std::mem::replace(&mut slot.leads, leads);
-        self.led = self.led + u32::from(leads) - u32::from(before);
+        let led = (self.led + u32::from(leads)).checked_sub(u32::from(before));
+        self.led = led.expect("a group that leads no more was counted");
     }
 
     /// Groups led here.

@@ -54,9 +54,7 @@ pub enum Need {
 pub struct Holder {
     /// The first record that is needed.
     pub lsn: Lsn,
-    /// By which group.
     pub group: GroupId,
-    /// For what.
     pub need: Need,
 }
 
@@ -99,12 +97,14 @@ impl LogSpace {
 
     /// A record was appended that says who the group's member is.
     pub fn wrote_identity(&mut self, group: GroupId, lsn: Lsn) {
-        self.groups.entry(group).or_default().identity = Some(lsn);
+        let before = self.groups.entry(group).or_default().identity.replace(lsn);
+        assert!(before.is_none_or(|before| before < lsn), "an identity is written again behind the one before");
     }
 
     /// A hard state was appended.
     pub fn wrote_hard_state(&mut self, group: GroupId, lsn: Lsn) {
-        self.groups.entry(group).or_default().hard_state = Some(lsn);
+        let before = self.groups.entry(group).or_default().hard_state.replace(lsn);
+        assert!(before.is_none_or(|before| before < lsn), "a hard state is written again behind the one before");
     }
 
     /// Entries `first..=last` were appended, beginning with this record; those of the same index before them count no more.
@@ -121,6 +121,7 @@ impl LogSpace {
                 before.last = first - 1;
             }
         }
+        assert!(entries.back().is_none_or(|before| before.lsn < lsn), "entries are written behind those before them");
         entries.push_back(Range { first, last, lsn });
     }
 

@@ -87,7 +87,7 @@ impl<S: PageStore> Pager<S> {
     pub fn finish_flush(&mut self, flush: Flush) {
         let frozen = self.frozen.take().expect("a flush is under way");
         assert!(Arc::ptr_eq(&frozen, &flush.frozen), "the flush is the one under way");
-        assert_eq!(flush.txn, self.complete.txn);
+        assert_eq!(flush.txn, self.complete.txn, "a flush ends that is the last begun");
         assert!(self.durable.next() == self.complete.txn, "flushes end in the order in which they began");
         drop(flush);
         for (index, run) in frozen.runs.iter().enumerate() {

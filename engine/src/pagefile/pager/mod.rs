@@ -365,7 +365,7 @@ impl<S: PageStore> Pager<S> {
         self.pages_of[usize::from(tree)] -= pages as i64;
         if let Some(Place::Dirty(index)) = self.place(page) {
             let run = self.uninstall(index);
-            assert_eq!(run.bytes.len(), pages * PAGE_SIZE);
+            assert_eq!(run.bytes.len(), pages * PAGE_SIZE, "a run is let go of as it was taken");
             self.recycle(run.bytes);
             self.space.free_now(page, pages);
         } else {

@@ -82,7 +82,7 @@ impl Space {
             pending: VecDeque::new(),
             window: None,
         };
-        assert!(pages >= PageId::FIRST.index());
+        assert!(pages >= PageId::FIRST.index(), "a file has its meta pages");
         space.set_pages(pages);
         space.mark_used(PageId(0), 1);
         space.mark_used(PageId(1), 1);
@@ -129,7 +129,10 @@ impl Space {
 
     /// Follows a change of the file's size. Pages that go must not be busy.
     pub fn set_pages(&mut self, pages: usize) {
-        assert!(self.busy.is_empty() || self.highest_busy().index() < pages);
+        assert!(
+            self.busy.is_empty() || self.highest_busy().index() < pages,
+            "pages that go from the file are not needed"
+        );
         let words = pages.div_ceil(64);
         for bits in [&mut self.used, &mut self.interior, &mut self.busy] {
             bits.resize(words, 0);
@@ -168,7 +171,7 @@ impl Space {
     /// The lowest run of free pages, not taken yet. Remembers where it found none, so that a run of searches in a
     /// fragmented file does not pass over the same pages again and again.
     pub fn find_run(&mut self, count: usize) -> Option<PageId> {
-        assert!(count > 0);
+        assert!(count > 0, "a run has pages");
         let floor = if count >= self.no_run.0 { self.no_run.1 } else { 0 };
         let found = self.search_run(count, floor.max(self.hint * 64));
         let searched_to = found.map_or(self.pages.saturating_sub(count), PageId::index);
@@ -210,7 +213,10 @@ impl Space {
 
     /// Takes a free run.
     fn take(&mut self, first: PageId, count: usize) {
-        assert!((first.index()..first.index() + count).all(|index| !bit(&self.busy, index)));
+        assert!(
+            (first.index()..first.index() + count).all(|index| !bit(&self.busy, index)),
+            "what is taken is free, or two own it"
+        );
         self.mark_used(first, count);
     }
 
@@ -230,16 +236,21 @@ impl Space {
     }
 
     fn mark_unused(&mut self, first: PageId, count: usize) {
-        assert!(bit(&self.used, first.index()) && !bit(&self.interior, first.index()));
+        assert!(
+            bit(&self.used, first.index()) && !bit(&self.interior, first.index()),
+            "a run in use is let go of from its first page"
+        );
         clear_bits(&mut self.used, first.index(), count);
         clear_bits(&mut self.interior, first.index() + 1, count - 1);
-        self.used_pages -= count;
+        self.used_pages = self.used_pages.checked_sub(count).expect("pages that go out of use were counted");
         self.touch_segments(first, count);
     }
 
     fn mark_free(&mut self, first: PageId, count: usize) {
+        assert!(!bit(&self.used, first.index()), "a page in use cannot be written over");
+        assert!(bit(&self.busy, first.index()), "a page becomes free once, or two own it");
         clear_bits(&mut self.busy, first.index(), count);
-        self.busy_pages -= count;
+        self.busy_pages = self.busy_pages.checked_sub(count).expect("pages that become free were counted");
         self.hold(first.index(), count);
         self.hint = self.hint.min(first.index() / 64);
         self.no_run = (usize::MAX, 0);
@@ -258,7 +269,7 @@ impl Space {
     }
 
     fn push_pending(&mut self, txn: TxnId, first: PageId, count: usize) {
-        assert!(self.pending.back().is_none_or(|last| last.txn <= txn));
+        assert!(self.pending.back().is_none_or(|last| last.txn <= txn), "transactions follow each other");
         if self.pending.back().is_none_or(|last| last.txn < txn) {
             self.pending.push_back(Pending { txn, runs: Vec::new() });
         }
@@ -284,7 +295,7 @@ impl Space {
 
     /// First page of the run in use that `page` is part of.
     pub fn run_start(&self, page: PageId) -> PageId {
-        assert!(self.is_used(page));
+        assert!(self.is_used(page), "only what is in use is part of a run");
         let inside = (0..=page.index()).rev().take_while(|&index| bit(&self.interior, index)).count();
         PageId::new(page.index() - inside)
     }

@@ -12,14 +12,14 @@ pub(super) struct Segment {
 
 /// Used and interior bits of 64 pages of a segment.
 pub(in crate::pagefile) fn segment_words(segment: &[u8], word: usize) -> (u64, u64) {
-    assert!(word < SEGMENT_WORDS);
+    assert!(word < SEGMENT_WORDS, "a segment ends with its last word");
     (get_u64(segment, HEADER_BYTES + word * 8), get_u64(segment, HEADER_BYTES + (SEGMENT_WORDS + word) * 8))
 }
 
 impl Space {
     /// Takes over segment `index` of the state a file was opened at, which uses no page at or above `limit`.
     pub fn load(&mut self, index: usize, page: PageId, bytes: &[u8], limit: usize) -> Result<(), &'static str> {
-        assert!(limit <= self.pages);
+        assert!(limit <= self.pages, "a state uses pages of its file");
         for word in 0..SEGMENT_WORDS {
             let (used, interior) = segment_words(bytes, word);
             if used == 0 && interior == 0 {
@@ -133,7 +133,7 @@ impl Space {
 
     /// Writes the bits of a segment behind the header of its page, and takes it as clean.
     pub fn write_segment(&mut self, index: usize, page: &mut [u8]) {
-        assert_eq!(page.len(), PAGE_SIZE);
+        assert_eq!(page.len(), PAGE_SIZE, "a segment is one page");
         let first = index * SEGMENT_WORDS;
         for word in 0..SEGMENT_WORDS {
             let used = self.used.get(first + word).copied().unwrap_or(0);

@@ -27,7 +27,7 @@ impl Space {
     pub(super) fn hold(&mut self, first: usize, count: usize) {
         let Some(window) = &mut self.window else { return };
         for page in first.max(window.first)..(first + count).min(window.first + window.held.len()) {
-            assert!(!bit(&self.busy, page));
+            assert!(!bit(&self.busy, page), "what is held back is free");
             window.held[page - window.first] = true;
             window.held_pages += 1;
             set_bits(&mut self.busy, page, 1);
@@ -48,7 +48,7 @@ impl Space {
     /// Chooses the window of `count` pages below `below` that is cheapest to clear; false if none is worth it. A
     /// window cuts no run in two, holds shorter runs only, and at most half of it is in use.
     pub fn open_window(&mut self, count: usize, below: PageId) -> bool {
-        assert!(self.window.is_none());
+        assert!(self.window.is_none(), "one window at a time");
         let start = (self.hint * 64).saturating_sub(count).max(PageId::FIRST.index());
         let end = below.index().min(start.saturating_add(SEARCH_PAGES));
         let cuts_run = |page: usize| page < self.pages && bit(&self.interior, page);

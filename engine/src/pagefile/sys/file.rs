@@ -239,7 +239,7 @@ impl PageStore for FileStore {
     }
 
     fn grow(&mut self, len: u64) -> Result<(), PageIoError> {
-        assert!(len > self.len);
+        assert!(len > self.len, "a file that grows gets longer");
         if let Err(error) = self.file.grow(len) {
             return Err(match error.raw_os_error() {
                 Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => PageIoError::NoSpace { wanted_bytes: len },
@@ -255,7 +255,7 @@ impl PageStore for FileStore {
     }
 
     fn truncate(&mut self, len: u64) -> Result<(), PageIoError> {
-        assert!(len < self.len);
+        assert!(len < self.len, "a file that shrinks gets shorter");
         self.len = len;
         self.file.wanted.store(len, Ordering::Release);
         Ok(())

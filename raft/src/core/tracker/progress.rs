@@ -67,7 +67,6 @@ pub(crate) struct Progress {
     pub(crate) state: PeerState,
     /// Last entry known to be durable there.
     pub(crate) matched: u64,
-    /// Next entry to send.
     pub(crate) next: u64,
     /// Probing, and an append is under way.
     pub(crate) paused: bool,
