@@ -330,7 +330,7 @@ impl<T: Trees, W> Member<T, W> {
     /// Whether nothing that clients ask is answered here until the disk answers, while another member leads.
     pub fn serves_nothing(&self) -> bool {
         let is_led = self.group.leader().is_some_and(|leader| leader != self.identity.member);
-        self.stalled() == Some(Stalled::Log) && is_led
+        self.disk.has_lost_patience() && is_led
     }
 
     /// Tells those in `lost` why they get no outcome.

@@ -8,11 +8,15 @@
 //! - It gives leadership away, again after each election time if that was in vain, and is not made the leader by others.
 //! - Commands of its clients go on to the leader although its own log has no free slot. It answers them when it has applied
 //!   them, which takes its own log.
-//! - With a log that has stalled it follows a leader without applying anything: reads that wait for that are told at once, so
-//!   that they are asked again elsewhere.
+//! - With a log that has been silent for [`PATIENCE`] election times it follows a leader without applying anything for too long:
+//!   reads that wait for that are told, so that they are asked again elsewhere, and clients are sent to other members. Not
+//!   before: a disk that is slow for a second is no reason for all clients to connect anew.
 //!
 //! Deliberately absent: clocks (ticks of consensus are counted, so that a pause of the process is not taken for one of the
 //! disk), and what clients and operators are told.
+
+/// Election times for which clients of a member wait for its log.
+const PATIENCE: u64 = 3;
 
 /// What is asked of a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +82,11 @@ impl DiskWatch {
     pub(crate) fn stalled(&self) -> Option<Stalled> {
         self.stalled
     }
+
+    /// Whether the log has been silent for longer than clients should wait for it.
+    pub(crate) fn has_lost_patience(&self) -> bool {
+        self.log.silent >= PATIENCE * self.election_ticks
+    }
 }
 
 #[cfg(test)]
@@ -94,14 +103,15 @@ mod tests {
     fn a_disk_stalls_when_nothing_ends_for_an_election_time() {
         let mut watch = DiskWatch::new(3);
         let mut left = Vec::new();
-        for tick in 1..=9 {
+        for tick in 1..=12 {
             if watch.tick(asked(7), NOTHING) {
                 left.push(tick);
             }
             // The first tick has seen something end.
             assert_eq!(watch.stalled(), (tick > 3).then_some(Stalled::Log), "tick {tick}");
+            assert_eq!(watch.has_lost_patience(), tick > 9, "tick {tick}");
         }
-        assert_eq!(left, [4, 7], "again after each election time");
+        assert_eq!(left, [4, 7, 10], "again after each election time");
         watch.tick(asked(8), NOTHING);
         assert_eq!(watch.stalled(), None);
     }
