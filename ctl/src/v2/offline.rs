@@ -114,7 +114,7 @@ mod tests {
                 ("/dir/0", Some("old 0")),
                 ("/dir/3", Some("new 3")),
                 ("/dir/4", Some("swapped")),
-                ("/a b", Some("<&>")),
+                ("/a b", Some("<")),
                 ("/lock", Some("mine")),
                 ("/gone", None),
                 ("/tree/a/b", None),

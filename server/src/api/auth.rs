@@ -190,6 +190,11 @@ pub fn user_add(Request { home, caller, body, reply }: Request) {
 /// `UserChangePassword`.
 pub fn user_change_password(Request { home, caller, body, reply }: Request) {
     let Some((request, reply)) = decode::<pb::AuthUserChangePasswordRequest>(body, reply) else { return };
+    if request.password.is_empty() {
+        // As in etcd nothing is hashed then: nobody signs in by this password, and not by none either.
+        let change = AuthChange::UserChangePassword { name: request.name, password_hash: Vec::new() };
+        return submit(&home, &caller, change, reply);
+    }
     with_hash(home, caller, request.password, reply, move |password_hash| AuthChange::UserChangePassword {
         name: request.name,
         password_hash,

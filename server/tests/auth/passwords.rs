@@ -31,7 +31,12 @@ async fn right_and_wrong_ones() {
     assert_eq!(refusal(client.authenticate("u", "u").await), FAILED);
     client.authenticate("u", &"x".repeat(72)).await.expect("the new one");
     realm.root.call(&methods::USER_CHANGE_PASSWORD, change("u", String::new())).await.expect("changed");
-    client.authenticate("u", "").await.expect("an empty one is one");
+    for password in ["", "u"] {
+        assert_eq!(refusal(client.authenticate("u", password).await), FAILED, "changed to none, which nobody can give");
+    }
+    let empty = pb::AuthUserAddRequest { name: "empty".into(), ..Default::default() };
+    realm.root.call(&methods::USER_ADD, empty).await.expect("added");
+    client.authenticate("empty", "").await.expect("an empty one from the beginning is one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -156,7 +156,7 @@ fn it_asks_who_is_there() {
     };
     assert_eq!(token("root", "wrong"), None);
     let (root, clerk) = (token("root", "r").expect("a token"), token("clerk", "c").expect("a token"));
-    let status = |view: &str, who: &str| get(&server, &format!("/console/api/{view}"), who).status;
+    let status = |view: &str, who: &str| get(&server, &format!("/console/api/{view}"), &format!("{JSON}{who}")).status;
     assert_eq!(status("about", ""), 200);
     for view in ["overview", "samples", "hash"] {
         // As the gateway tells it: no user is an argument that is missing, a token of nobody is not authenticated.
