@@ -301,9 +301,8 @@ fn append_gap(machine: &Machine, group: GroupId) {
     }
 }
 
-#[test]
-fn damage_to_one_group_is_its_own_matter() {
-    let [damaged, sound, other] = GROUPS;
+/// A machine that has stopped with something of each group in its log, and a gap in that of one.
+fn stopped_with_a_gap(damaged: GroupId) -> Machine {
     let mut machine = Machine::new();
     machine.start(Schedule::InOrder);
     for group in GROUPS {
@@ -312,6 +311,13 @@ fn damage_to_one_group_is_its_own_matter() {
     machine.wait(Machine::all_applied);
     machine.crash(Loss::Nothing, 1);
     append_gap(&machine, damaged);
+    machine
+}
+
+#[test]
+fn damage_to_one_group_is_its_own_matter() {
+    let [damaged, sound, other] = GROUPS;
+    let machine = stopped_with_a_gap(damaged);
     let (mut found, _) = machine.recover(Schedule::InOrder);
     assert!(matches!(found.take(damaged), Err(RecoverError::Log(_))));
     assert_eq!(found.take(sound).expect("sound").identity, Some(identity(sound)));
@@ -322,14 +328,7 @@ fn damage_to_one_group_is_its_own_matter() {
 #[test]
 fn a_group_that_has_ended_holds_nothing_back() {
     let [refused, dropped, busy] = GROUPS;
-    let mut machine = Machine::new();
-    machine.start(Schedule::InOrder);
-    for group in GROUPS {
-        machine.put(group, 10);
-    }
-    machine.wait(Machine::all_applied);
-    machine.crash(Loss::Nothing, 1);
-    append_gap(&machine, refused);
+    let mut machine = stopped_with_a_gap(refused);
     machine.start_but(Some(refused), Schedule::InOrder);
     let write = |machine: &mut Machine| {
         for _ in 0..200 {

@@ -1,4 +1,5 @@
-//! Service `Maintenance`: status, alarms, hashes, defragmentation, moving leadership. Snapshots are not served yet.
+//! Service `Maintenance`: status, alarms, hashes, defragmentation, moving leadership. Snapshots are
+//! in `snapshot`, going back by a release is in `downgrade`.
 
 use super::Request;
 use super::kv::decode;

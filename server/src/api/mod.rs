@@ -7,7 +7,7 @@ pub mod auth;
 pub mod cluster;
 pub mod convert;
 pub mod downgrade;
-mod election;
+pub mod election;
 mod guard;
 pub mod health;
 pub mod ids;
